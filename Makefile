@@ -1,0 +1,53 @@
+# The few verbs. `make run` and `make test` set everything up by themselves.
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+UV := $(BIN)/uv
+SETUP := .venv/.ready
+
+.PHONY: setup run demo test test-all check bench lock format clean
+
+setup: $(SETUP)
+
+$(SETUP): requirements/setup.txt requirements/dev.txt pyproject.toml
+	@echo "Setting up .venv (once, under a minute)"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/setup.txt
+	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+run: setup ## everything on this machine, until Ctrl-C
+	@$(BIN)/keepword up
+
+demo: setup ## the main journey, narrated
+	@$(BIN)/keepword demo
+
+check: setup ## style, types, import rules
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+test: check ## what CI runs
+	@$(BIN)/pytest -m "not long"
+
+test-all: check ## the long series too
+	@$(BIN)/pytest
+
+bench: setup ## figures against peers; ONLY=name runs one
+	@$(BIN)/python -m bench $(ONLY)
+
+format: setup
+	@$(BIN)/ruff format
+	@$(BIN)/ruff check --fix
+
+LOCK := $(UV) pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11
+
+lock: setup ## compile the locks again; they hold hashes and no address
+	@$(LOCK) requirements/setup.in -o requirements/setup.txt
+	@$(LOCK) pyproject.toml -o requirements/main.txt
+	@$(LOCK) -c requirements/main.txt pyproject.toml requirements/dev.in -o requirements/dev.txt
+
+clean:
+	@rm -rf .venv .state .mypy_cache .ruff_cache .pytest_cache

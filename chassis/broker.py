@@ -1,0 +1,120 @@
+"""Knows how this service reaches Kafka, and waits for it."""
+
+import asyncio
+import ssl
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+from faststream import AckPolicy
+from faststream.kafka import KafkaBroker
+from faststream.security import SASLScram512
+
+from chassis.settings import ServiceSettings
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaAccess:
+    """Where Kafka is, and as whom we speak to it."""
+
+    bootstrap_servers: str
+    client_id: str
+    username: str | None = None
+    password: str | None = None
+    ca_file: str | None = None
+    request_timeout_ms: int = 20_000
+
+    @classmethod
+    def of(cls, settings: ServiceSettings) -> "KafkaAccess":
+        """Take the access from a service's settings."""
+        password = settings.kafka_password
+        return cls(
+            bootstrap_servers=settings.kafka_bootstrap_servers,
+            client_id=f"keepword-{settings.service}",
+            username=settings.kafka_username,
+            password=password.get_secret_value() if password else None,
+            ca_file=str(settings.kafka_ca_file) if settings.kafka_ca_file else None,
+        )
+
+    def _tls(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=self.ca_file)
+
+    def client_options(self) -> dict[str, Any]:
+        """Return the keyword arguments that every aiokafka client takes."""
+        options: dict[str, Any] = {
+            "bootstrap_servers": self.bootstrap_servers,
+            "client_id": self.client_id,
+        }
+        if self.username:
+            options |= {
+                "security_protocol": "SASL_SSL",
+                "sasl_mechanism": "SCRAM-SHA-512",
+                "sasl_plain_username": self.username,
+                "sasl_plain_password": self.password,
+                "ssl_context": self._tls(),
+            }
+        return options
+
+    def producer(self) -> AIOKafkaProducer:
+        """Return a producer that keeps the order of a partition and asks all replicas."""
+        return AIOKafkaProducer(
+            **self.client_options(),
+            acks="all",
+            enable_idempotence=True,
+            max_batch_size=131_072,
+            request_timeout_ms=self.request_timeout_ms,
+        )
+
+    def consuming_broker(self) -> KafkaBroker:
+        """Return FastStream's broker as all our consumers use it.
+
+        The acknowledgement is chosen here, once: the default lets the client commit on a timer,
+        whatever the handler did. It only reads; the relay alone produces.
+        """
+        security = None
+        if self.username:
+            security = SASLScram512(
+                self.username, self.password or "", use_ssl=True, ssl_context=self._tls()
+            )
+        return KafkaBroker(
+            self.bootstrap_servers,
+            client_id=self.client_id,
+            security=security,
+            ack_policy=AckPolicy.NACK_ON_ERROR,
+            consumer_only=True,
+            allow_auto_create_topics=False,
+            apply_types=False,
+            graceful_timeout=20.0,
+            logger=structlog.stdlib.get_logger("faststream"),
+        )
+
+    async def cluster_id(self) -> str:
+        """Ask Kafka for its cluster's id; raises a KafkaError when it does not answer."""
+        admin = AIOKafkaAdminClient(**self.client_options(), request_timeout_ms=10_000)
+        try:
+            await admin.start()
+            answer: dict[str, Any] = await admin.describe_cluster()
+            return str(answer["cluster_id"])
+        finally:
+            await admin.close()
+
+    async def wait(self, *, pause_seconds: float = 0.5) -> str:
+        """Return the cluster's id as soon as Kafka answers, and say while it does not.
+
+        aiokafka says only "Unable to bootstrap" for a wrong password too; the hint names both.
+        """
+        while True:
+            try:
+                return await self.cluster_id()
+            except (KafkaError, OSError, TimeoutError) as error:
+                log.warning(
+                    "kafka away, waiting for it",
+                    error=type(error).__name__,
+                    hint="is it running, and are user name and password right?",
+                )
+            await asyncio.sleep(pause_seconds)

@@ -1,0 +1,579 @@
+"""Takes batches from Kafka and brings each message to its handler, in one transaction with its position.
+
+The order in a transaction is: lock of the tenants, guard of erased ones, position, inbox, handler.
+What a handler lets out is caught here and nowhere else.
+"""
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any, Generic, TypeAlias, TypeVar
+from uuid import UUID
+
+import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
+from faststream.kafka import KafkaBroker
+from pydantic import ValidationError
+
+from chassis import dead_letters
+from chassis.database import TRANSIENT_ERRORS
+from chassis.dead_letters import Failure
+from chassis.handlers import DeadLetter, Handler, Handlers, Retry
+from chassis.logs import bound
+from chassis.metrics import Metrics
+from chassis.positions import Positions
+from chassis.tracing import SpanKind, continued
+from chassis.unit_of_work import UnitOfWork, Units
+from contracts.classes import DataClass
+from contracts.envelope import Envelope, MalformedEnvelope, from_headers
+from contracts.messages import Kind, Message
+from contracts.registry import by_ce_type
+from contracts.tenants import Version
+from contracts.topics import Topic
+
+log = structlog.get_logger(__name__)
+
+C = TypeVar("C")
+Record: TypeAlias = "ConsumerRecord[bytes | None, bytes | None]"
+
+# Of the last so many records, this share may become dead letters before the consumer stops: when
+# nearly everything fails the fault is ours, and a person should look before more is passed by.
+_WATCHED_RECORDS = 40
+_TOLERATED_FAILURES = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class Retries:
+    """How often and how long a failing message is tried before it is written down."""
+
+    attempts: int = 4
+    first_pause: timedelta = timedelta(milliseconds=100)
+    longest_pause: timedelta = timedelta(seconds=5)
+
+    def pause_seconds(self, attempt: int) -> float:
+        """Return a full-jitter pause after the given attempt (1 is the first)."""
+        limit = min(
+            self.first_pause.total_seconds() * 2 ** (attempt - 1),
+            self.longest_pause.total_seconds(),
+        )
+        return random.uniform(0, limit)  # noqa: S311 - spreads retries, guards nothing
+
+
+@dataclass(frozen=True, slots=True)
+class _Arrived(Generic[C]):
+    """A record that one of our handlers takes."""
+
+    record: Record
+    envelope: Envelope
+    handler: Handler[C]
+    message: Message | None  # None is a tombstone
+    tenant_id: UUID | None
+
+    @property
+    def argument(self) -> Any:
+        return self.message if self.message is not None else self.tenant_id
+
+
+@dataclass(frozen=True, slots=True)
+class _Unreadable:
+    """A record that nobody can take; it becomes a dead letter."""
+
+    record: Record
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class _NotOurs:
+    """A record that is fine and not for this service."""
+
+    record: Record
+
+
+class _MustRetryError(Exception):
+    """A handler asked for another try."""
+
+    def __init__(self, retry: Retry) -> None:
+        super().__init__(retry.reason)
+        self.retry = retry
+
+
+class _MustGiveUpError(Exception):
+    """A handler asked for its message to be written down."""
+
+
+class ConsumerHaltedError(Exception):
+    """Nearly everything failed, so the consumer stopped before it passed more by."""
+
+
+_NOT_THE_MESSAGES_FAULT: tuple[type[BaseException], ...] = (*TRANSIENT_ERRORS, ConsumerHaltedError)
+
+
+class Consumer(Generic[C]):
+    """One consumer group of a service over all the topics that it hears."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        topics: Sequence[Topic],
+        handlers: Handlers[C],
+        units: Units[C],
+        metrics: Metrics,
+        cluster_id: str,
+        retries: Retries | None = None,
+        max_records: int = 500,
+        passes_failures_by: bool = True,
+    ) -> None:
+        """Prepare a consumer; ``name`` is its group, ``<service>.<purpose>.v1``.
+
+        One that does not pass failures by halts where others write a dead letter.
+        """
+        self.name = name
+        self._topics = topics
+        self._handlers = handlers
+        self._units = units
+        self._metrics = metrics
+        self._retries = retries or Retries()
+        self._max_records = max_records
+        self._positions = Positions(name, cluster_id)
+        self._sought: set[TopicPartition] = set()
+        self._working = asyncio.Lock()
+        self._recent: deque[bool] = deque(maxlen=_WATCHED_RECORDS)
+        self._passes_failures_by = passes_failures_by
+        self._halted = False
+        self._released = asyncio.Event()
+        self._subscriber: Any = None
+
+    # -- joining ------------------------------------------------------------------------------
+
+    def subscribe(self, broker: KafkaBroker) -> Any:
+        """Register with FastStream's broker; return its subscriber, for health and for starting."""
+        self._subscriber = broker.subscriber(
+            *(topic.name for topic in self._topics),
+            group_id=self.name,
+            batch=True,
+            auto_offset_reset="earliest",
+            max_records=self._max_records,
+            batch_timeout_ms=50,
+            session_timeout_ms=45_000,
+            heartbeat_interval_ms=3_000,
+            listener=_Listener(self),
+            parser=_parse_without_headers,
+            decoder=_keep_records,
+        )
+        self._subscriber(self.take)
+        return self._subscriber
+
+    @property
+    def halted(self) -> bool:
+        """Whether nearly everything failed and a person has to look."""
+        return self._halted
+
+    def release(self) -> None:
+        """Let go of a batch that is held because the consumer halted; call it before stopping."""
+        self._released.set()
+
+    def alive(self) -> bool:
+        """Whether the task that polls Kafka is running."""
+        tasks = self._subscriber.tasks if self._subscriber else []
+        return bool(tasks) and not any(task.done() for task in tasks)
+
+    def assigned(self) -> bool:
+        """Whether this member has partitions, each sought to where our database says."""
+        consumer = self._kafka()
+        assigned = consumer.assignment() if consumer else set()
+        return bool(assigned) and assigned <= self._sought
+
+    def _kafka(self) -> AIOKafkaConsumer | None:
+        return self._subscriber.consumer if self._subscriber else None
+
+    # -- rebalances ---------------------------------------------------------------------------
+
+    async def revoked(self) -> None:
+        """Let the batch in hand come to its end, within bounds, before others take over."""
+        try:
+            async with asyncio.timeout(10), self._working:
+                pass
+        except TimeoutError:
+            log.warning("batch still running at a rebalance, the fence will tell", group=self.name)
+        self._sought.clear()
+
+    async def assigned_to(self, partitions: Iterable[TopicPartition]) -> None:
+        """Seek to where our database says we are, however long it takes to ask it."""
+        wanted = set(partitions)
+        while wanted and not await self._try_to_seek(wanted):
+            await asyncio.sleep(0.5)
+
+    async def _try_to_seek(self, wanted: set[TopicPartition]) -> bool:
+        consumer = self._kafka()
+        if consumer is None:
+            return False
+        try:
+            async with self._units.pool.acquire() as connection, connection.transaction():
+                offsets = await self._positions.load(connection, wanted)
+        except TRANSIENT_ERRORS as error:
+            log.warning("database away, cannot seek yet", error=type(error).__name__)
+            return False
+        still_ours = wanted & consumer.assignment()
+        for partition in still_ours:
+            consumer.seek(partition, offsets[partition])
+        self._sought |= still_ours
+        return True
+
+    # -- one batch ----------------------------------------------------------------------------
+
+    async def take(self, records: Sequence[Record]) -> None:
+        """Deal with one batch: all of it is committed when this returns, or nothing was lost.
+
+        While the database is away the same batch is tried again and again.
+        """
+        async with self._working:
+            records = await self._sought_only(records)
+            if not records:
+                return
+            self._measure_lag(records)
+            readings = [self._read(record) for record in records]
+            pause = 0.1
+            while True:
+                try:
+                    await self._batch(readings)
+                except ConsumerHaltedError:
+                    await self._stay_halted()
+                except TRANSIENT_ERRORS as error:
+                    log.warning("database away or busy", error=type(error).__name__)
+                    self._metrics.retries_total.labels(handler="transaction").inc()
+                    await asyncio.sleep(pause)
+                    pause = min(pause * 2, 5.0)
+                else:
+                    return
+
+    async def _sought_only(self, records: Sequence[Record]) -> Sequence[Record]:
+        """Drop what was fetched from a partition before we had sought to our own position."""
+        unsought = {TopicPartition(r.topic, r.partition) for r in records} - self._sought
+        if not unsought:
+            return records
+        await self.assigned_to(unsought)
+        return [r for r in records if TopicPartition(r.topic, r.partition) not in unsought]
+
+    async def _stay_halted(self) -> None:
+        """Hold this batch until the process is stopped; to let go of it would fetch it again."""
+        self._halted = True
+        log.error("consumer halted until a person has looked and restarts it", group=self.name)
+        await self._released.wait()
+        raise ConsumerHaltedError(self.name)
+
+    def _measure_lag(self, records: Sequence[Record]) -> None:
+        consumer = self._kafka()
+        if consumer is None:
+            return
+        for record in records:  # the last of each partition stays
+            high = consumer.highwater(TopicPartition(record.topic, record.partition))
+            self._metrics.consumer_lag.labels(topic=record.topic, partition=record.partition).set(
+                max(0, (high or 0) - record.offset - 1)
+            )
+
+    async def _batch(self, readings: Sequence["_Arrived[C] | _Unreadable | _NotOurs"]) -> None:
+        """Do the whole batch in one transaction; where that fails, one by one."""
+        try:
+            async with self._units.begin() as uow:
+                await self._work(uow, readings)
+        except _NOT_THE_MESSAGES_FAULT:
+            raise
+        except Exception as error:  # noqa: BLE001 - whichever it was, alone it will show itself
+            log.info("batch failed, taking its messages one by one", error=type(error).__name__)
+            for reading in readings:
+                await self._alone(reading)
+        else:
+            self._recent.extend(isinstance(reading, _Unreadable) for reading in readings)
+            self._halt_if_all_fails()
+
+    async def _alone(self, reading: "_Arrived[C] | _Unreadable | _NotOurs") -> None:
+        """Try one message until it is done or given up; either moves the position on."""
+        name = reading.handler.name if isinstance(reading, _Arrived) else "parser"
+        for attempt in range(1, self._retries.attempts + 1):
+            try:
+                async with self._units.begin() as uow:
+                    await self._work(uow, [reading])
+            except _NOT_THE_MESSAGES_FAULT:
+                raise
+            except _MustGiveUpError as error:
+                await self._give_up(reading, str(error), None, attempt)
+                return
+            except Exception as error:  # noqa: BLE001 - the handler's fault, whatever it is
+                self._metrics.retries_total.labels(handler=name).inc()
+                if attempt == self._retries.attempts:
+                    await self._give_up(reading, _reason(error), type(error).__name__, attempt)
+                    return
+                pause = self._retries.pause_seconds(attempt)
+                if isinstance(error, _MustRetryError):
+                    pause = max(pause, error.retry.after.total_seconds())
+                await asyncio.sleep(min(pause, self._retries.longest_pause.total_seconds()))
+            else:
+                self._recent.append(isinstance(reading, _Unreadable))
+                self._halt_if_all_fails()
+                return
+
+    async def _give_up(
+        self,
+        reading: "_Arrived[C] | _Unreadable | _NotOurs",
+        reason: str,
+        error_type: str | None,
+        attempts: int,
+    ) -> None:
+        if not isinstance(reading, _Arrived):  # not even its dead letter can be written
+            log.error("cannot write a dead letter", group=self.name, error=error_type)
+            raise ConsumerHaltedError(self.name)
+        self._recent.append(True)
+        self._halt_if_all_fails()
+        failure = Failure(
+            handler=reading.handler.name,
+            reason=reason,
+            error_type=error_type,
+            attempts=attempts,
+            tenant_id=reading.tenant_id,
+            ce_id=reading.envelope.id,
+            type=reading.envelope.type,
+            purge_id=getattr(reading.message, "purge_id", None),
+        )
+        async with self._units.begin() as uow:
+            await self._work(uow, [_Unreadable(reading.record, failure)])
+
+    def _halt_if_all_fails(self) -> None:
+        full = len(self._recent) == self._recent.maxlen
+        if full and sum(self._recent) / len(self._recent) > _TOLERATED_FAILURES:
+            log.error("nearly everything fails", group=self.name)
+            raise ConsumerHaltedError(self.name)
+
+    # -- one transaction ----------------------------------------------------------------------
+
+    async def _work(
+        self, uow: UnitOfWork[C], readings: Sequence["_Arrived[C] | _Unreadable | _NotOurs"]
+    ) -> None:
+        tenants = {r.tenant_id for r in readings if isinstance(r, _Arrived) and r.tenant_id}
+        erased: Mapping[UUID, frozenset[DataClass]] = {}
+        if any(isinstance(r, _Arrived) and r.handler.writes for r in readings):
+            await uow.lock_tenants(tenants)
+            erased = await uow.erased_classes(tenants)
+        fresh = await self._move_on(uow, readings)
+        for reading in fresh:
+            if isinstance(reading, _Unreadable):
+                if not self._passes_failures_by:
+                    log.error("cannot go past this record", reason=reading.failure.reason)
+                    raise ConsumerHaltedError(self.name)
+                await dead_letters.write(uow, self.name, reading.record, reading.failure)
+                self._metrics.dead_letters_total.labels(
+                    handler=reading.failure.handler, reason=reading.failure.error_type or "refused"
+                ).inc()
+                log.error(
+                    "dead letter",
+                    handler=reading.failure.handler,
+                    topic=reading.record.topic,
+                    partition=reading.record.partition,
+                    offset=reading.record.offset,
+                    reason=reading.failure.reason,
+                )
+        arrived = [r for r in fresh if isinstance(r, _Arrived)]
+        arrived = await self._once(uow, self._newest(arrived))
+        for reading in arrived:
+            writes = reading.handler.writes
+            if writes and reading.tenant_id and writes in erased.get(reading.tenant_id, ()):
+                self._metrics.suppressed_total.labels(handler=reading.handler.name).inc()
+                continue
+            await self._handle(uow, reading)
+
+    async def _move_on(
+        self, uow: UnitOfWork[C], readings: Sequence["_Arrived[C] | _Unreadable | _NotOurs"]
+    ) -> list["_Arrived[C] | _Unreadable | _NotOurs"]:
+        """Pass the fence: keep what nobody has done yet, and move the positions behind it."""
+        next_offsets: dict[TopicPartition, int] = {}
+        for reading in readings:
+            partition = TopicPartition(reading.record.topic, reading.record.partition)
+            next_offsets[partition] = max(next_offsets.get(partition, 0), reading.record.offset + 1)
+        done = await self._positions.lock(uow.connection, next_offsets)
+        await self._positions.save(uow.connection, next_offsets)
+        return [
+            r
+            for r in readings
+            if r.record.offset >= done.get(TopicPartition(r.record.topic, r.record.partition), 0)
+        ]
+
+    def _newest(self, arrived: Sequence[_Arrived[C]]) -> list[_Arrived[C]]:
+        """Of several states of one key in a batch, keep the last written."""
+        last = {(r.record.topic, r.record.key): r for r in arrived if r.handler.kind is Kind.STATE}
+        return [
+            r
+            for r in arrived
+            if r.handler.kind is not Kind.STATE or last[r.record.topic, r.record.key] is r
+        ]
+
+    async def _once(self, uow: UnitOfWork[C], arrived: Sequence[_Arrived[C]]) -> list[_Arrived[C]]:
+        """Drop events that the inbox knows and states whose version was passed."""
+        new_events = await self._new_events(uow, arrived)
+        new_states = await self._new_states(uow, arrived)
+        kept: list[_Arrived[C]] = []
+        seen: set[UUID] = set()
+        for r in arrived:
+            if r.handler.kind is Kind.EVENT:
+                if r.envelope.id not in new_events or r.envelope.id in seen:
+                    continue
+                seen.add(r.envelope.id)
+            if (
+                r.handler.kind is Kind.STATE
+                and r.message is not None
+                and (r.record.topic, r.tenant_id) not in new_states
+            ):
+                continue
+            kept.append(r)
+        return kept
+
+    async def _new_events(self, uow: UnitOfWork[C], arrived: Sequence[_Arrived[C]]) -> set[UUID]:
+        events = [r for r in arrived if r.handler.kind is Kind.EVENT]
+        if not events:
+            return set()
+        rows = await uow.connection.fetch(
+            """
+            INSERT INTO inbox (consumer, ce_id, tenant_id, received_at)
+            SELECT DISTINCT ON (e.ce_id) $1, e.ce_id, e.tenant_id, $2::timestamptz
+              FROM unnest($3::uuid[], $4::uuid[]) AS e(ce_id, tenant_id)
+             ORDER BY e.ce_id
+            ON CONFLICT (consumer, ce_id) DO NOTHING
+            RETURNING ce_id
+            """,
+            self.name,
+            uow.now,
+            [r.envelope.id for r in events],
+            [r.tenant_id for r in events],
+        )
+        return {row["ce_id"] for row in rows}
+
+    async def _new_states(
+        self, uow: UnitOfWork[C], arrived: Sequence[_Arrived[C]]
+    ) -> set[tuple[str, UUID | None]]:
+        states = [r for r in arrived if r.handler.kind is Kind.STATE and r.message is not None]
+        if not states:
+            return set()
+        versions: list[Version] = [getattr(r.message, "version") for r in states]  # noqa: B009 - every state has one, its base has not
+        rows = await uow.connection.fetch(
+            """
+            INSERT INTO followed_states AS f (consumer, topic, tenant_id, epoch, n)
+            SELECT $1, s.topic, s.tenant_id, s.epoch, s.n
+              FROM unnest($2::text[], $3::uuid[], $4::bigint[], $5::bigint[])
+                   AS s(topic, tenant_id, epoch, n)
+             ORDER BY s.topic, s.tenant_id
+            ON CONFLICT (consumer, topic, tenant_id) DO UPDATE
+               SET epoch = excluded.epoch, n = excluded.n
+             WHERE (f.epoch, f.n) < (excluded.epoch, excluded.n)
+            RETURNING topic, tenant_id
+            """,
+            self.name,
+            [r.record.topic for r in states],
+            [r.tenant_id for r in states],
+            [version.epoch for version in versions],
+            [version.n for version in versions],
+        )
+        return {(row["topic"], row["tenant_id"]) for row in rows}
+
+    async def _handle(self, uow: UnitOfWork[C], reading: _Arrived[C]) -> None:
+        handler, envelope = reading.handler, reading.envelope
+        uow.outbox.causation = envelope.id
+        uow.outbox.correlation = envelope.correlationid or str(envelope.id)
+        with (
+            bound(handler=handler.name, type=envelope.type, event_id=str(envelope.id)),
+            continued(envelope.traceparent, handler.name, SpanKind.CONSUMER),
+            self._metrics.handler_seconds.labels(handler=handler.name).time(),
+        ):
+            outcome = await handler.function(reading.argument, uow)
+        match outcome:
+            case Retry():
+                raise _MustRetryError(outcome)
+            case DeadLetter(reason):
+                raise _MustGiveUpError(reason)
+        self._metrics.events_handled_total.labels(
+            topic=reading.record.topic, type=envelope.type, outcome="done"
+        ).inc()
+
+    # -- reading ------------------------------------------------------------------------------
+
+    def _read(self, record: Record) -> "_Arrived[C] | _Unreadable | _NotOurs":
+        """Understand one record, whatever it holds; nothing in it can raise."""
+        try:
+            envelope = from_headers(record.headers)
+        except MalformedEnvelope as error:
+            return _Unreadable(record, Failure("parser", f"headers: {error}"))
+        known = by_ce_type(envelope.type)
+        if known is None:
+            return _NotOurs(record)
+        if record.value is None:
+            return self._read_tombstone(record, envelope, known.model)
+        handler = self._handlers.by_model.get(known.model)
+        return self._read_body(record, envelope, handler) if handler else _NotOurs(record)
+
+    def _read_body(
+        self, record: Record, envelope: Envelope, handler: Handler[C]
+    ) -> "_Arrived[C] | _Unreadable | _NotOurs":
+        assert record.value is not None
+        try:
+            message = handler.model.decode(record.value)
+        except ValidationError as error:
+            places = sorted({".".join(map(str, e["loc"])) or "(body)" for e in error.errors()})
+            return _unreadable(record, envelope, f"body does not fit: {', '.join(places)}")
+        owner = getattr(message, "owner", None)
+        if handler.kind is Kind.COMMAND and owner != self._handlers.service:
+            return _NotOurs(record)
+        return _Arrived(record, envelope, handler, message, getattr(message, "tenant_id", None))
+
+    def _read_tombstone(
+        self, record: Record, envelope: Envelope, model: type[Message]
+    ) -> "_Arrived[C] | _Unreadable | _NotOurs":
+        handler = self._handlers.forgetting.get(model)
+        if handler is None:
+            return _NotOurs(record)
+        try:
+            tenant_id = UUID((record.key or b"").decode("ascii"))
+        except ValueError:
+            return _unreadable(record, envelope, "tombstone without a tenant's key")
+        return _Arrived(record, envelope, handler, None, tenant_id)
+
+
+def _unreadable(record: Record, envelope: Envelope, reason: str) -> _Unreadable:
+    return _Unreadable(record, Failure("parser", reason, ce_id=envelope.id, type=envelope.type))
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka publishes no types
+    """Tells a consumer what the group's coordinator decided."""
+
+    def __init__(self, consumer: Consumer[Any]) -> None:
+        self._consumer = consumer
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        del revoked  # eager assignment revokes all
+        await self._consumer.revoked()
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        await self._consumer.assigned_to(assigned)
+
+
+async def _parse_without_headers(records: tuple[Record, ...], original: Any) -> Any:
+    """Let FastStream build its message without looking at headers.
+
+    Its own parser decodes every header as UTF-8; for one that is null or not UTF-8 it raises where
+    nothing rewinds, and the record is skipped and committed past.
+    """
+    message = await original(tuple(replace(record, headers=()) for record in records))
+    message.raw_message = records
+    return message
+
+
+async def _keep_records(message: Any) -> Any:
+    """Hand the records on as they are; decoding by content type would guess where none is given."""
+    return message.raw_message
+
+
+def _reason(error: Exception) -> str:
+    """Name an error without its text, which may repeat what a message or a row holds."""
+    if isinstance(error, _MustRetryError):
+        return f"still not possible: {error.retry.reason}"
+    return f"handler raised {type(error).__name__}"

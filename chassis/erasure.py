@@ -1,0 +1,355 @@
+"""One owner's act in a purge: set the guard, destroy the key, erase, look again, answer.
+
+What it erases comes from the service's data map and from the foreign keys of the live schema.
+"""
+
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Generic, TypeVar
+from uuid import UUID
+
+import asyncpg
+import structlog
+
+from chassis.data_map import DataMap, Table, erasure_order
+from chassis.database import Connection, Pool
+from chassis.unit_of_work import UnitOfWork, Units
+from contracts.classes import DataClass
+from contracts.purges import DataErased
+
+log = structlog.get_logger(__name__)
+
+C = TypeVar("C")
+
+# A row-level security that hides everything would make an empty answer a lie. Tables under it hold
+# one row of nobody, planted by their migration, which whoever verifies must be able to see.
+NOBODY = UUID(int=0)
+
+_LEASE = timedelta(minutes=2)
+_ROWS_A_STATEMENT = 5_000
+_TENANTS_A_RUN = 200
+
+
+@dataclass(frozen=True, slots=True)
+class ErasureOrder:
+    """What an owner has to erase; ``(purge_id, step)`` names it."""
+
+    purge_id: UUID
+    step: str
+    tenant_id: UUID
+    classes: tuple[DataClass, ...]
+    ledger_number: int
+    receipt_code: str | None = None
+
+
+async def accept_erasure(
+    uow: UnitOfWork[C], order: ErasureOrder, *, answer_again: bool = True
+) -> bool:
+    """Set the guard and queue the erasure; both stand when the transaction commits.
+
+    True for an order that was not known. One that is done already is looked at and answered
+    again, if ``answer_again``. From the commit on no writer of these classes gets through.
+    """
+    await uow.lock_tenant_exclusively(order.tenant_id)
+    await uow.connection.execute(
+        """
+        INSERT INTO erased_tenants AS e (tenant_id, data_class, ledger_number, purge_id, erased_at)
+        SELECT $1, data_class, $3, $4, $5 FROM unnest($2::text[]) AS data_class
+        ON CONFLICT (tenant_id, data_class) DO UPDATE
+           SET ledger_number = greatest(e.ledger_number, excluded.ledger_number)
+        """,
+        order.tenant_id,
+        list(order.classes),
+        order.ledger_number,
+        order.purge_id,
+        uow.now,
+    )
+    status = await uow.connection.fetchval(
+        """
+        INSERT INTO erasures AS e (purge_id, step, tenant_id, classes, ledger_number,
+                                   receipt_code, state, queued_at)
+        VALUES ($1, $2, $3, $4, $5, $6, 'queued', $7)
+        ON CONFLICT (purge_id, step) DO UPDATE
+           SET state = CASE WHEN $8 THEN 'queued' ELSE e.state END,
+               receipt_code = coalesce(e.receipt_code, excluded.receipt_code)
+        RETURNING xmax = 0
+        """,
+        order.purge_id,
+        order.step,
+        order.tenant_id,
+        list(order.classes),
+        order.ledger_number,
+        order.receipt_code,
+        uow.now,
+        answer_again,
+    )
+    return bool(status)
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    order: ErasureOrder
+    token: UUID
+
+
+Ready = Callable[[Connection, Sequence[ErasureOrder]], Awaitable[set[UUID]]]
+
+
+@dataclass(slots=True)
+class EraserJob(Generic[C]):
+    """Carries out queued erasures, many tenants in a statement where many are due."""
+
+    units: Units[C]
+    worker: Pool
+    eraser: Pool
+    data_map: DataMap
+    # The tenant's key and what the plumbing holds of it go with this class.
+    key_class: DataClass
+    # Says which purges may begin; notifier keeps contacts until they have their receipt.
+    ready: Ready | None = None
+
+    async def run(self) -> int:
+        """Erase what is queued; return how many erasures were finished."""
+        finished = 0
+        while claims := await self._claim():
+            finished += await self._carry_out(claims)
+            if len(claims) < _TENANTS_A_RUN:
+                break
+        return finished
+
+    async def _claim(self) -> list[_Claim]:
+        now = self.units.clock.now()
+        rows = await self.worker.fetch(
+            """
+            WITH queued AS (
+                SELECT purge_id, step
+                  FROM erasures
+                 WHERE state = 'queued' AND (claimed_until IS NULL OR claimed_until < $1)
+                 ORDER BY queued_at
+                 LIMIT $2
+                   FOR UPDATE SKIP LOCKED)
+            UPDATE erasures e
+               SET claim_token = gen_random_uuid(), claimed_until = $1::timestamptz + $3::interval,
+                   attempts = attempts + 1
+              FROM queued
+             WHERE (e.purge_id, e.step) = (queued.purge_id, queued.step)
+            RETURNING e.purge_id, e.step, e.tenant_id, e.classes, e.ledger_number, e.receipt_code,
+                      e.claim_token
+            """,
+            now,
+            _TENANTS_A_RUN,
+            _LEASE,
+        )
+        return [_claim_of(row) for row in rows]
+
+    async def _carry_out(self, claims: Sequence[_Claim]) -> int:
+        if self.ready is not None:
+            async with self.worker.acquire() as connection:
+                ready = await self.ready(connection, [claim.order for claim in claims])
+            await self._release([c for c in claims if c.order.purge_id not in ready])
+            claims = [c for c in claims if c.order.purge_id in ready]
+        by_classes: dict[tuple[DataClass, ...], list[_Claim]] = {}
+        for claim in claims:
+            by_classes.setdefault(claim.order.classes, []).append(claim)
+        finished = 0
+        for classes, together in by_classes.items():
+            finished += await self._erase(classes, together)
+        return finished
+
+    async def _release(self, claims: Sequence[_Claim]) -> None:
+        await self.worker.execute(
+            "UPDATE erasures SET claim_token = NULL, claimed_until = NULL"
+            " WHERE claim_token = ANY($1::uuid[])",
+            [claim.token for claim in claims],
+        )
+
+    async def _erase(self, classes: tuple[DataClass, ...], claims: Sequence[_Claim]) -> int:
+        tenants = [claim.order.tenant_id for claim in claims]
+        async with self.eraser.acquire() as connection:
+            tables = await erasure_order(connection, self.data_map.tables_of(classes))
+            if self.key_class in classes:
+                await connection.execute(
+                    "DELETE FROM tenant_keys WHERE tenant_id = ANY($1::uuid[])", tenants
+                )
+            counts: dict[UUID, Counter[DataClass]] = {tenant: Counter() for tenant in tenants}
+            for table in tables:
+                for tenant, gone in (await _delete(connection, table, tenants)).items():
+                    counts[tenant][table.data_class] += gone
+            await _delete_plumbing(
+                connection, tenants, classes, all_of_it=self.key_class in classes
+            )
+            remaining = await _look_again(connection, tables, tenants)
+            unsent = await _unsent(connection, tenants, classes)
+        clean = [c for c in claims if not remaining[c.order.tenant_id] | unsent[c.order.tenant_id]]
+        for claim in claims:
+            if claim not in clean:
+                log.warning(
+                    "erasure not clean yet",
+                    purge_id=str(claim.order.purge_id),
+                    remaining=remaining[claim.order.tenant_id],
+                    unsent=unsent[claim.order.tenant_id],
+                )
+        await self._release([claim for claim in claims if claim not in clean])
+        for claim in clean:
+            await self._answer(claim, counts[claim.order.tenant_id])
+        return len(clean)
+
+    async def _answer(self, claim: _Claim, counts: Mapping[DataClass, int]) -> None:
+        order = claim.order
+        async with self.units.begin() as uow:
+            # A second look, asked for again, must not forget what the first one erased.
+            total: dict[str, int] | None = await uow.connection.fetchval(
+                """
+                UPDATE erasures e
+                   SET state = 'erased', erased_at = $4, claim_token = NULL, claimed_until = NULL,
+                       counts = (SELECT jsonb_object_agg(c.class, c.erased +
+                                            coalesce((e.counts ->> c.class)::bigint, 0))
+                                   FROM unnest($2::text[], $3::bigint[]) AS c(class, erased))
+                 WHERE claim_token = $1
+                RETURNING counts
+                """,
+                claim.token,
+                list(order.classes),
+                [counts.get(data_class, 0) for data_class in order.classes],
+                uow.now,
+            )
+            if total is None:
+                return  # the lease ran out, and another has taken over
+            uow.outbox.add(
+                DataErased(
+                    purge_id=order.purge_id,
+                    step=order.step,
+                    tenant_id=order.tenant_id,
+                    owner=self.data_map.service,
+                    ledger_number=order.ledger_number,
+                    counts={DataClass(name): count for name, count in total.items()},
+                    remaining=0,
+                    data_map_hash=self.data_map.hash(),
+                    erased_at=uow.now,
+                )
+            )
+        log.info("data erased", purge_id=str(order.purge_id), step=order.step)
+
+
+def _claim_of(row: asyncpg.Record) -> _Claim:
+    return _Claim(
+        ErasureOrder(
+            purge_id=row["purge_id"],
+            step=row["step"],
+            tenant_id=row["tenant_id"],
+            classes=tuple(DataClass(name) for name in row["classes"]),
+            ledger_number=row["ledger_number"],
+            receipt_code=row["receipt_code"],
+        ),
+        row["claim_token"],
+    )
+
+
+async def _delete(connection: Connection, table: Table, tenants: Sequence[UUID]) -> Counter[UUID]:
+    """Erase these tenants' rows in bounded statements; count them by tenant."""
+    gone: Counter[UUID] = Counter()
+    while True:
+        rows = await connection.fetch(
+            f"""
+            WITH gone AS (
+                DELETE FROM {table.name}
+                 WHERE ctid = ANY(ARRAY(SELECT ctid FROM {table.name}
+                                         WHERE {table.tenant_column} = ANY($1::uuid[])
+                                           AND {table.erase_where or "true"}
+                                         LIMIT $2))
+                RETURNING {table.tenant_column} AS tenant_id)
+            SELECT tenant_id, count(*) AS count FROM gone GROUP BY tenant_id
+            """,  # noqa: S608 - names come from the data map
+            list(tenants),
+            _ROWS_A_STATEMENT,
+        )
+        gone.update({row["tenant_id"]: row["count"] for row in rows})
+        if sum(row["count"] for row in rows) < _ROWS_A_STATEMENT:
+            return gone
+
+
+_SENT = """
+    EXISTS (SELECT 1 FROM relay_cursor c
+             WHERE c.epoch = outbox.epoch
+               AND (outbox.xid, outbox.position) <= (c.xid, c.position))
+"""
+
+
+async def _delete_plumbing(
+    connection: Connection,
+    tenants: Sequence[UUID],
+    classes: Sequence[DataClass],
+    *,
+    all_of_it: bool,
+) -> None:
+    """Erase what the plumbing holds of these tenants, except what is said about the erasure."""
+    await connection.execute(
+        f"""
+        DELETE FROM outbox
+         WHERE tenant_id = ANY($1::uuid[]) AND data_class = ANY($2::text[]) AND {_SENT}
+        """,  # noqa: S608 - made of constants
+        list(tenants),
+        list(classes),
+    )
+    if all_of_it:
+        for name in ("inbox", "followed_states", "dead_letters"):
+            await connection.execute(
+                f"DELETE FROM {name} WHERE tenant_id = ANY($1::uuid[])",  # noqa: S608 - made of constants
+                list(tenants),
+            )
+
+
+async def _unsent(
+    connection: Connection, tenants: Sequence[UUID], classes: Sequence[DataClass]
+) -> Counter[UUID]:
+    rows = await connection.fetch(
+        """
+        SELECT tenant_id, count(*) AS count FROM outbox
+         WHERE tenant_id = ANY($1::uuid[]) AND data_class = ANY($2::text[])
+         GROUP BY tenant_id
+        """,
+        list(tenants),
+        list(classes),
+    )
+    return Counter({row["tenant_id"]: row["count"] for row in rows})
+
+
+async def _look_again(
+    connection: Connection, tables: Sequence[Table], tenants: Sequence[UUID]
+) -> Counter[UUID]:
+    """Count what is still there, after proof that this role would see it."""
+    found: Counter[UUID] = Counter()
+    for table in tables:
+        hidden = await connection.fetchval(
+            f"""
+            SELECT c.relrowsecurity
+                   AND NOT EXISTS (SELECT 1 FROM {table.name} WHERE {table.tenant_column} = $2)
+              FROM pg_class c WHERE c.oid = to_regclass($1)
+            """,  # noqa: S608 - names come from the data map
+            table.name,
+            NOBODY,
+        )
+        if hidden:
+            raise BlindVerificationError(table.name)
+        rows = await connection.fetch(
+            f"""
+            SELECT {table.tenant_column} AS tenant_id, count(*) AS count FROM {table.name}
+             WHERE {table.tenant_column} = ANY($1::uuid[]) AND {table.erase_where or "true"}
+             GROUP BY 1
+            """,  # noqa: S608 - names come from the data map
+            list(tenants),
+        )
+        found.update({row["tenant_id"]: row["count"] for row in rows})
+    return found
+
+
+class BlindVerificationError(Exception):
+    """The verifying role does not see a table's planted row, so it may not see others either."""
+
+    def __init__(self, table: str) -> None:
+        super().__init__(
+            f"the eraser does not see the planted row of {table}: give its role a policy that"
+            " shows all rows, and plant the row again if it is missing"
+        )

@@ -1,0 +1,82 @@
+"""Keeps the plumbing's own promises: partitions ahead, old rows gone, figures fresh."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from chassis.clock import Clock
+from chassis.database import Pool
+from chassis.jobs import Job
+from chassis.metrics import Metrics
+
+OUTBOX_AND_INBOX_KEPT = timedelta(days=150)
+ERASURE_PROOF_KEPT = timedelta(days=30)
+DEAD_LETTERS_KEPT = timedelta(days=30)
+_PARTITIONS_AHEAD = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Housekeeping:
+    """The jobs that every service has."""
+
+    clock: Clock
+    worker: Pool
+    metrics: Metrics
+
+    def jobs(self) -> list[Job]:
+        """Return the jobs with their intervals."""
+        return [
+            Job("tidy plumbing", timedelta(hours=1), self.tidy),
+            Job("measure plumbing", timedelta(seconds=5), self.measure),
+        ]
+
+    async def tidy(self) -> None:
+        """Make the outbox's coming partitions, drop old ones that are sent, forget old rows.
+
+        Partitions go by the wall clock, which stamps their rows; all else by business time.
+        """
+        today, now = self.clock.wall().date(), self.clock.now()
+        await self.worker.execute(
+            "SELECT outbox_make_partitions($1::date, $2)", today, _PARTITIONS_AHEAD
+        )
+        await self.worker.execute(
+            "SELECT outbox_drop_partitions($1::date)", today - OUTBOX_AND_INBOX_KEPT
+        )
+        await self.worker.execute(
+            """
+            DELETE FROM outbox
+             WHERE data_class = 'erasure-proof' AND written_at < $1
+               AND EXISTS (SELECT 1 FROM relay_cursor c
+                            WHERE c.epoch = outbox.epoch
+                              AND (outbox.xid, outbox.position) <= (c.xid, c.position))
+            """,
+            self.clock.wall() - ERASURE_PROOF_KEPT,
+        )
+        for statement, kept in (
+            ("DELETE FROM inbox WHERE received_at < $1", OUTBOX_AND_INBOX_KEPT),
+            ("DELETE FROM dead_letters WHERE first_failed_at < $1", DEAD_LETTERS_KEPT),
+            (
+                "DELETE FROM erasures WHERE state = 'erased' AND erased_at < $1",
+                ERASURE_PROOF_KEPT,
+            ),
+        ):
+            await self.worker.execute(statement, now - kept)
+
+    async def measure(self) -> None:
+        """Set the gauges that only the database knows."""
+        row = await self.worker.fetchrow(
+            """
+            SELECT count(*) AS unsent, min(o.written_at) AS oldest
+              FROM outbox o
+              JOIN relay_cursor c USING (epoch)
+             WHERE (o.xid, o.position) > (c.xid, c.position)
+               AND o.written_at >= c.saved_at - interval '1 day'
+            """
+        )
+        assert row is not None
+        oldest = row["oldest"]
+        age = (self.clock.wall() - oldest).total_seconds() if oldest else 0.0
+        self.metrics.outbox_unsent.set(row["unsent"])
+        self.metrics.outbox_oldest_seconds.set(max(0.0, age))
+        self.metrics.dead_letters_open.set(
+            await self.worker.fetchval("SELECT count(*) FROM dead_letters WHERE state = 'open'")
+        )

@@ -1,0 +1,94 @@
+"""Brings a service's database to the present shape: the plumbing first, then the service's own."""
+
+import asyncio
+from importlib import import_module
+from pathlib import Path
+
+import asyncpg
+from alembic.config import Config
+from alembic.runtime.environment import EnvironmentContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection as SyncConnection
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+
+from chassis.data_map import DataMap, grants_sql
+
+_HERE = Path(__file__).parent
+_LOCK = "SELECT pg_advisory_lock(hashtextextended('keepword migrations', 0))"
+
+
+def run_sql(migration: str) -> None:
+    """Run the ``.sql`` file that stands beside an alembic revision, in the revision's transaction.
+
+    The file may hold many statements, functions included: it goes to the server as it stands
+    (through SQLAlchemy's text it would be read for ``:name`` and ``%``, and prepared).
+    """
+    from alembic import op  # noqa: PLC0415 - alembic puts its context there while it migrates
+
+    sql = Path(migration).with_suffix(".sql").read_text(encoding="utf-8")
+    bind = op.get_bind()
+    bind.exec_driver_sql("SELECT 1")  # opens the transaction that the file is to run in
+    driver = bind.connection.dbapi_connection
+    assert driver is not None
+    driver.run_async(lambda connection: connection.execute(sql))
+
+
+def _upgrade(connection: SyncConnection, folder: Path, version_table: str) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(folder))
+    config.set_main_option("version_locations", str(folder))
+    config.set_main_option("path_separator", "os")
+    script = ScriptDirectory(str(folder), version_locations=[str(folder)])
+
+    with EnvironmentContext(
+        config,
+        script,
+        fn=lambda revision, _: script._upgrade_revs("head", revision),  # noqa: SLF001 - what `alembic upgrade head` calls
+    ) as environment:
+        environment.configure(
+            connection=connection, version_table=version_table, transaction_per_migration=True
+        )
+        with environment.begin_transaction():
+            environment.run_migrations()
+
+
+def migrations_of(service: str) -> Path:
+    """Return the folder with a service's own migrations."""
+    return Path(str(import_module(f"services.{service}").__file__)).parent / "migrations"
+
+
+async def migrate(owner_url: str, data_map: DataMap, *, own: Path | None = None) -> None:
+    """Bring one service's database up to date and give its roles what the data map allows.
+
+    ``own`` is the folder with the service's migrations, by default the one in its package. Safe to
+    run by several at once (one does it, the others wait) and again at any time.
+    """
+    service = data_map.service
+    folders = [
+        (_HERE, "chassis_migrations"),
+        (own or migrations_of(service), f"{service}_migrations"),
+    ]
+    engine = create_async_engine(
+        owner_url.replace("postgresql://", "postgresql+asyncpg://", 1), poolclass=NullPool
+    )
+    guard = await asyncpg.connect(owner_url)
+    try:
+        await guard.execute(_LOCK)
+        async with engine.connect() as connection:
+            for folder, version_table in folders:
+                await connection.run_sync(_upgrade, folder, version_table)
+        async with guard.transaction():
+            for statement in grants_sql(data_map, service):
+                await guard.execute(statement)
+    finally:
+        await guard.close()
+        await engine.dispose()
+
+
+async def migrate_all(owner_urls: dict[str, str]) -> None:
+    """Migrate several services' databases at the same time."""
+    maps = {
+        service: import_module(f"services.{service}.data_map").DATA_MAP for service in owner_urls
+    }
+    await asyncio.gather(*(migrate(url, maps[service]) for service, url in owner_urls.items()))

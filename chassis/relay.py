@@ -1,0 +1,319 @@
+"""Publishes what the outbox holds: one leader per database, in order, again after every doubt."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import asyncpg
+import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import ProducerClosed
+
+from chassis.broker import KafkaAccess
+from chassis.clock import Clock
+from chassis.database import Connection, connect
+from chassis.epochs import Epoch, ensure_epoch, mark_restated
+from chassis.metrics import Metrics
+
+log = structlog.get_logger(__name__)
+
+# Not called xid: ORDER BY prefers an output column's name, and would sort ids as text.
+_ROWS = "xid::text AS transaction_id, position, topic, record_key, headers, payload, kind"
+
+# One statement, one snapshot: a transaction that is still open holds back everything that was
+# written after it began, so no row that commits late is ever passed over.
+_UNSENT = f"""
+    SELECT {_ROWS}
+      FROM outbox
+     WHERE epoch = $1
+       AND (xid, position) > ($2::text::xid8, $3)
+       AND xid < pg_snapshot_xmin(pg_current_snapshot())
+       AND written_at >= $5
+     ORDER BY xid, position
+     LIMIT $4
+"""  # noqa: S608 - made of constants
+
+# What an earlier life of the database left unsent: its transactions are over, so its rows need
+# no snapshot and go by position. State is said anew instead.
+_LEFT_OVER = f"""
+    SELECT {_ROWS}
+      FROM outbox
+     WHERE epoch = $1
+       AND (xid, position) > ($2::text::xid8, $3)
+       AND position > $4
+       AND kind <> 'state'
+     ORDER BY position
+     LIMIT $5
+"""  # noqa: S608 - made of constants
+
+# No transaction lives longer than a few minutes (chassis.database), so no row appears later than
+# that behind one that was sent; a day is ample and lets the planner skip older partitions.
+_LATEST_ARRIVAL = timedelta(days=1)
+
+_LEADER_LOCK = 7_301
+_BATCH = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """How far the relay has come in one epoch."""
+
+    epoch: int
+    xid: str
+    position: int
+
+
+@dataclass(slots=True)
+class _InFlight:
+    acknowledgements: "list[asyncio.Future[Any]]"
+    reaches: Cursor
+
+
+class Relay:
+    """Publishes one database's outbox.
+
+    Any number of processes may run one; a session lock lets one of them lead, on the same
+    connection that reads, so that a leader that lost its lock reads nothing more. Every message is
+    published at least once, in the order (transaction, position); a message whose fate is unknown
+    is published again with the same CloudEvents id.
+    """
+
+    def __init__(
+        self,
+        *,
+        database_url: str,
+        kafka: KafkaAccess,
+        clock: Clock,
+        metrics: Metrics,
+        restate: Callable[[], Awaitable[None]],
+        event_retention: timedelta = timedelta(days=30),
+        idle: timedelta = timedelta(milliseconds=500),
+        acknowledged_within: timedelta = timedelta(seconds=30),
+    ) -> None:
+        """Prepare a relay; ``restate`` says all state again after a new epoch was opened.
+
+        The producer retries for ever by itself, and can get stuck at it (aiokafka #1017), so one
+        that gets no answer ``acknowledged_within`` is given up and its batch sent by another.
+        """
+        self._database_url = database_url
+        self._kafka = kafka
+        self._clock = clock
+        self._metrics = metrics
+        self._restate = restate
+        self._event_retention = event_retention
+        self._idle_seconds = idle.total_seconds()
+        self._patience_seconds = acknowledged_within.total_seconds()
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self.leading = asyncio.Event()
+
+    def wake(self) -> None:
+        """Look into the outbox now: something has been committed."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """End `run` after what is on its way has been acknowledged."""
+        self._stopping = True
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Lead or wait to lead until stopped; every failure starts the leadership anew."""
+        pause = 0.1
+        while not self._stopping:
+            try:
+                await self._campaign()
+                pause = 0.1
+            except Exception as error:  # noqa: BLE001 - whatever it was, the outbox is still there
+                log.warning("relay interrupted, starts again", error=type(error).__name__)
+                self._metrics.retries_total.labels(handler="relay").inc()
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 5.0)
+            finally:
+                self.leading.clear()
+
+    async def _campaign(self) -> None:
+        connection = await connect(self._database_url, name="relay")
+        try:
+            while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", _LEADER_LOCK):
+                if self._stopping:
+                    return
+                await self._pause(1.0)
+            await self._lead(connection)
+        finally:
+            connection.terminate()
+
+    async def _lead(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+        cluster_id = await self._kafka.cluster_id()
+        epoch = await self._present_epoch(connection, cluster_id)
+        producer = self._kafka.producer()
+        await producer.start()
+        try:
+            await self._send_left_over(connection, producer, epoch)
+            if not epoch.restated:
+                await self._restate()
+                await mark_restated(connection, epoch, wall=self._clock.wall())
+            self.leading.set()
+            log.info("relay leads", epoch=epoch.number)
+            await self._follow(connection, producer, epoch)
+        except BaseException:
+            # Closing waits for what is on its way; what is given up would hold it for ever, and
+            # the client has no public word for that.
+            producer._message_accumulator.fail_all(ProducerClosed())  # noqa: SLF001 - see above
+            raise
+        finally:
+            await producer.stop()
+
+    async def _present_epoch(self, connection: Connection, cluster_id: str) -> Epoch:
+        wall = self._clock.wall()
+        epoch = await ensure_epoch(connection, wall=wall)
+        known: str | None = await connection.fetchval(
+            "SELECT cluster_id FROM relay_cursor WHERE epoch = $1", epoch.number
+        )
+        if known is None:
+            known = await connection.fetchval(
+                "SELECT cluster_id FROM relay_cursor WHERE epoch < $1 ORDER BY epoch DESC LIMIT 1",
+                epoch.number,
+            )
+        if known not in {None, cluster_id}:
+            log.warning("kafka is another cluster, events are said again", epoch=epoch.number)
+            async with connection.transaction():
+                await self._rewind(connection, epoch)
+                epoch = await ensure_epoch(connection, wall=wall, force=True)
+        await connection.execute(
+            "UPDATE relay_cursor SET cluster_id = $2 WHERE epoch = $1", epoch.number, cluster_id
+        )
+        return epoch
+
+    async def _rewind(self, connection: Connection, epoch: Epoch) -> None:
+        """Put the cursor back before everything that the lost cluster would still have kept."""
+        await connection.execute(
+            """
+            UPDATE relay_cursor
+               SET (xid, position) = (SELECT coalesce(min(o.xid::text::numeric) - 1, 0)::text::xid8,
+                                             0
+                                        FROM outbox o
+                                       WHERE o.epoch = $1 AND o.written_at >= $2)
+             WHERE epoch = $1
+            """,
+            epoch.number,
+            self._clock.wall() - self._event_retention,
+        )
+
+    async def _send_left_over(
+        self, connection: Connection, producer: AIOKafkaProducer, present: Epoch
+    ) -> None:
+        earlier = await connection.fetch(
+            "SELECT epoch, xid::text AS xid, position FROM relay_cursor WHERE epoch < $1"
+            " ORDER BY epoch",
+            present.number,
+        )
+        for cursor in earlier:
+            position, highest = 0, None
+            while rows := await connection.fetch(
+                _LEFT_OVER, cursor["epoch"], cursor["xid"], cursor["position"], position, _BATCH
+            ):
+                await self._acknowledged(await self._enqueue(producer, rows))
+                position = rows[-1]["position"]
+                highest = position
+            if highest is not None:
+                log.warning("sent what an earlier epoch left", epoch=cursor["epoch"])
+            await connection.execute(
+                """
+                UPDATE relay_cursor
+                   SET (xid, position, saved_at) =
+                       (SELECT coalesce(max(o.xid::text::numeric), 0)::text::xid8,
+                               coalesce(max(o.position), 0), $2::timestamptz
+                          FROM outbox o WHERE o.epoch = $1)
+                 WHERE epoch = $1
+                """,
+                cursor["epoch"],
+                self._clock.wall(),
+            )
+
+    async def _follow(
+        self,
+        connection: "asyncpg.Connection[asyncpg.Record]",
+        producer: AIOKafkaProducer,
+        epoch: Epoch,
+    ) -> None:
+        cursor, saved_at = await self._load_cursor(connection, epoch)
+        unsent = await connection.prepare(_UNSENT)
+        in_flight: _InFlight | None = None
+        pause = 0.0
+        while not self._stopping or in_flight is not None:
+            self._wake.clear()
+            rows = await unsent.fetch(
+                cursor.epoch, cursor.xid, cursor.position, _BATCH, saved_at - _LATEST_ARRIVAL
+            )
+            following: _InFlight | None = None
+            if rows:
+                cursor = Cursor(cursor.epoch, rows[-1]["transaction_id"], rows[-1]["position"])
+                # The next batch is read while this one is on its way.
+                following = _InFlight(await self._enqueue(producer, rows), cursor)
+            if in_flight is not None:
+                saved_at = await self._settle(connection, in_flight)
+            in_flight = following
+            if rows or in_flight is not None:
+                pause = 0.0
+                continue
+            # Woken, but nothing to see yet: some transaction still holds the snapshot back.
+            pause = min(max(pause * 2, 0.005), self._idle_seconds)
+            await self._pause(pause)
+
+    async def _load_cursor(self, connection: Connection, epoch: Epoch) -> tuple[Cursor, Any]:
+        row = await connection.fetchrow(
+            "SELECT xid::text AS xid, position, saved_at FROM relay_cursor WHERE epoch = $1",
+            epoch.number,
+        )
+        assert row is not None
+        return Cursor(epoch.number, row["xid"], row["position"]), row["saved_at"]
+
+    async def _enqueue(
+        self, producer: AIOKafkaProducer, rows: Sequence[asyncpg.Record]
+    ) -> "list[asyncio.Future[Any]]":
+        send = producer.send
+        async with asyncio.timeout(self._patience_seconds):
+            return [
+                await send(
+                    row["topic"],
+                    value=row["payload"],
+                    key=row["record_key"].encode(),
+                    headers=[(name, value.encode()) for name, value in row["headers"]],
+                )
+                for row in rows
+            ]
+
+    async def _acknowledged(self, acknowledgements: "list[asyncio.Future[Any]]") -> None:
+        async with asyncio.timeout(self._patience_seconds):
+            await asyncio.gather(*acknowledgements)
+
+    async def _settle(self, connection: Connection, sent: _InFlight) -> Any:
+        """Remember how far we came, once Kafka has it.
+
+        Losing the last of these in a crash costs repeats and nothing else, so it waits for no disk.
+        """
+        await self._acknowledged(sent.acknowledgements)
+        wall = self._clock.wall()
+        async with connection.transaction():
+            await connection.execute("SET LOCAL synchronous_commit = off")
+            await connection.execute(
+                """
+                UPDATE relay_cursor
+                   SET xid = $2::text::xid8, position = $3, saved_at = $4
+                 WHERE epoch = $1
+                """,
+                sent.reaches.epoch,
+                sent.reaches.xid,
+                sent.reaches.position,
+                wall,
+            )
+        self._metrics.relay_sent_total.inc(len(sent.acknowledgements))
+        return wall
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(self._wake.wait(), seconds)
+        except TimeoutError:
+            return

@@ -1,0 +1,394 @@
+"""Puts a service together and runs it: doors closed until its database, Kafka and ledger are there."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Generic, TypeVar
+
+import structlog
+from fastapi import APIRouter, FastAPI
+from starlette.requests import Request
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from chassis import logs, tracing
+from chassis.broker import KafkaAccess
+from chassis.clock import Clock, OffsetClock, SystemClock
+from chassis.consumer import Consumer
+from chassis.data_map import DataMap
+from chassis.database import TRANSIENT_ERRORS, Pool, open_pool_patiently
+from chassis.epochs import ensure_epoch
+from chassis.erasure import EraserJob, Ready
+from chassis.handlers import Handlers
+from chassis.health import Health
+from chassis.health import routes as probe_routes
+from chassis.housekeeping import Housekeeping
+from chassis.jobs import Job, JobRunner
+from chassis.keys import KeyEncryptionKeys, TenantKeys
+from chassis.ledger import OnEntry, ledger_handlers, wait_until_applied
+from chassis.metrics import Metrics
+from chassis.problems import BodyLimit, HttpEdge, Problem, answer_with_problems
+from chassis.relay import Relay
+from chassis.settings import ServiceSettings
+from chassis.shutdown import HttpServer, run_until_stopped
+from chassis.unit_of_work import Units
+from contracts.classes import DataClass
+from contracts.topics import PURGER_LEDGER, Topic
+
+log = structlog.get_logger(__name__)
+
+C = TypeVar("C")
+
+_ALWAYS_OPEN = frozenset({"/livez", "/readyz", "/metrics"})
+_MOST_BODY_BYTES = 256 * 1024
+_RELAY_IS_STUCK_AFTER_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Erases:
+    """What a service erases when purger says so: its classes, each with the name of its step.
+
+    The tenant's key and what the plumbing holds of the tenant go with ``key_class``.
+    """
+
+    steps: Mapping[DataClass, str]
+    key_class: DataClass
+    ready: Ready | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What is open before a service's own context is made."""
+
+    settings: ServiceSettings
+    clock: Clock
+    metrics: Metrics
+    keys: TenantKeys
+    runtime: Pool
+    worker: Pool
+    cluster_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Running(Generic[C]):
+    """A service whose doors are open; routes find it by `running`."""
+
+    resources: Resources
+    units: Units[C]
+    context: C
+    wake_job: Callable[[str], None]
+
+
+@dataclass(slots=True)
+class Service(Generic[C]):
+    """The parts that make one service; `run` does the rest."""
+
+    settings: ServiceSettings
+    data_map: DataMap
+    handlers: Handlers[C]
+    topics: Sequence[Topic]
+    context: Callable[[Resources], C]
+    restate: Callable[[Units[C]], Awaitable[None]]
+    routers: Sequence[APIRouter] = ()
+    jobs: Callable[[Running[C]], Sequence[Job]] = lambda _: ()
+    erases: Erases | None = None
+    on_ledger_entry: OnEntry[C] | None = None
+    # Purger keeps the ledger, so it waits for none, and says how long it is when it starts.
+    waits_for_ledger: bool = True
+    on_start: Callable[[Running[C]], Awaitable[None]] | None = None
+    pool_size: int = 10
+    metrics: Metrics = field(default_factory=Metrics)
+    health: Health = field(default_factory=Health)
+
+    async def run(self, *, stop: asyncio.Event | None = None) -> None:
+        """Run until a signal or ``stop``; raises what made the start impossible."""
+        settings = self.settings
+        logs.configure(settings.service, settings.log_level)
+        tracing.configure(settings.service, settings.otlp_endpoint)
+        core = _Core(self)
+        app = build_app(self, core.doors)
+        core.app = app
+        http = HttpServer(
+            HttpEdge(Doors(BodyLimit(app, most_bytes=_MOST_BODY_BYTES), core.doors), self.metrics),
+            host=settings.http_host,
+            port=settings.http_port,
+        )
+        log.info("http listens", port=http.port)
+        try:
+            await run_until_stopped([core, http], stop=stop)
+        finally:
+            await tracing.shutdown()
+
+
+def running(request: Request) -> Running[Any]:
+    """Return the running service, in a route; doors are closed before there is one."""
+    found: Running[Any] = request.app.state.running
+    return found
+
+
+def build_app(service: Service[Any], doors: asyncio.Event) -> FastAPI:
+    """Return the HTTP edge of a service: its own routes, probes and figures, problems for errors."""
+    settings = service.settings
+    app = FastAPI(
+        title=f"Keepword {settings.service}",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/openapi.json" if settings.development else None,
+        telemetry=tracing.FASTAPI_TELEMETRY,
+    )
+    answer_with_problems(app)
+    for router in service.routers:
+        app.include_router(router)
+    service.health.add_readiness(
+        "doors", lambda: None if doors.is_set() else "starting: waiting for database, kafka, ledger"
+    )
+    app.router.routes.extend(probe_routes(service.health, service.metrics))
+    return app
+
+
+class Doors:
+    """ASGI middleware that answers 503 until the service may be given work."""
+
+    def __init__(self, app: ASGIApp, doors: asyncio.Event) -> None:
+        self._app = app
+        self._doors = doors
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request in when the doors are open; probes always."""
+        if scope["type"] != "http" or self._doors.is_set() or scope["path"] in _ALWAYS_OPEN:
+            await self._app(scope, receive, send)
+            return
+        problem = Problem(
+            503, detail="This service is starting. Try again.", headers={"retry-after": "2"}
+        )
+        await problem.response()(scope, receive, send)
+
+
+class _Core(Generic[C]):
+    """Everything but HTTP: pools, ledger, relay, consumers, jobs, opened and closed in order."""
+
+    name = "core"
+
+    def __init__(self, service: Service[C]) -> None:
+        self._service = service
+        self._settings = service.settings
+        self._kafka = KafkaAccess.of(service.settings)
+        self.doors = asyncio.Event()
+        self.app: FastAPI | None = None
+        self._asked_to_stop = asyncio.Event()
+        self._relay: Relay | None = None
+
+    async def stop(self) -> None:
+        """Close the doors and let `run` come to its end."""
+        self.doors.clear()
+        self._asked_to_stop.set()
+
+    async def run(self) -> None:
+        """Open everything in order, wait to be stopped, close it in the opposite order."""
+        async with AsyncExitStack() as stack:
+            starting = asyncio.create_task(self._start(stack))
+            waiting = asyncio.create_task(self._asked_to_stop.wait())
+            try:
+                await asyncio.wait({starting, waiting}, return_when=asyncio.FIRST_COMPLETED)
+                if not starting.done():
+                    starting.cancel()
+                with suppress(asyncio.CancelledError):
+                    await starting
+                await waiting
+            finally:
+                starting.cancel()
+                waiting.cancel()
+
+    async def _start(self, stack: AsyncExitStack) -> None:
+        service, settings = self._service, self._settings
+        clock = _clock_of(settings)
+        runtime = await self._pool(stack, "runtime", settings.database_url, service.pool_size)
+        worker = await self._pool(stack, "worker", settings.worker_database_url, 5)
+        eraser = await self._pool(stack, "eraser", settings.eraser_database_url, 2)
+        self._watch_database(runtime)
+        async with worker.acquire() as connection:
+            await connection.execute(
+                "SELECT outbox_make_partitions($1::date, 8)", clock.wall().date()
+            )
+            await ensure_epoch(connection, wall=clock.wall())
+        cluster_id = await self._kafka.wait()
+        resources = Resources(
+            settings=settings,
+            clock=clock,
+            metrics=service.metrics,
+            keys=_keys_of(settings),
+            runtime=runtime,
+            worker=worker,
+            cluster_id=cluster_id,
+        )
+        context = service.context(resources)
+        units = Units(settings.service, runtime, clock, context, self._wake_relay)
+        wakes: dict[str, Callable[[], None]] = {}
+        this = Running(resources, units, context, lambda name: wakes[name]())
+
+        if service.waits_for_ledger:
+            await self._apply_ledger(stack, units, cluster_id)
+        await self._start_relay(stack, units)
+        if service.on_start is not None:
+            await service.on_start(this)
+        await self._start_consumer(stack, units, cluster_id)
+        self._start_jobs(stack, this, eraser, wakes)
+        assert self.app is not None
+        self.app.state.running = this
+        self.doors.set()
+        log.info("doors open")
+
+    async def _pool(self, stack: AsyncExitStack, role: str, url: Any, size: int) -> Pool:
+        pool = await open_pool_patiently(
+            url.get_secret_value(), name=f"{self._settings.service} {role}", max_size=size
+        )
+        stack.push_async_callback(_close, pool)
+        return pool
+
+    def _watch_database(self, pool: Pool) -> None:
+        async def answers() -> str | None:
+            try:
+                await pool.fetchval("SELECT 1")
+            except TRANSIENT_ERRORS as error:
+                return f"database does not answer: {type(error).__name__}"
+            return None
+
+        self._service.health.add_readiness("database", answers)
+
+    def _wake_relay(self) -> None:
+        if self._relay is not None:
+            self._relay.wake()
+
+    async def _apply_ledger(self, stack: AsyncExitStack, units: Units[C], cluster_id: str) -> None:
+        service = self._service
+        steps = service.erases.steps if service.erases else {}
+        consumer = Consumer(
+            name=f"{self._settings.service}.ledger.v1",
+            topics=[PURGER_LEDGER],
+            handlers=ledger_handlers(self._settings.service, steps, service.on_ledger_entry),
+            units=units,
+            metrics=service.metrics,
+            cluster_id=cluster_id,
+            passes_failures_by=False,
+        )
+        await self._run_consumer(stack, consumer, "ledger")
+        number = await wait_until_applied(
+            units.pool, self._kafka, consumer=consumer.name, cluster_id=cluster_id
+        )
+        service.metrics.ledger_applied_number.set(number)
+        log.info("ledger applied", number=number)
+
+    async def _start_consumer(
+        self, stack: AsyncExitStack, units: Units[C], cluster_id: str
+    ) -> None:
+        service = self._service
+        if not service.topics:
+            return
+        consumer = Consumer(
+            name=f"{self._settings.service}.main.v1",
+            topics=service.topics,
+            handlers=service.handlers,
+            units=units,
+            metrics=service.metrics,
+            cluster_id=cluster_id,
+        )
+        await self._run_consumer(stack, consumer, "consumer")
+
+    async def _run_consumer(self, stack: AsyncExitStack, consumer: Consumer[C], name: str) -> None:
+        broker = self._kafka.consuming_broker()
+        consumer.subscribe(broker)
+        # FastStream leaves no consumer behind when it cannot start, and `wait` saw Kafka answer.
+        await broker.start()
+        stack.push_async_callback(broker.stop)
+        stack.callback(consumer.release)
+        checks = self._service.health
+        checks.add_liveness(name, lambda: None if consumer.alive() else "its task has ended")
+        checks.add_readiness(
+            f"{name} assigned", lambda: None if consumer.assigned() else "no partitions yet"
+        )
+        checks.add_readiness(
+            f"{name} running", lambda: "halted, see the log" if consumer.halted else None
+        )
+
+    async def _start_relay(self, stack: AsyncExitStack, units: Units[C]) -> None:
+        settings = self._settings
+
+        async def restate() -> None:
+            await self._service.restate(units)
+
+        relay = Relay(
+            database_url=settings.worker_database_url.get_secret_value(),
+            kafka=self._kafka,
+            clock=units.clock,
+            metrics=self._service.metrics,
+            restate=restate,
+        )
+        self._relay = relay
+        task = asyncio.create_task(relay.run(), name="relay")
+
+        async def finish() -> None:
+            relay.stop()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(task, timeout=5)
+
+        stack.push_async_callback(finish)
+        metrics = self._service.metrics
+        self._service.health.add_readiness(
+            "relay",
+            lambda: (
+                f"oldest unsent message waits for {relay_age:.0f} s"
+                if (relay_age := metrics.outbox_oldest_seconds._value.get())  # noqa: SLF001 - the gauge is the only place that knows it
+                > _RELAY_IS_STUCK_AFTER_SECONDS
+                else None
+            ),
+        )
+
+    def _start_jobs(
+        self,
+        stack: AsyncExitStack,
+        this: Running[C],
+        eraser: Pool,
+        wakes: dict[str, Callable[[], None]],
+    ) -> None:
+        service = self._service
+        housekeeping = Housekeeping(this.units.clock, this.resources.worker, service.metrics)
+        jobs = [*service.jobs(this), *housekeeping.jobs()]
+        if service.erases is not None:
+            eraser_job = EraserJob(
+                units=this.units,
+                worker=this.resources.worker,
+                eraser=eraser,
+                data_map=service.data_map,
+                key_class=service.erases.key_class,
+                ready=service.erases.ready,
+            )
+            jobs.append(Job("erase", timedelta(seconds=1), eraser_job.run))
+        runner = JobRunner(jobs, service.metrics)
+        for job in jobs:
+            wakes[job.name] = lambda name=job.name: runner.wake(name)  # type: ignore[misc]
+        runner.start()
+        stack.push_async_callback(runner.stop)
+
+
+async def _close(pool: Pool) -> None:
+    try:
+        await asyncio.wait_for(pool.close(), timeout=5)
+    except TimeoutError:
+        pool.terminate()
+
+
+def _clock_of(settings: ServiceSettings) -> Clock:
+    if settings.clock_offset_file is not None:
+        return OffsetClock(settings.clock_offset_file)
+    return SystemClock()
+
+
+def _keys_of(settings: ServiceSettings) -> TenantKeys:
+    path = settings.key_encryption_keys_file
+    if path is None:
+        raise ValueError(
+            "KEEPWORD_KEY_ENCRYPTION_KEYS_FILE: name the file with this service's"
+            " key-encryption keys; `keepword up` makes one on a laptop"
+        )
+    return TenantKeys(settings.service, KeyEncryptionKeys.load(path))

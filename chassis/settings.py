@@ -1,0 +1,144 @@
+"""The environment variables every service has, typed, with secrets that do not print."""
+
+from pathlib import Path
+from typing import ClassVar, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX = "KEEPWORD_"
+_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+class BadSettings(Exception):  # noqa: N818 - reads as the fact it states
+    """The environment does not describe a service that can run; never carries a value."""
+
+    def __init__(self, complaints: list[str]) -> None:
+        self.complaints = tuple(complaints)
+        super().__init__("; ".join(complaints))
+
+
+class ServiceSettings(BaseSettings):
+    """What each service reads from its environment.
+
+    The services share one set of names, as each is a process with an environment
+    of its own. A service adds its settings in a subclass and names itself in
+    ``service``. Read with ``load()``, whose errors name variables, not values.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, extra="ignore", frozen=True, hide_input_in_errors=True
+    )
+
+    service: ClassVar[str]
+
+    database_url: SecretStr
+    worker_database_url: SecretStr
+    eraser_database_url: SecretStr
+    # Only migrations act as the owner of the tables.
+    owner_database_url: SecretStr | None = None
+
+    kafka_bootstrap_servers: str = Field(min_length=1)
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    kafka_username: str | None = None
+    kafka_password: SecretStr | None = None
+    kafka_ca_file: Path | None = None
+
+    http_host: str = "127.0.0.1"
+    http_port: int = Field(ge=0, le=65535)
+    public_url: str
+
+    development: bool = False
+    clock_offset_file: Path | None = None
+    key_encryption_keys_file: Path | None = None
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    otlp_endpoint: str | None = None
+
+    @classmethod
+    def load(cls) -> Self:
+        """Read the environment; raise ``BadSettings`` that says per variable what to do."""
+        try:
+            return cls()
+        except ValidationError as refused:
+            raise BadSettings(_complaints(cls, refused)) from None
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _in_lower_case(cls, level: object) -> object:
+        return level.lower() if isinstance(level, str) else level
+
+    @field_validator(
+        "database_url", "worker_database_url", "eraser_database_url", "owner_database_url"
+    )
+    @classmethod
+    def _names_a_database(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None:
+            _require_database_url(url.get_secret_value())
+        return url
+
+    @field_validator("public_url", "otlp_endpoint")
+    @classmethod
+    def _is_a_web_address(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        try:
+            parts = urlsplit(url)
+        except ValueError:
+            # Its message repeats the address.
+            raise ValueError("give a full address that starts with https:// or http://") from None
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise ValueError("give a full address that starts with https:// or http://")
+        if "@" in parts.netloc or parts.query or parts.fragment:
+            raise ValueError("give an address without user, query or fragment")
+        return url.rstrip("/")
+
+    @model_validator(mode="after")
+    def _hangs_together(self) -> Self:
+        """Refuse what is only for a laptop, and half a login, before anything starts."""
+        public = urlsplit(self.public_url)
+        if not self.development and public.scheme != "https" and public.hostname not in _LOOPBACK:
+            raise ValueError(f"{PREFIX}PUBLIC_URL: must start with https:// outside development")
+        if self.clock_offset_file is not None and not self.development:
+            raise ValueError(
+                f"{PREFIX}CLOCK_OFFSET_FILE: time moves only in development; unset it,"
+                f" or set {PREFIX}DEVELOPMENT=true on a laptop"
+            )
+        if self.kafka_security_protocol.startswith("SASL") and (
+            self.kafka_username is None or self.kafka_password is None
+        ):
+            raise ValueError(
+                f"{PREFIX}KAFKA_USERNAME and {PREFIX}KAFKA_PASSWORD: set both"
+                f" when {PREFIX}KAFKA_SECURITY_PROTOCOL begins with SASL"
+            )
+        return self
+
+
+def _require_database_url(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        named = bool(parts.hostname) and len(parts.path) > 1
+    except ValueError:
+        named = False
+    else:
+        named = named and parts.scheme in {"postgres", "postgresql"}
+    if not named:
+        raise ValueError("give an address of the form postgresql://role:password@host:port/name")
+
+
+def _complaints(settings: type[ServiceSettings], refused: ValidationError) -> list[str]:
+    complaints = []
+    for error in refused.errors(include_url=False, include_input=False):
+        name = str(error["loc"][0]) if error["loc"] else ""
+        complaints.append(_complaint(settings, name, error["type"], error["msg"]))
+    return complaints
+
+
+def _complaint(settings: type[ServiceSettings], field: str, kind: str, message: str) -> str:
+    advice = message.removeprefix("Value error, ")
+    if not field:
+        return advice
+    variable = f"{settings.model_config.get('env_prefix', '')}{field}".upper()
+    if kind == "missing":
+        return f"{variable}: is not set; set it before {settings.service} starts"
+    return f"{variable}: {advice[:1].lower()}{advice[1:]}"

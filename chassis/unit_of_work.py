@@ -1,0 +1,105 @@
+"""Holds one transaction together: the state it changes, what it says, and the time it works at."""
+
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Generic, TypeVar
+from uuid import UUID
+
+from chassis.clock import Clock
+from chassis.database import Connection, Pool
+from chassis.outbox import Outbox
+from contracts.classes import DataClass
+
+C = TypeVar("C")
+
+
+@dataclass(slots=True)
+class UnitOfWork(Generic[C]):
+    """One transaction of a service.
+
+    ``context`` is what a service's handlers need besides (its settings, its keys).
+    """
+
+    connection: Connection
+    outbox: Outbox
+    context: C
+    now: datetime
+    wall: datetime
+
+    async def lock_tenants(self, tenant_ids: Iterable[UUID]) -> None:
+        """Keep erasures of these tenants out until the transaction ends.
+
+        Locks are taken in one order, so that two batches cannot wait for each other.
+        """
+        await self.connection.execute(
+            """
+            SELECT pg_advisory_xact_lock_shared(lock) FROM (
+                SELECT DISTINCT hashtextextended(tenant::text, 1) AS lock
+                  FROM unnest($1::uuid[]) AS tenant
+                 ORDER BY lock) AS locks
+            """,
+            list(tenant_ids),
+        )
+
+    async def lock_tenant_exclusively(self, tenant_id: UUID) -> None:
+        """Keep every other writer of this tenant out until the transaction ends."""
+        await self.connection.execute(
+            "SELECT pg_advisory_xact_lock(hashtextextended($1::uuid::text, 1))", tenant_id
+        )
+
+    async def erased_classes(self, tenant_ids: Iterable[UUID]) -> dict[UUID, frozenset[DataClass]]:
+        """Say which classes of these tenants are erased or about to be; call it under the lock.
+
+        It must be a statement of its own: one that locks and looks in the same snapshot does
+        not see a guard that was set while it waited for the lock.
+        """
+        rows = await self.connection.fetch(
+            """
+            SELECT tenant_id, array_agg(data_class) AS classes
+              FROM erased_tenants
+             WHERE tenant_id = ANY($1::uuid[])
+             GROUP BY tenant_id
+            """,
+            list(tenant_ids),
+        )
+        return {row["tenant_id"]: frozenset(map(DataClass, row["classes"])) for row in rows}
+
+    async def act_for(self, tenant_id: UUID) -> None:
+        """Let row-level security show this tenant's rows, and no others, until the end."""
+        await self.connection.execute(
+            "SELECT set_config('app.tenant', $1::uuid::text, true)", tenant_id
+        )
+
+    async def epoch(self) -> int:
+        """Return the present epoch, the first part of every version that is made here."""
+        number: int = await self.connection.fetchval("SELECT max(epoch) FROM relay_epochs")
+        return number
+
+
+@dataclass(frozen=True, slots=True)
+class Units(Generic[C]):
+    """Begins units of work for one service."""
+
+    service: str
+    pool: Pool
+    clock: Clock
+    context: C
+    wake_relay: Callable[[], None]
+
+    @asynccontextmanager
+    async def begin(
+        self, *, causation: UUID | None = None, correlation: str | None = None
+    ) -> AsyncIterator[UnitOfWork[C]]:
+        """Open a transaction; at its end all is committed together with what was said, or nothing.
+
+        The relay is woken after the commit.
+        """
+        now, wall = self.clock.now(), self.clock.wall()
+        outbox = Outbox(self.service, now, wall, causation, correlation)
+        async with self.pool.acquire() as connection, connection.transaction():
+            yield UnitOfWork(connection, outbox, self.context, now, wall)
+            spoke = await outbox.flush(connection)
+        if spoke:
+            self.wake_relay()

@@ -1,0 +1,1 @@
+"""Atlassian's protocols as a library: JWT and qsh, signed install, lifecycle bodies."""

@@ -1,0 +1,99 @@
+"""The app's descriptor, atlassian-connect.json, as bytes that change only when the app does.
+
+The Marketplace polls it and makes a new version of the app out of every change, so its form is
+fixed here down to the last space.
+"""
+
+import json
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+from connect.hosts import is_private_enough, parse_base_url
+from connect.lifecycle import AppKey
+
+CONTENT_TYPE = "application/json; charset=UTF-8"
+MAX_BASE_URL_LENGTH = 200
+
+
+class Scope(StrEnum):
+    """What an app may do at a customer's site."""
+
+    NONE = "NONE"
+    READ = "READ"
+    WRITE = "WRITE"
+    DELETE = "DELETE"
+    PROJECT_ADMIN = "PROJECT_ADMIN"
+    SPACE_ADMIN = "SPACE_ADMIN"
+    ADMIN = "ADMIN"
+    ACT_AS_USER = "ACT_AS_USER"
+    ACCESS_EMAIL_ADDRESSES = "ACCESS_EMAIL_ADDRESSES"
+
+
+def _reachable(url: str) -> str:
+    base = parse_base_url(url)
+    if base is None or not is_private_enough(base):
+        raise ValueError("https, or this machine")
+    return str(base)
+
+
+BaseUrlText = Annotated[
+    str, StringConstraints(max_length=MAX_BASE_URL_LENGTH), AfterValidator(_reachable)
+]
+RelativeUri = Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9._~/-]*$", max_length=200)]
+
+
+class Vendor(BaseModel):
+    """Who makes the app."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=100)]
+    url: Annotated[str, StringConstraints(pattern=r"^https?://", max_length=200)]
+
+
+class Lifecycle(BaseModel):
+    """Where the four lifecycle calls go, relative to the base URL."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    installed: RelativeUri = "/lifecycle/installed"
+    uninstalled: RelativeUri = "/lifecycle/uninstalled"
+    enabled: RelativeUri = "/lifecycle/enabled"
+    disabled: RelativeUri = "/lifecycle/disabled"
+
+
+class Descriptor(BaseModel):
+    """One app as the Marketplace knows it; lengths and patterns are those of Atlassian's schema."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    key: AppKey
+    name: Annotated[str, StringConstraints(min_length=1, max_length=80)]
+    base_url: BaseUrlText
+    vendor: Vendor
+    description: Annotated[str, StringConstraints(max_length=1400)] | None = None
+    lifecycle: Lifecycle = Lifecycle()
+    scopes: tuple[Scope, ...] = (Scope.READ,)
+    enable_licensing: bool = True
+    api_version: Annotated[int, Field(ge=1)] = 1
+
+    def to_json(self) -> bytes:
+        """Give the file to serve: equal descriptors give equal bytes, whatever made them."""
+        document = {
+            "key": self.key,
+            "name": self.name,
+            "description": self.description,
+            "baseUrl": self.base_url,
+            "vendor": self.vendor.model_dump(),
+            "authentication": {"type": "jwt"},
+            "lifecycle": self.lifecycle.model_dump(),
+            "scopes": sorted(set(self.scopes)),
+            "apiVersion": self.api_version,
+            "apiMigrations": {"context-qsh": True, "signed-install": True},
+            "enableLicensing": self.enable_licensing,
+            "modules": {},
+        }
+        present = {name: value for name, value in document.items() if value is not None}
+        return (json.dumps(present, indent=2, ensure_ascii=False) + "\n").encode()

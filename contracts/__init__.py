@@ -1,0 +1,1 @@
+"""What our services say to each other: events, topics, their schemas, the six-month rule."""

@@ -1,0 +1,131 @@
+"""Every message type: its name, its body, the topics it travels on."""
+
+from dataclasses import dataclass
+
+from contracts.ledger import LedgerEntry, LedgerHead
+from contracts.messages import Kind, Message
+from contracts.purges import (
+    DataErased,
+    PurgeAccepted,
+    PurgeRefused,
+    PurgeRequested,
+    PurgeStarted,
+    PurgeState,
+)
+from contracts.tenants import TenantState
+from contracts.topics import (
+    CONFIG_ERASURES,
+    INSTALLER_ERASURES,
+    INSTALLER_TENANTS,
+    NOTIFIER_ERASURES,
+    PURGER_COMMANDS,
+    PURGER_LEDGER,
+    PURGER_PURGES,
+    Topic,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class MessageType:
+    """A kind of message, as its CloudEvents type names it.
+
+    ``major`` is part of that name; ``schema`` counts the released schemas
+    within it, each readable by the code of every other.
+    """
+
+    name: str
+    model: type[Message]
+    topics: tuple[Topic, ...]
+    major: int = 1
+    schema: int = 1
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of the topics that it travels on, which is one."""
+        return self.topics[0].kind
+
+    @property
+    def ce_type(self) -> str:
+        """The CloudEvents ``type``, such as ``keepword.tenant-installed.v1``."""
+        return f"keepword.{self.name}.v{self.major}"
+
+    @property
+    def dataschema(self) -> str:
+        """The CloudEvents ``dataschema``: the published schema's path from the project's root."""
+        return f"contracts/schemas/{self.name}/{self.schema}.json"
+
+
+MESSAGE_TYPES = (
+    *(
+        MessageType(name, TenantState, (INSTALLER_TENANTS,))
+        for name in (
+            "tenant-installed",
+            "tenant-uninstalled",
+            "tenant-updated",
+            "tenant-purging",
+            "subscription-ended",
+            "subscription-renewed",
+        )
+    ),
+    MessageType("purges-planned", PurgeState, (PURGER_PURGES,)),
+    MessageType("purge-requested", PurgeRequested, (PURGER_COMMANDS,)),
+    MessageType("purge-started", PurgeStarted, (PURGER_COMMANDS,)),
+    MessageType("purge-accepted", PurgeAccepted, (INSTALLER_ERASURES,)),
+    MessageType("purge-refused", PurgeRefused, (INSTALLER_ERASURES,)),
+    MessageType(
+        "data-erased", DataErased, (INSTALLER_ERASURES, CONFIG_ERASURES, NOTIFIER_ERASURES)
+    ),
+    MessageType("tenant-erased", LedgerEntry, (PURGER_LEDGER,)),
+    MessageType("erasure-receipted", LedgerEntry, (PURGER_LEDGER,)),
+    MessageType("ledger-head", LedgerHead, (PURGER_LEDGER,)),
+)
+
+_BY_NAME = {message_type.name: message_type for message_type in MESSAGE_TYPES}
+_BY_CE_TYPE = {message_type.ce_type: message_type for message_type in MESSAGE_TYPES}
+
+
+def by_ce_type(ce_type: str) -> MessageType | None:
+    """Find a message type by its CloudEvents type; None for one that we do not know."""
+    return _BY_CE_TYPE.get(ce_type)
+
+
+def by_name(name: str) -> MessageType:
+    """Find a message type by its name; raises ``KeyError``."""
+    return _BY_NAME[name]
+
+
+def ce_type(name: str) -> str:
+    """Spell the CloudEvents type of a message type's name; raises ``KeyError``."""
+    return _BY_NAME[name].ce_type
+
+
+def ce_source(service: str) -> str:
+    """Spell the CloudEvents source of a service."""
+    return f"/keepword/{service}"
+
+
+def types_of(model: type[Message]) -> tuple[MessageType, ...]:
+    """List the message types that a model is the body of."""
+    return tuple(each for each in MESSAGE_TYPES if each.model is model)
+
+
+def topic_of(model: type[Message], owner: str | None = None) -> Topic:
+    """Find the topic on which a model's messages go out.
+
+    ``owner`` is the service that sends, needed only where several send the
+    same message. Raises ``LookupError`` where there is none, or no single one.
+    """
+    topics = {
+        topic
+        for message_type in types_of(model)
+        for topic in message_type.topics
+        if owner in (None, topic.owner)
+    }
+    if len(topics) != 1:
+        raise LookupError(f"{model.__name__} from {owner} has {len(topics)} topics, not one")
+    return topics.pop()
+
+
+def key_of(message: Message, topic: Topic) -> str:
+    """Spell a message's Kafka key, by which a tenant's messages stay in order."""
+    return str(getattr(message, topic.key))

@@ -1,0 +1,153 @@
+"""The topics: who owns each, who reads it, how the broker keeps it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from types import MappingProxyType
+from typing import Literal
+
+from contracts.classes import DataClass
+from contracts.messages import Kind
+
+SERVICES = ("installer", "config", "purger", "notifier")
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A topic as it has to be on the broker.
+
+    ``key`` is the message field whose text is the record's key. ``erases_as``
+    is the class of data with which a tenant's stored copies of its messages
+    (outbox, inbox, dead letters) are erased. ``config`` is to be found on the
+    broker word for word.
+    """
+
+    name: str
+    kind: Kind
+    owner: str
+    partitions: int
+    erases_as: DataClass
+    config: Mapping[str, str] = field(hash=False)
+    key: str = "tenant_id"
+
+
+def _ms(**duration: int) -> str:
+    return str(timedelta(**duration) // timedelta(milliseconds=1))
+
+
+# A closed segment is compacted within the maximum lag, and a day after a record
+# came its segment is closed by the next: so what was overwritten is gone in 5 days.
+_COMPACTED = MappingProxyType(
+    {
+        "cleanup.policy": "compact",
+        "min.compaction.lag.ms": _ms(days=1),
+        "max.compaction.lag.ms": _ms(days=4),
+        "segment.ms": _ms(days=1),
+        "delete.retention.ms": _ms(days=14),
+    }
+)
+
+
+def _kept(days: int) -> Mapping[str, str]:
+    # Only whole segments are dropped; daily ones keep the promise to the day.
+    return MappingProxyType(
+        {
+            "cleanup.policy": "delete",
+            "retention.ms": _ms(days=days),
+            "retention.bytes": "-1",
+            "segment.ms": _ms(days=1),
+        }
+    )
+
+
+INSTALLER_TENANTS = Topic(
+    "installer.tenants.v1", Kind.STATE, "installer", 6, DataClass.INSTALLATION, _COMPACTED
+)
+PURGER_PURGES = Topic(
+    "purger.purges.v1", Kind.STATE, "purger", 6, DataClass.ERASURE_PROOF, _COMPACTED
+)
+PURGER_COMMANDS = Topic(
+    "purger.commands.v1", Kind.COMMAND, "purger", 6, DataClass.ERASURE_PROOF, _kept(30)
+)
+INSTALLER_ERASURES = Topic(
+    "installer.erasures.v1", Kind.EVENT, "installer", 6, DataClass.ERASURE_PROOF, _kept(30)
+)
+CONFIG_ERASURES = Topic(
+    "config.erasures.v1", Kind.EVENT, "config", 6, DataClass.ERASURE_PROOF, _kept(30)
+)
+NOTIFIER_ERASURES = Topic(
+    "notifier.erasures.v1", Kind.EVENT, "notifier", 6, DataClass.ERASURE_PROOF, _kept(30)
+)
+PURGER_LEDGER = Topic(
+    "purger.ledger.v1", Kind.LOG, "purger", 1, DataClass.ERASURE_PROOF, _kept(400), key="number"
+)
+
+ALL_TOPICS = (
+    INSTALLER_TENANTS,
+    PURGER_PURGES,
+    PURGER_COMMANDS,
+    INSTALLER_ERASURES,
+    CONFIG_ERASURES,
+    NOTIFIER_ERASURES,
+    PURGER_LEDGER,
+)
+
+# Purger reads what it wrote itself: after a restore its topics know more than its database.
+_SUBSCRIPTIONS: Mapping[str, tuple[Topic, ...]] = MappingProxyType(
+    {
+        "installer": (PURGER_COMMANDS, PURGER_LEDGER),
+        "config": (INSTALLER_TENANTS, PURGER_COMMANDS, PURGER_LEDGER),
+        "purger": (
+            INSTALLER_TENANTS,
+            INSTALLER_ERASURES,
+            CONFIG_ERASURES,
+            NOTIFIER_ERASURES,
+            PURGER_PURGES,
+            PURGER_LEDGER,
+        ),
+        "notifier": (INSTALLER_TENANTS, PURGER_COMMANDS, PURGER_LEDGER, PURGER_PURGES),
+    }
+)
+
+
+def subscriptions(service: str) -> tuple[Topic, ...]:
+    """List the topics that a service may read; raises ``KeyError`` for a stranger."""
+    return _SUBSCRIPTIONS[service]
+
+
+def readers(topic: Topic) -> tuple[str, ...]:
+    """List the services that may read a topic."""
+    return tuple(service for service in SERVICES if topic in _SUBSCRIPTIONS[service])
+
+
+@dataclass(frozen=True, slots=True)
+class Acl:
+    """One permission on the broker, in Kafka's own words; allowed from any host."""
+
+    principal: str
+    resource: Literal["TOPIC", "GROUP"]
+    name: str
+    operation: Literal["READ", "WRITE"]
+    pattern: Literal["LITERAL", "PREFIXED"]
+
+
+def acls() -> list[Acl]:
+    """List every permission that the services need, and no more.
+
+    Owners write, readers read, and each has the consumer groups that begin
+    with its name and a dot. To describe a topic or a group needs nothing
+    besides, and neither does an idempotent producer: READ and WRITE imply both
+    (Kafka documentation, "Authorization and ACLs"; KIP-679).
+    """
+    owners = [
+        Acl(f"User:{topic.owner}", "TOPIC", topic.name, "WRITE", "LITERAL") for topic in ALL_TOPICS
+    ]
+    subscribers = [
+        Acl(f"User:{service}", "TOPIC", topic.name, "READ", "LITERAL")
+        for service in SERVICES
+        for topic in subscriptions(service)
+    ]
+    groups = [
+        Acl(f"User:{service}", "GROUP", f"{service}.", "READ", "PREFIXED") for service in SERVICES
+    ]
+    return owners + subscribers + groups

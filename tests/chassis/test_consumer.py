@@ -1,0 +1,545 @@
+"""The consumer on a real broker: nothing lost, nothing done twice, nothing skipped unwritten."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+from aiokafka import AIOKafkaProducer
+
+from chassis.broker import KafkaAccess
+from chassis.consumer import Consumer, Retries
+from chassis.handlers import DeadLetter, Handlers, Retry
+from chassis.metrics import Metrics
+from chassis.unit_of_work import UnitOfWork
+from contracts.classes import DataClass
+from contracts.envelope import Envelope, to_headers
+from contracts.messages import Kind, Message
+from contracts.purges import PurgeAccepted, PurgeStarted
+from contracts.registry import by_name
+from contracts.tenants import TenantState, Version
+from contracts.topics import INSTALLER_ERASURES, INSTALLER_TENANTS, PURGER_COMMANDS, Topic
+from tests.support.chassis import Sample, a_tenant
+from tests.support.topics import a_topic
+
+QUICK = Retries(
+    attempts=2, first_pause=timedelta(milliseconds=1), longest_pause=timedelta(milliseconds=5)
+)
+
+Do = Callable[[Any, UnitOfWork[None]], Awaitable[Any]]
+
+
+def an_event(tenant_id: UUID | None = None, *, step: str = "accept") -> PurgeAccepted:
+    return PurgeAccepted(
+        purge_id=uuid4(),
+        step=step,
+        tenant_id=tenant_id or uuid4(),
+        tenant_version=Version(epoch=1, n=1),
+        accepted_at=datetime.now(UTC),
+    )
+
+
+def a_command(*, owner: str = "installer", purge_id: UUID | None = None) -> PurgeStarted:
+    return PurgeStarted(
+        purge_id=purge_id or uuid4(),
+        step=f"erase-{owner}",
+        wave=1,
+        tenant_id=uuid4(),
+        owner=owner,
+        classes=(DataClass.INSTALLATION,),
+        ledger_number=1,
+    )
+
+
+def an_envelope(type_name: str, *, ce_id: UUID | None = None) -> Envelope:
+    return Envelope(
+        id=ce_id or uuid4(),
+        source="/keepword/tests",
+        type=by_name(type_name).ce_type,
+        time=datetime.now(UTC),
+    )
+
+
+@dataclass
+class Bus:
+    """One topic of a kind, a bare producer for it, and consumers on it."""
+
+    access: KafkaAccess
+    sample: Sample
+    topic: Topic
+    producer: AIOKafkaProducer
+    metrics: Metrics
+
+    async def raw(
+        self,
+        value: bytes | None,
+        headers: Sequence[tuple[str, bytes | None]],
+        *,
+        key: bytes | None = None,
+        partition: int = 0,
+    ) -> None:
+        await self.producer.send_and_wait(
+            self.topic.name, value, key=key, headers=list(headers), partition=partition
+        )
+
+    async def say(
+        self, message: Message, type_name: str, *, ce_id: UUID | None = None, partition: int = 0
+    ) -> None:
+        await self.raw(
+            message.encode(),
+            to_headers(an_envelope(type_name, ce_id=ce_id)),
+            key=str(getattr(message, "tenant_id", "")).encode(),
+            partition=partition,
+        )
+
+    @asynccontextmanager
+    async def consumer(
+        self,
+        handlers: Handlers[None],
+        *,
+        name: str = "sample.tests.v1",
+        retries: Retries = QUICK,
+        cluster_id: str = "here",
+        max_records: int = 500,
+    ) -> AsyncIterator[Consumer[None]]:
+        consumer = Consumer(
+            name=f"{name}.{self.topic.name}",
+            topics=[self.topic],
+            handlers=handlers,
+            units=self.sample.units(),
+            metrics=self.metrics,
+            cluster_id=cluster_id,
+            retries=retries,
+            max_records=max_records,
+        )
+        broker = self.access.consuming_broker()
+        consumer.subscribe(broker)
+        await broker.start()
+        try:
+            yield consumer
+        finally:
+            consumer.release()
+            await broker.stop()
+
+    async def position(self, partition: int = 0) -> int:
+        return int(
+            await self.sample.worker.fetchval(
+                "SELECT coalesce(max(next_offset), 0) FROM positions"
+                " WHERE topic = $1 AND partition = $2",
+                self.topic.name,
+                partition,
+            )
+        )
+
+    async def dead_letters(self) -> list[asyncpg.Record]:
+        return await self.sample.worker.fetch(
+            "SELECT * FROM dead_letters WHERE topic = $1 ORDER BY record_offset", self.topic.name
+        )
+
+
+MakeBus = Callable[..., Awaitable[Bus]]
+
+
+@pytest.fixture
+async def bus_of(sample: Sample, access: KafkaAccess) -> AsyncIterator[MakeBus]:
+    """A function that makes a topic like one of ours under a name of its own."""
+    producer = AIOKafkaProducer(**access.client_options())
+    await producer.start()
+
+    async def make(like: Topic, partitions: int = 1) -> Bus:
+        name = await a_topic(access, partitions=partitions)
+        return Bus(access, sample, replace(like, name=name), producer, Metrics())
+
+    yield make
+    await producer.stop()
+
+
+async def eventually(condition: Callable[[], Awaitable[bool]], seconds: float = 30) -> None:
+    async with asyncio.timeout(seconds):
+        while not await condition():
+            await asyncio.sleep(0.02)
+
+
+async def reached(bus: Bus, offset: int, partition: int = 0) -> None:
+    async def there() -> bool:
+        return await bus.position(partition) >= offset
+
+    await eventually(there)
+
+
+def recording(seen: list[Any], service: str = "installer") -> Handlers[None]:
+    handlers: Handlers[None] = Handlers(service)
+
+    @handlers.hears(PurgeAccepted)
+    async def note_event(message: PurgeAccepted, uow: UnitOfWork[None]) -> None:
+        seen.append(message)
+
+    @handlers.obeys(PurgeStarted)
+    async def note_command(message: PurgeStarted, uow: UnitOfWork[None]) -> None:
+        seen.append(message)
+
+    @handlers.follows(TenantState)
+    async def note_state(message: TenantState, uow: UnitOfWork[None]) -> None:
+        seen.append(message)
+
+    @handlers.forgets(TenantState)
+    async def forget(tenant_id: UUID, uow: UnitOfWork[None]) -> None:
+        seen.append(tenant_id)
+
+    return handlers
+
+
+def hearing(function: Do, *, writes: DataClass | None = None) -> Handlers[None]:
+    handlers: Handlers[None] = Handlers("installer")
+    handlers.hears(PurgeAccepted, writes=writes)(function)
+    return handlers
+
+
+# -- once, in order, from the right place ------------------------------------------------------
+
+
+async def test_an_event_that_comes_twice_is_handled_once(bus_of: MakeBus) -> None:
+    bus, seen = await bus_of(INSTALLER_ERASURES), list[Any]()
+    ce_id, event = uuid4(), an_event()
+    await bus.say(event, "purge-accepted", ce_id=ce_id)
+    await bus.say(event, "purge-accepted", ce_id=ce_id)
+    async with bus.consumer(recording(seen)):
+        await reached(bus, 2)
+        await bus.say(event, "purge-accepted", ce_id=ce_id)
+        await reached(bus, 3)
+    assert seen == [event]
+
+
+async def test_a_command_that_comes_twice_is_handled_twice_and_one_for_another_is_not_ours(
+    bus_of: MakeBus,
+) -> None:
+    bus, seen = await bus_of(PURGER_COMMANDS), list[Any]()
+    ours, theirs = a_command(), a_command(owner="config")
+    for command in (ours, theirs, ours):
+        await bus.say(command, "purge-started")
+    async with bus.consumer(recording(seen)):
+        await reached(bus, 3)
+    assert seen == [ours, ours]
+    assert await bus.dead_letters() == []
+
+
+async def test_a_state_that_was_passed_is_ignored_in_a_batch_and_across_batches(
+    bus_of: MakeBus,
+) -> None:
+    bus, seen = await bus_of(INSTALLER_TENANTS), list[Any]()
+    tenant = uuid4()
+    third, fourth = a_tenant(tenant_id=tenant, n=3), a_tenant(tenant_id=tenant, n=4)
+    newer_epoch = a_tenant(tenant_id=tenant, n=1, epoch=2)
+    async with bus.consumer(recording(seen)):
+        await bus.say(third, "tenant-installed")
+        await reached(bus, 1)
+        await bus.say(a_tenant(tenant_id=tenant, n=2), "tenant-updated")
+        await bus.say(third, "tenant-updated")
+        await reached(bus, 3)
+        await bus.say(fourth, "tenant-updated")
+        await reached(bus, 4)
+        await bus.say(newer_epoch, "tenant-updated")
+        await reached(bus, 5)
+        await bus.say(fourth, "tenant-updated")
+        await reached(bus, 6)
+    assert seen == [third, fourth, newer_epoch]
+
+
+async def test_a_tombstone_makes_the_tenant_forgotten(bus_of: MakeBus) -> None:
+    bus, seen, tenant = await bus_of(INSTALLER_TENANTS), list[Any](), uuid4()
+    headers = to_headers(an_envelope("tenant-updated"))
+    await bus.raw(None, headers, key=str(tenant).encode())
+    await bus.raw(None, headers, key=b"nobody")
+    async with bus.consumer(recording(seen)):
+        await reached(bus, 2)
+    assert seen == [tenant]
+    assert [letter["reason"] for letter in await bus.dead_letters()] == [
+        "tombstone without a tenant's key"
+    ]
+
+
+async def test_a_message_of_an_erased_tenant_is_dropped_for_a_handler_that_writes_that_class(
+    bus_of: MakeBus, sample: Sample
+) -> None:
+    bus, seen, erased = await bus_of(INSTALLER_ERASURES), list[Any](), uuid4()
+    await sample.worker.execute(
+        "INSERT INTO erased_tenants VALUES ($1, 'content', 1, $2, $3)",
+        erased,
+        uuid4(),
+        datetime.now(UTC),
+    )
+
+    async def write(message: PurgeAccepted, uow: UnitOfWork[None]) -> None:
+        seen.append(message.tenant_id)
+
+    living = uuid4()
+    for tenant in (erased, living):
+        await bus.say(an_event(tenant), "purge-accepted")
+    async with bus.consumer(hearing(write, writes=DataClass.CONTENT)):
+        await reached(bus, 2)
+    assert seen == [living]
+
+
+async def test_position_rows_and_outbox_commit_together_or_not_at_all(
+    bus_of: MakeBus, sample: Sample
+) -> None:
+    bus, attempts = await bus_of(INSTALLER_ERASURES), list[int]()
+    event = an_event()
+
+    async def answer(message: PurgeAccepted, uow: UnitOfWork[None]) -> None:
+        attempts.append(1)
+        uow.outbox.add(a_tenant(tenant_id=message.tenant_id), type_name="tenant-updated")
+        if len(attempts) == 1:
+            raise ConnectionResetError  # as if the database went away in the middle
+        assert await bus.position() == 0  # seen from another connection
+
+    await bus.say(event, "purge-accepted")
+    async with bus.consumer(hearing(answer)):
+        await reached(bus, 1)
+    rows = await sample.worker.fetch(
+        "SELECT type FROM outbox WHERE tenant_id = $1", event.tenant_id
+    )
+    assert len(attempts) == 2
+    assert [row["type"] for row in rows] == ["keepword.tenant-updated.v1"]
+
+
+async def test_a_restored_database_reads_again_what_it_lost(
+    bus_of: MakeBus, sample: Sample
+) -> None:
+    """Kafka's own committed offset is ahead; our stored position is the truth."""
+    bus, seen = await bus_of(INSTALLER_ERASURES), list[Any]()
+    events = [an_event() for _ in range(5)]
+    for event in events:
+        await bus.say(event, "purge-accepted")
+    async with bus.consumer(recording(seen)):
+        await reached(bus, 5)
+    await sample.worker.execute(
+        "UPDATE positions SET next_offset = 2 WHERE topic = $1", bus.topic.name
+    )
+    await sample.worker.execute("DELETE FROM inbox")
+    async with bus.consumer(recording(seen)):
+        await reached(bus, 5)
+    assert seen == [*events, *events[2:]]
+
+
+async def test_in_another_kafka_cluster_a_topic_is_read_from_its_beginning(bus_of: MakeBus) -> None:
+    bus, seen = await bus_of(INSTALLER_TENANTS), list[Any]()
+    await bus.say(a_tenant(n=1), "tenant-installed")
+    async with bus.consumer(recording(seen)):
+        await reached(bus, 1)
+    await bus.say(a_tenant(n=1), "tenant-installed")
+    async with bus.consumer(recording(seen), cluster_id="there"):
+        await reached(bus, 2)
+    assert len(seen) == 2
+
+
+# -- poison ------------------------------------------------------------------------------------
+
+
+async def test_bad_null_and_foreign_headers_skip_nothing_without_a_dead_letter(
+    bus_of: MakeBus,
+) -> None:
+    """FastStream's own parser raises on these where nothing rewinds: skipped, committed past."""
+    bus, seen, good = await bus_of(INSTALLER_ERASURES), list[Any](), an_event()
+    fine = to_headers(an_envelope("purge-accepted"))
+    await bus.raw(good.encode(), [*fine, ("foreign", b"\xff\xfe"), ("empty", None)])
+    await bus.raw(good.encode(), [("ce_id", None), ("ce_type", b"\xff")])
+    await bus.raw(good.encode(), [])
+    await bus.raw(b"{not json", to_headers(an_envelope("purge-accepted")))
+    await bus.raw(b'{"purge_id": 5}', to_headers(an_envelope("purge-accepted")))
+    await bus.raw(b"\x00" * 10, to_headers(an_envelope("purge-accepted")))
+    without_type = [h for h in to_headers(an_envelope("purge-accepted")) if h[0] != "content-type"]
+    await bus.raw(b"1", without_type)
+    await bus.raw(good.encode(), [(n, v) for n, v in without_type])
+    async with bus.consumer(recording(seen)):
+        await reached(bus, 8)
+    assert seen == [good, good]
+    letters = await bus.dead_letters()
+    assert [letter["record_offset"] for letter in letters] == [1, 2, 3, 4, 5, 6]
+    assert letters[2]["payload"] == b"{not json"
+    assert json.dumps(letters[0]["headers"])
+    assert "{not json" not in "".join(letter["reason"] for letter in letters)
+
+
+async def test_a_type_that_nobody_knows_is_passed_by(bus_of: MakeBus) -> None:
+    bus, seen = await bus_of(INSTALLER_ERASURES), list[Any]()
+    headers = [
+        (n, b"keepword.invented.v9" if n == "ce_type" else v)
+        for n, v in to_headers(an_envelope("purge-accepted"))
+    ]
+    await bus.raw(b"{}", headers)
+    async with bus.consumer(recording(seen)):
+        await reached(bus, 1)
+    assert seen == []
+    assert await bus.dead_letters() == []
+
+
+async def test_a_handler_that_always_fails_is_tried_a_bounded_number_of_times_and_written_down(
+    bus_of: MakeBus,
+) -> None:
+    """A nack without bounds delivers one record hundreds of times a second, for ever."""
+    bus, calls, seen = await bus_of(INSTALLER_ERASURES), list[UUID](), list[UUID]()
+    good, bad = an_event(), an_event()
+
+    async def fail(message: PurgeAccepted, uow: UnitOfWork[None]) -> None:
+        if message.purge_id == bad.purge_id:
+            calls.append(message.purge_id)
+            raise RuntimeError("eve@example.com")
+        seen.append(message.purge_id)
+
+    await bus.say(bad, "purge-accepted")
+    await bus.say(good, "purge-accepted")
+    async with bus.consumer(hearing(fail), retries=replace(QUICK, attempts=3)):
+        await reached(bus, 2)
+    letters = await bus.dead_letters()
+    assert seen[-1:] == [good.purge_id]
+    assert len(calls) == 4  # once in the batch, three times alone
+    assert [(x["attempts"], x["reason"], x["error_type"]) for x in letters] == [
+        (3, "handler raised RuntimeError", "RuntimeError")
+    ]
+    assert letters[0]["payload"] == bad.encode()
+    assert letters[0]["purge_id"] == bad.purge_id
+
+
+async def test_outcomes_are_values(bus_of: MakeBus) -> None:
+    bus, calls = await bus_of(INSTALLER_ERASURES), list[str]()
+
+    async def decide(message: PurgeAccepted, uow: UnitOfWork[None]) -> Retry | DeadLetter:
+        calls.append(message.step)
+        if message.step == "never":
+            return DeadLetter("cannot be")
+        return Retry(timedelta(milliseconds=1), "tenant not known yet")
+
+    await bus.say(an_event(step="never"), "purge-accepted")
+    await bus.say(an_event(step="later"), "purge-accepted")
+    async with bus.consumer(hearing(decide)):
+        await reached(bus, 2)
+    assert [x["reason"] for x in await bus.dead_letters()] == [
+        "cannot be",
+        "still not possible: tenant not known yet",
+    ]
+    assert calls.count("later") == 2
+
+
+async def test_when_nearly_everything_fails_the_consumer_halts_before_it_passes_more_by(
+    bus_of: MakeBus,
+) -> None:
+    bus = await bus_of(INSTALLER_ERASURES)
+
+    async def fail(message: PurgeAccepted, uow: UnitOfWork[None]) -> None:
+        raise RuntimeError
+
+    for _ in range(60):
+        await bus.say(an_event(), "purge-accepted")
+    async with bus.consumer(hearing(fail), retries=replace(QUICK, attempts=1)) as consumer:
+
+        async def halted() -> bool:
+            return consumer.halted
+
+        await eventually(halted)
+        assert await bus.position() < 60
+        assert len(await bus.dead_letters()) < 45
+
+
+# -- crashes and rebalances --------------------------------------------------------------------
+
+
+async def test_a_member_that_joins_while_a_handler_runs_does_not_repeat_its_work(
+    bus_of: MakeBus, sample: Sample
+) -> None:
+    """A rebalance redelivers what is in hand; the stored position is the fence."""
+    bus = await bus_of(INSTALLER_ERASURES, partitions=2)
+    effects: list[UUID] = []
+    started = asyncio.Event()
+
+    async def work(message: PurgeAccepted, uow: UnitOfWork[None]) -> None:
+        started.set()
+        await asyncio.sleep(0.3)
+        effects.append(message.purge_id)
+
+    events = [an_event() for _ in range(8)]
+    for n, event in enumerate(events):
+        await bus.say(event, "purge-accepted", partition=n % 2)
+    async with bus.consumer(hearing(work), max_records=1):
+        await asyncio.wait_for(started.wait(), 20)
+        async with bus.consumer(hearing(work), max_records=1):
+            await reached(bus, 4, 0)
+            await reached(bus, 4, 1)
+    handled = await sample.worker.fetchval("SELECT count(*) FROM inbox")
+    assert handled == 8
+    assert set(effects) == {event.purge_id for event in events}
+
+
+async def test_a_consumer_that_is_stopped_before_its_commit_does_the_work_again(
+    bus_of: MakeBus, sample: Sample
+) -> None:
+    """The default policy commits on a timer while the handler still runs, and loses it."""
+    bus, entered, seen = await bus_of(INSTALLER_ERASURES), asyncio.Event(), list[Any]()
+
+    async def hang(message: PurgeAccepted, uow: UnitOfWork[None]) -> None:
+        entered.set()
+        await asyncio.Event().wait()
+
+    event = an_event()
+    await bus.say(event, "purge-accepted")
+    async with bus.consumer(hearing(hang)) as consumer:
+        await asyncio.wait_for(entered.wait(), 20)
+        for task in consumer._subscriber.tasks:  # as a kill would
+            task.cancel()
+    assert await bus.position() == 0
+    async with bus.consumer(recording(seen)):
+        await reached(bus, 1)
+    assert seen == [event]
+
+
+async def test_a_database_that_is_away_costs_patience_and_nothing_else(
+    bus_of: MakeBus, sample: Sample
+) -> None:
+    bus, seen = await bus_of(INSTALLER_ERASURES), list[Any]()
+    for _ in range(3):
+        await bus.say(an_event(), "purge-accepted")
+    failures = iter([asyncpg.CannotConnectNowError("x"), asyncpg.DeadlockDetectedError("x")])
+
+    async def busy(message: PurgeAccepted, uow: UnitOfWork[None]) -> None:
+        if (failure := next(failures, None)) is not None:
+            raise failure
+        seen.append(message)
+
+    async with bus.consumer(hearing(busy)):
+        await reached(bus, 3)
+    assert len(seen) == 3
+    assert await bus.dead_letters() == []
+
+
+async def test_a_thousand_events_cost_a_few_transactions(bus_of: MakeBus, sample: Sample) -> None:
+    """One commit per record made a hundred a second; a batch is one transaction."""
+    bus, seen = await bus_of(INSTALLER_ERASURES), list[Any]()
+    sends = [
+        await bus.producer.send(
+            bus.topic.name,
+            an_event().encode(),
+            headers=to_headers(an_envelope("purge-accepted")),
+            partition=0,
+        )
+        for _ in range(1_000)
+    ]
+    await asyncio.gather(*sends)
+    before = await sample.worker.fetchval("SELECT pg_current_xact_id()::text::bigint")
+    async with bus.consumer(recording(seen)):
+        await reached(bus, 1_000)
+    after = await sample.worker.fetchval("SELECT pg_current_xact_id()::text::bigint")
+    assert len(seen) == 1_000
+    assert after - before < 100
+
+
+def test_a_message_has_one_handler() -> None:
+    handlers = recording([])
+    with pytest.raises(ValueError, match="one handler"):
+        handlers.hears(PurgeAccepted)(recording([]).by_model[PurgeAccepted].function)
+    assert handlers.by_model[PurgeAccepted].kind is Kind.EVENT

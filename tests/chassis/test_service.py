@@ -1,0 +1,201 @@
+"""A service starts in any order, opens its doors late, and stops cleanly."""
+
+import asyncio
+import json
+from base64 import urlsafe_b64encode
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import ClassVar
+
+import httpx2
+import pytest
+from fastapi import APIRouter, Request
+
+from chassis.broker import KafkaAccess
+from chassis.handlers import Handlers
+from chassis.service import Erases, Service, running
+from chassis.settings import ServiceSettings
+from chassis.unit_of_work import UnitOfWork, Units
+from contracts.classes import DataClass
+from contracts.envelope import to_headers
+from contracts.ledger import GENESIS, LedgerHead
+from contracts.tenants import TenantState
+from contracts.topics import ALL_TOPICS, INSTALLER_TENANTS, PURGER_LEDGER
+from devstack.kafka import RunningKafka, create_topics, start_kafka
+from devstack.processes import free_port
+from tests.chassis.test_consumer import an_envelope
+from tests.support.chassis import SAMPLE_MAP, Sample, a_tenant
+
+
+class SampleSettings(ServiceSettings):
+    """What the sample service reads from its environment."""
+
+    service: ClassVar[str] = "config"
+
+
+@pytest.fixture
+def keys_file(tmp_path: Path) -> Path:
+    key = urlsafe_b64encode(b"k" * 32).decode()
+    path = tmp_path / "keys.json"
+    path.write_text(json.dumps({"current": "1", "keys": {"1": key}, "blind_index": key}))
+    path.chmod(0o600)
+    return path
+
+
+def settings_of(sample: Sample, kafka: RunningKafka, keys_file: Path) -> SampleSettings:
+    return SampleSettings(
+        database_url=sample.roles.runtime_url,
+        worker_database_url=sample.roles.worker_url,
+        eraser_database_url=sample.roles.eraser_url,
+        kafka_bootstrap_servers=kafka.bootstrap_servers,
+        http_port=free_port(),
+        public_url="http://127.0.0.1",
+        key_encryption_keys_file=keys_file,
+    )
+
+
+router = APIRouter()
+
+
+@router.get("/tenants")
+async def tenants(request: Request) -> dict[str, str]:
+    return {"service": running(request).units.service}
+
+
+async def no_restate(units: Units[None]) -> None:
+    """Say nothing again."""
+
+
+def a_service(settings: SampleSettings, handlers: Handlers[None] | None = None) -> Service[None]:
+    return Service(
+        settings=settings,
+        data_map=SAMPLE_MAP,
+        handlers=handlers or Handlers("config"),
+        topics=(INSTALLER_TENANTS,),
+        context=lambda _: None,
+        restate=no_restate,
+        routers=[router],
+        erases=Erases({DataClass.CONTENT: "erase-sample"}, DataClass.CONTENT),
+    )
+
+
+@asynccontextmanager
+async def started(service: Service[None]) -> AsyncIterator[httpx2.AsyncClient]:
+    stop = asyncio.Event()
+    task = asyncio.create_task(service.run(stop=stop))
+    url = f"http://127.0.0.1:{service.settings.http_port}"
+    async with httpx2.AsyncClient(base_url=url) as client:
+        try:
+            yield client
+        finally:
+            stop.set()
+            await asyncio.wait_for(task, 30)
+
+
+async def until(
+    client: httpx2.AsyncClient, path: str, status: int, *, seconds: float = 30
+) -> httpx2.Response:
+    async with asyncio.timeout(seconds):
+        while True:
+            try:
+                response = await client.get(path)
+                if response.status_code == status:
+                    return response
+            except httpx2.TransportError:
+                pass
+            await asyncio.sleep(0.05)
+
+
+async def say_head(access: KafkaAccess) -> None:
+    head = LedgerHead(
+        number=0, hash=GENESIS, cluster_id=await access.cluster_id(), at=datetime.now(UTC)
+    )
+    async with access.producer() as producer:
+        await producer.send_and_wait(
+            PURGER_LEDGER.name, head.encode(), headers=to_headers(an_envelope("ledger-head"))
+        )
+
+
+@pytest.fixture
+def own_kafka(tmp_path: Path) -> Iterator[RunningKafka]:
+    kafka = start_kafka(tmp_path / "kafka")
+    yield kafka
+    if kafka.alive:
+        kafka.stop()
+
+
+async def test_without_kafka_it_lives_waits_and_then_opens_its_doors(
+    sample: Sample, own_kafka: RunningKafka, keys_file: Path
+) -> None:
+    """With the framework's own start the web server goes on for ever without a consumer."""
+    access = KafkaAccess(own_kafka.bootstrap_servers, "sample")
+    await create_topics(ALL_TOPICS, **access.client_options())
+    own_kafka.stop()
+    async with started(a_service(settings_of(sample, own_kafka, keys_file))) as client:
+        await until(client, "/livez", 200)
+        waiting = await until(client, "/readyz", 503)
+        assert "doors" in waiting.json()["checks"]
+        closed = await client.get("/tenants")
+        assert closed.status_code == 503
+        assert closed.headers["content-type"] == "application/problem+json"
+        assert closed.headers["retry-after"] == "2"
+        await asyncio.to_thread(own_kafka.restart)
+        await say_head(access)
+        await until(client, "/readyz", 200)
+        assert (await client.get("/tenants")).json() == {"service": "config"}
+
+
+async def test_doors_stay_closed_until_a_ledger_head_of_this_cluster_is_applied(
+    sample: Sample, own_kafka: RunningKafka, keys_file: Path
+) -> None:
+    access = KafkaAccess(own_kafka.bootstrap_servers, "sample")
+    await create_topics(ALL_TOPICS, **access.client_options())
+    async with started(a_service(settings_of(sample, own_kafka, keys_file))) as client:
+        await until(client, "/livez", 200)
+
+        async def reads_ledger() -> bool:
+            return bool(await sample.worker.fetchval("SELECT count(*) FROM positions"))
+
+        async with asyncio.timeout(20):
+            while not await reads_ledger():
+                await asyncio.sleep(0.05)
+        assert (await client.get("/readyz")).status_code == 503
+        await say_head(access)
+        await until(client, "/readyz", 200)
+
+
+async def test_a_stop_lets_the_handler_in_hand_finish_and_its_answer_go_out(
+    sample: Sample, own_kafka: RunningKafka, keys_file: Path
+) -> None:
+    access = KafkaAccess(own_kafka.bootstrap_servers, "sample")
+    await create_topics(ALL_TOPICS, **access.client_options())
+    await say_head(access)
+    entered, finished = asyncio.Event(), asyncio.Event()
+    handlers: Handlers[None] = Handlers("config")
+
+    @handlers.follows(TenantState)
+    async def slow(message: TenantState, uow: UnitOfWork[None]) -> None:
+        entered.set()
+        await asyncio.sleep(1)
+        finished.set()
+
+    state = a_tenant()
+    async with started(a_service(settings_of(sample, own_kafka, keys_file), handlers)) as client:
+        await until(client, "/readyz", 200)
+        metrics = (await client.get("/metrics")).text
+        assert "keepword_outbox_unsent" in metrics
+        async with access.producer() as producer:
+            await producer.send_and_wait(
+                INSTALLER_TENANTS.name,
+                state.encode(),
+                key=str(state.tenant_id).encode(),
+                headers=to_headers(an_envelope("tenant-installed")),
+            )
+        await asyncio.wait_for(entered.wait(), 20)
+    assert finished.is_set()
+    done = await sample.worker.fetchval(
+        "SELECT count(*) FROM followed_states WHERE tenant_id = $1", state.tenant_id
+    )
+    assert done == 1

@@ -1,0 +1,8 @@
+"""Property tests without a stopwatch: a busy machine is no counter-example."""
+
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "busy-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("busy-machine")

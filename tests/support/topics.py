@@ -1,0 +1,69 @@
+"""Topics and bare readers for tests."""
+
+import asyncio
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from uuid import uuid4
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+
+from chassis.broker import KafkaAccess
+from devstack.kafka import create_topics
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    name: str
+    partitions: int
+    config: Mapping[str, str] = field(default_factory=dict)
+
+
+async def a_topic(
+    access: KafkaAccess,
+    *,
+    name: str | None = None,
+    partitions: int = 1,
+    config: Mapping[str, str] | None = None,
+) -> str:
+    """Create a topic that nobody else uses; return its name."""
+    wanted = _Wanted(name or f"tests.{uuid4().hex}", partitions, config or {})
+    await create_topics([wanted], **access.client_options())
+    return wanted.name
+
+
+async def read_until(
+    access: KafkaAccess, topic: str, count: int, *, seconds: float = 30, distinct: str | None = None
+) -> list[ConsumerRecord]:
+    """Read a topic from its beginning until there are so many records; fail when they do not come.
+
+    ``distinct`` counts different values of a header instead of records.
+    """
+    consumer = AIOKafkaConsumer(**access.client_options(), enable_auto_commit=False)
+    await consumer.start()
+    try:
+        partitions: list[TopicPartition] = []
+        while not partitions:
+            found = await consumer._client.fetch_all_metadata()
+            numbers = found.partitions_for_topic(topic) or ()
+            partitions = [TopicPartition(topic, number) for number in numbers]
+        consumer.assign(partitions)
+        await consumer.seek_to_beginning(*partitions)
+        records: list[ConsumerRecord] = []
+
+        def enough() -> bool:
+            if distinct is None:
+                return len(records) >= count
+            return len({dict(record.headers)[distinct] for record in records}) >= count
+
+        async with asyncio.timeout(seconds):
+            while not enough():
+                batch = await consumer.getmany(timeout_ms=100)
+                records += itertools.chain(*batch.values())
+        # What comes too much, comes soon.
+        batch = await consumer.getmany(timeout_ms=200)
+        return records + list(itertools.chain(*batch.values()))
+    except TimeoutError:
+        raise AssertionError(f"{len(records)} of {count} records came") from None
+    finally:
+        await consumer.stop()
