@@ -3,15 +3,21 @@
 from dataclasses import dataclass
 from datetime import timedelta
 
+import structlog
+
 from chassis.clock import Clock
 from chassis.database import Pool
 from chassis.jobs import Job
+from chassis.keys import Rewrapped, TenantKeys
 from chassis.metrics import Metrics
+
+log = structlog.get_logger(__name__)
 
 OUTBOX_AND_INBOX_KEPT = timedelta(days=150)
 ERASURE_PROOF_KEPT = timedelta(days=30)
 DEAD_LETTERS_KEPT = timedelta(days=30)
 _PARTITIONS_AHEAD = 8
+_KEYS_A_TRANSACTION = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +27,14 @@ class Housekeeping:
     clock: Clock
     worker: Pool
     metrics: Metrics
+    keys: TenantKeys
 
     def jobs(self) -> list[Job]:
         """Return the jobs with their intervals."""
         return [
             Job("tidy plumbing", timedelta(hours=1), self.tidy),
             Job("measure plumbing", timedelta(seconds=5), self.measure),
+            Job("rewrap keys", timedelta(hours=1), self.rewrap_keys),
         ]
 
     async def tidy(self) -> None:
@@ -80,3 +88,14 @@ class Housekeeping:
         self.metrics.dead_letters_open.set(
             await self.worker.fetchval("SELECT count(*) FROM dead_letters WHERE state = 'open'")
         )
+
+    async def rewrap_keys(self) -> Rewrapped:
+        """Wrap the tenants' keys under the current key-encryption key.
+
+        Once none remains under an older one, that one can be destroyed, and with it whatever
+        older copies of this database hold encrypted.
+        """
+        result = await self.keys.rewrap(self.worker, limit=_KEYS_A_TRANSACTION)
+        if result.done or result.remaining:
+            log.info("keys rewrapped", done=result.done, remaining=result.remaining)
+        return result

@@ -352,7 +352,9 @@ class _Core(Generic[C]):
         wakes: dict[str, Callable[[], None]],
     ) -> None:
         service = self._service
-        housekeeping = Housekeeping(this.units.clock, this.resources.worker, service.metrics)
+        housekeeping = Housekeeping(
+            this.units.clock, this.resources.worker, service.metrics, this.resources.keys
+        )
         jobs = [*service.jobs(this), *housekeeping.jobs()]
         if service.erases is not None:
             eraser_job = EraserJob(

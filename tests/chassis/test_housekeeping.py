@@ -1,0 +1,146 @@
+"""The plumbing keeps its own promises about age, and keys follow the key-encryption key."""
+
+import json
+from base64 import urlsafe_b64encode
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from chassis.clock import ManualClock
+from chassis.housekeeping import Housekeeping
+from chassis.keys import KeyEncryptionKeys, TenantKeys, Undecipherable
+from chassis.metrics import Metrics
+from chassis.outbox import OutboxRow, write_rows
+from contracts.classes import DataClass
+from contracts.messages import Kind
+from tests.support.chassis import Sample
+
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+
+
+def write_keys(path: Path, current: str, **keys: bytes) -> None:
+    encoded = {name: urlsafe_b64encode(key).decode() for name, key in keys.items()}
+    blind = urlsafe_b64encode(b"b" * 32).decode()
+    fresh = path.with_suffix(".new")
+    fresh.write_text(json.dumps({"current": current, "keys": encoded, "blind_index": blind}))
+    fresh.chmod(0o600)
+    fresh.replace(path)
+
+
+@pytest.fixture
+def keys_file(tmp_path: Path) -> Path:
+    path = tmp_path / "keys.json"
+    write_keys(path, "november", november=b"n" * 32)
+    return path
+
+
+def housekeeping(sample: Sample, clock: ManualClock, keys_file: Path) -> Housekeeping:
+    keys = TenantKeys("sample", KeyEncryptionKeys.load(keys_file))
+    return Housekeeping(clock, sample.worker, Metrics(), keys)
+
+
+async def say(sample: Sample, at: datetime, data_class: DataClass = DataClass.PLUMBING) -> None:
+    row = OutboxRow("t", Kind.EVENT, "k", None, uuid4(), "x", "[]", None, data_class)
+    async with sample.worker.acquire() as connection:
+        await write_rows(connection, [row], wall=at)
+
+
+async def send_all(sample: Sample) -> None:
+    await sample.worker.execute(
+        "UPDATE relay_cursor SET (xid, position) ="
+        " (SELECT max(xid::text::numeric)::text::xid8, max(position) FROM outbox)"
+    )
+
+
+async def partitions(sample: Sample) -> set[str]:
+    rows = await sample.worker.fetch(
+        "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid"
+        " WHERE i.inhparent = 'outbox'::regclass"
+    )
+    return {row["relname"] for row in rows}
+
+
+async def test_days_are_made_ahead_and_dropped_after_150_days_only_when_sent(
+    sample: Sample, keys_file: Path
+) -> None:
+    clock = ManualClock(NOW)
+    keeper = housekeeping(sample, clock, keys_file)
+    await keeper.tidy()
+    assert {"outbox_20261123", "outbox_20261130"} <= await partitions(sample)
+    await say(sample, NOW)
+    clock.advance(timedelta(days=151))
+    await keeper.tidy()
+    assert "outbox_20261123" in await partitions(sample)
+    await send_all(sample)
+    await keeper.tidy()
+    left = await partitions(sample)
+    assert "outbox_20261123" not in left
+    assert {"outbox_rest", "outbox_20270423"} <= left
+
+
+async def test_a_row_of_a_day_that_nobody_made_is_kept_and_sent_like_any_other(
+    sample: Sample, keys_file: Path
+) -> None:
+    await say(sample, NOW)
+    keeper = housekeeping(sample, ManualClock(NOW), keys_file)
+    await keeper.tidy()
+    assert "outbox_20261123" not in await partitions(sample)
+    assert await sample.worker.fetchval("SELECT count(*) FROM outbox") == 1
+
+
+async def test_what_is_said_about_an_erasure_goes_after_30_days(
+    sample: Sample, keys_file: Path
+) -> None:
+    clock = ManualClock(NOW)
+    keeper = housekeeping(sample, clock, keys_file)
+    await say(sample, NOW, DataClass.ERASURE_PROOF)
+    await say(sample, NOW, DataClass.PLUMBING)
+    await sample.worker.execute(
+        "INSERT INTO erasures (purge_id, step, tenant_id, classes, ledger_number, state,"
+        " queued_at, erased_at) VALUES ($1, 's', $1, '{}', 1, 'erased', $2, $2)",
+        uuid4(),
+        NOW,
+    )
+    await send_all(sample)
+    clock.advance(timedelta(days=29))
+    await keeper.tidy()
+    assert await sample.worker.fetchval("SELECT count(*) FROM outbox") == 2
+    clock.advance(timedelta(days=2))
+    await keeper.tidy()
+    assert await sample.worker.fetchval("SELECT array_agg(data_class) FROM outbox") == ["plumbing"]
+    assert await sample.worker.fetchval("SELECT count(*) FROM erasures") == 0
+
+
+async def test_the_age_of_the_oldest_unsent_message_is_measured(
+    sample: Sample, keys_file: Path
+) -> None:
+    clock = ManualClock(datetime.now(UTC))
+    keeper = housekeeping(sample, clock, keys_file)
+    await say(sample, clock.wall())
+    clock.advance(timedelta(seconds=90))
+    await keeper.measure()
+    assert b"keepword_outbox_unsent 1.0" in keeper.metrics.exposition()
+    assert b"keepword_outbox_oldest_seconds 90.0" in keeper.metrics.exposition()
+    await send_all(sample)
+    await keeper.measure()
+    assert b"keepword_outbox_oldest_seconds 0.0" in keeper.metrics.exposition()
+
+
+async def test_once_the_key_encryption_key_has_moved_on_an_older_copy_cannot_be_read(
+    sample: Sample, keys_file: Path
+) -> None:
+    keeper = housekeeping(sample, ManualClock(NOW), keys_file)
+    tenant = uuid4()
+    async with sample.worker.acquire() as connection:
+        sealed = await keeper.keys.seal(connection, tenant, "note", b"secret", now=NOW)
+        older_copy = await connection.fetchrow("SELECT * FROM tenant_keys")
+    assert older_copy is not None
+    write_keys(keys_file, "december", november=b"n" * 32, december=b"d" * 32)
+    assert (await keeper.rewrap_keys()).remaining == 0
+    write_keys(keys_file, "december", december=b"d" * 32)
+    async with sample.worker.acquire() as connection:
+        assert await keeper.keys.open(connection, tenant, "note", sealed) == b"secret"
+    with pytest.raises(Undecipherable):
+        keeper.keys.unwrapped_key(tenant, older_copy["wrapped_key"], older_copy["kek_id"])
