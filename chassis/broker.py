@@ -1,6 +1,7 @@
 """Knows how this service reaches Kafka, and waits for it."""
 
 import asyncio
+import logging
 import ssl
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,13 @@ from faststream.security import SASLScram512
 from chassis.settings import ServiceSettings
 
 log = structlog.get_logger(__name__)
+
+
+def _quiet_logger() -> logging.Logger:
+    """Return FastStream's logger without its lines for every batch, and its reminder that topics are made by others."""
+    logger = logging.getLogger("faststream")
+    logger.setLevel(logging.ERROR)
+    return logger
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +98,7 @@ class KafkaAccess:
             allow_auto_create_topics=False,
             apply_types=False,
             graceful_timeout=20.0,
-            logger=structlog.stdlib.get_logger("faststream"),
+            logger=_quiet_logger(),
         )
 
     async def cluster_id(self) -> str:

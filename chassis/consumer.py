@@ -486,6 +486,8 @@ class Consumer(Generic[C]):
             self._metrics.handler_seconds.labels(handler=handler.name).time(),
         ):
             outcome = await handler.function(reading.argument, uow)
+            if reading.message is None and reading.tenant_id is not None:
+                await _forget(uow, reading.tenant_id)
         match outcome:
             case Retry():
                 raise _MustRetryError(outcome)
@@ -536,6 +538,15 @@ class Consumer(Generic[C]):
         except ValueError:
             return _unreadable(record, envelope, "tombstone without a tenant's key")
         return _Arrived(record, envelope, handler, None, tenant_id)
+
+
+async def _forget(uow: UnitOfWork[C], tenant_id: UUID) -> None:
+    """Drop what the plumbing still holds of a tenant of whom there is nothing left to know.
+
+    Owners have erased it by then; a service that owns no data of tenants does it here.
+    """
+    for table in ("inbox", "followed_states", "dead_letters"):
+        await uow.connection.execute(f"DELETE FROM {table} WHERE tenant_id = $1", tenant_id)  # noqa: S608 - one of three constants
 
 
 def _unreadable(record: Record, envelope: Envelope, reason: str) -> _Unreadable:

@@ -114,9 +114,10 @@ class EraserJob(Generic[C]):
         """Erase what is queued; return how many erasures were finished."""
         finished = 0
         while claims := await self._claim():
-            finished += await self._carry_out(claims)
-            if len(claims) < _TENANTS_A_RUN:
-                break
+            done = await self._carry_out(claims)
+            finished += done
+            if not done or len(claims) < _TENANTS_A_RUN:
+                break  # what has to wait is looked at again in the next run
         return finished
 
     async def _claim(self) -> list[_Claim]:
@@ -127,7 +128,7 @@ class EraserJob(Generic[C]):
                 SELECT purge_id, step
                   FROM erasures
                  WHERE state = 'queued' AND (claimed_until IS NULL OR claimed_until < $1)
-                 ORDER BY queued_at
+                 ORDER BY attempts, queued_at
                  LIMIT $2
                    FOR UPDATE SKIP LOCKED)
             UPDATE erasures e

@@ -27,14 +27,14 @@ class Housekeeping:
     clock: Clock
     worker: Pool
     metrics: Metrics
-    keys: TenantKeys
+    keys: TenantKeys | None
 
     def jobs(self) -> list[Job]:
         """Return the jobs with their intervals."""
         return [
             Job("tidy plumbing", timedelta(hours=1), self.tidy),
             Job("measure plumbing", timedelta(seconds=5), self.measure),
-            Job("rewrap keys", timedelta(hours=1), self.rewrap_keys),
+            *([Job("rewrap keys", timedelta(hours=1), self.rewrap_keys)] if self.keys else []),
         ]
 
     async def tidy(self) -> None:
@@ -95,6 +95,7 @@ class Housekeeping:
         Once none remains under an older one, that one can be destroyed, and with it whatever
         older copies of this database hold encrypted.
         """
+        assert self.keys is not None
         result = await self.keys.rewrap(self.worker, limit=_KEYS_A_TRANSACTION)
         if result.done or result.remaining:
             log.info("keys rewrapped", done=result.done, remaining=result.remaining)

@@ -1,6 +1,7 @@
 """Puts a service together and runs it: doors closed until its database, Kafka and ledger are there."""
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
@@ -64,10 +65,20 @@ class Resources:
     settings: ServiceSettings
     clock: Clock
     metrics: Metrics
-    keys: TenantKeys
     runtime: Pool
     worker: Pool
     cluster_id: str
+    tenant_keys: TenantKeys | None = None
+
+    @property
+    def keys(self) -> TenantKeys:
+        """The keys of this service's tenants; raises ValueError where no file of keys is named."""
+        if self.tenant_keys is None:
+            raise ValueError(
+                "KEEPWORD_KEY_ENCRYPTION_KEYS_FILE: name the file with this service's"
+                " key-encryption keys; `keepword up` makes one on a laptop"
+            )
+        return self.tenant_keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,10 +228,10 @@ class _Core(Generic[C]):
             settings=settings,
             clock=clock,
             metrics=service.metrics,
-            keys=_keys_of(settings),
             runtime=runtime,
             worker=worker,
             cluster_id=cluster_id,
+            tenant_keys=_keys_of(settings),
         )
         context = service.context(resources)
         units = Units(settings.service, runtime, clock, context, self._wake_relay)
@@ -236,6 +247,9 @@ class _Core(Generic[C]):
         self._start_jobs(stack, this, eraser, wakes)
         assert self.app is not None
         self.app.state.running = this
+        # What is alive now stays: the collector need not look at it again with each pass.
+        gc.collect()
+        gc.freeze()
         self.doors.set()
         log.info("doors open")
 
@@ -353,7 +367,7 @@ class _Core(Generic[C]):
     ) -> None:
         service = self._service
         housekeeping = Housekeeping(
-            this.units.clock, this.resources.worker, service.metrics, this.resources.keys
+            this.units.clock, this.resources.worker, service.metrics, this.resources.tenant_keys
         )
         jobs = [*service.jobs(this), *housekeeping.jobs()]
         if service.erases is not None:
@@ -386,11 +400,6 @@ def _clock_of(settings: ServiceSettings) -> Clock:
     return SystemClock()
 
 
-def _keys_of(settings: ServiceSettings) -> TenantKeys:
+def _keys_of(settings: ServiceSettings) -> TenantKeys | None:
     path = settings.key_encryption_keys_file
-    if path is None:
-        raise ValueError(
-            "KEEPWORD_KEY_ENCRYPTION_KEYS_FILE: name the file with this service's"
-            " key-encryption keys; `keepword up` makes one on a laptop"
-        )
-    return TenantKeys(settings.service, KeyEncryptionKeys.load(path))
+    return TenantKeys(settings.service, KeyEncryptionKeys.load(path)) if path else None

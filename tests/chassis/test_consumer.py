@@ -253,12 +253,16 @@ async def test_a_state_that_was_passed_is_ignored_in_a_batch_and_across_batches(
 
 async def test_a_tombstone_makes_the_tenant_forgotten(bus_of: MakeBus) -> None:
     bus, seen, tenant = await bus_of(INSTALLER_TENANTS), list[Any](), uuid4()
+    await bus.sample.worker.execute(
+        "INSERT INTO inbox VALUES ('c', $1, $2, $3)", uuid4(), tenant, datetime.now(UTC)
+    )
     headers = to_headers(an_envelope("tenant-updated"))
     await bus.raw(None, headers, key=str(tenant).encode())
     await bus.raw(None, headers, key=b"nobody")
     async with bus.consumer(recording(seen)):
         await reached(bus, 2)
     assert seen == [tenant]
+    assert await bus.sample.worker.fetchval("SELECT count(*) FROM inbox") == 0
     assert [letter["reason"] for letter in await bus.dead_letters()] == [
         "tombstone without a tenant's key"
     ]

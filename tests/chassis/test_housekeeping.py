@@ -132,6 +132,7 @@ async def test_once_the_key_encryption_key_has_moved_on_an_older_copy_cannot_be_
     sample: Sample, keys_file: Path
 ) -> None:
     keeper = housekeeping(sample, ManualClock(NOW), keys_file)
+    assert keeper.keys is not None
     tenant = uuid4()
     async with sample.worker.acquire() as connection:
         sealed = await keeper.keys.seal(connection, tenant, "note", b"secret", now=NOW)

@@ -117,6 +117,29 @@ async def test_no_row_is_passed_over_while_transactions_of_any_length_overlap(
     assert published == committed
 
 
+async def test_an_older_state_never_follows_a_newer_one(
+    sample: Sample, access: KafkaAccess
+) -> None:
+    """A transaction can get its id first, wait for the tenant's lock, and write last."""
+    topic, tenant = await a_topic(access), uuid4()
+
+    def a_state(text: str) -> OutboxRow:
+        return replace(a_row(topic, text=text, kind=Kind.STATE), tenant_id=tenant)
+
+    async with sample.runtime.acquire() as early, sample.runtime.acquire() as late:
+        waits_for_the_lock = early.transaction()
+        await waits_for_the_lock.start()
+        await early.execute("SELECT pg_current_xact_id()")
+        async with late.transaction():
+            await write_rows(late, [a_state("first")], wall=datetime.now(UTC))
+        await write_rows(early, [a_state("second")], wall=datetime.now(UTC))
+        await waits_for_the_lock.commit()
+    async with running(sample.relay(access)):
+        await say(sample, a_state("third"))
+        records = await read_until(access, topic, 2)
+    assert texts(records) == ["second", "third"]
+
+
 async def test_a_relay_that_dies_before_it_saves_its_cursor_repeats_the_same_ids(
     sample: Sample, access: KafkaAccess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -298,9 +321,12 @@ async def test_in_another_kafka_cluster_events_are_said_again_and_state_anew(
     topic = await a_topic(access)
     async with running(sample.relay(access)):
         await say(
-            sample, a_row(topic, text="event"), a_row(topic, text="old state", kind=Kind.STATE)
+            sample,
+            a_row(topic, text="event"),
+            a_row(topic, text="old state", kind=Kind.STATE),
+            a_row(topic, text="log", kind=Kind.LOG),
         )
-        await read_until(access, topic, 2)
+        await read_until(access, topic, 3)
     other = await asyncio.to_thread(start_kafka, tmp_path / "other")
     try:
         there = replace(access, bootstrap_servers=other.bootstrap_servers)

@@ -67,3 +67,23 @@ async def read_until(
         raise AssertionError(f"{len(records)} of {count} records came") from None
     finally:
         await consumer.stop()
+
+
+async def read_all(access: KafkaAccess, topic: str) -> list[ConsumerRecord]:
+    """Read every record that a topic holds now."""
+    consumer = AIOKafkaConsumer(**access.client_options(), enable_auto_commit=False)
+    await consumer.start()
+    try:
+        found = await consumer._client.fetch_all_metadata()
+        partitions = [TopicPartition(topic, n) for n in found.partitions_for_topic(topic) or ()]
+        consumer.assign(partitions)
+        ends = await consumer.end_offsets(partitions)
+        await consumer.seek_to_beginning(*partitions)
+        records: list[ConsumerRecord] = []
+        async with asyncio.timeout(60):
+            while any([await consumer.position(each) < ends[each] for each in partitions]):
+                batch = await consumer.getmany(timeout_ms=100)
+                records += itertools.chain(*batch.values())
+        return records
+    finally:
+        await consumer.stop()

@@ -1,0 +1,1 @@
+"""Owns what customers create with the app."""

@@ -1,0 +1,58 @@
+"""Puts config together from its settings."""
+
+import sys
+
+from chassis import shutdown
+from chassis.service import Erases, Resources, Service
+from chassis.settings import BadSettings
+from chassis.unit_of_work import Units
+from contracts.classes import DataClass
+from contracts.topics import INSTALLER_TENANTS, PURGER_COMMANDS
+from services.config.clients import InstallerKeys
+from services.config.context import Context
+from services.config.data_map import DATA_MAP
+from services.config.handlers import handlers
+from services.config.routes import router
+from services.config.settings import ConfigSettings
+
+STEP = "erase-config"
+"""The name of config's one step in a purge."""
+
+
+def build(settings: ConfigSettings) -> Service[Context]:
+    """Build the service; nothing is opened before it runs."""
+
+    def context(resources: Resources) -> Context:
+        return Context(
+            keys=resources.keys,
+            session_keys=InstallerKeys(settings.session_jwks_url),
+            session_issuer=settings.session_issuer,
+        )
+
+    return Service(
+        settings=settings,
+        data_map=DATA_MAP,
+        handlers=handlers,
+        topics=(INSTALLER_TENANTS, PURGER_COMMANDS),
+        context=context,
+        restate=_restate,
+        routers=(router,),
+        erases=Erases(
+            steps={DataClass.CONTENT: STEP, DataClass.ERRORS: STEP}, key_class=DataClass.CONTENT
+        ),
+    )
+
+
+async def _restate(_: Units[Context]) -> None:
+    """Config tells nobody any state."""
+
+
+def main() -> int:
+    """Run config until it is stopped; exit status 2 for settings that cannot work."""
+    try:
+        service = build(ConfigSettings.load())
+    except BadSettings as refused:
+        for complaint in refused.complaints:
+            sys.stderr.write(f"{complaint}\n")
+        return 2
+    return shutdown.main(service.run)

@@ -1,0 +1,59 @@
+"""What config stores of whom, why and until when."""
+
+from typing import Final
+
+from chassis.data_map import DataMap, StoredTopic, Table
+from contracts.classes import DataClass
+from contracts.topics import CONFIG_ERASURES
+
+_TENANT: Final = "whose data it is, as the pseudonym that only the installer can resolve"
+
+DATA_MAP: Final = DataMap(
+    service="config",
+    tables=(
+        Table(
+            name="datasources",
+            data_class=DataClass.CONTENT,
+            promise="P2",
+            purpose="the systems from which the customer's app reads, as the customer entered them",
+            retention="until the customer removes it; at the latest 6 months after the end",
+            tenant_column="tenant_id",
+            columns={
+                "tenant_id": _TENANT,
+                "datasource_id": "names the datasource",
+                "name": "what the customer calls it",
+                "kind": "whether it is a database or a REST service",
+                "url": "where it is, without credentials",
+                "options": "how to talk to it",
+                "username": "as whom to log in there",
+                "credentials": "with what to log in there, sealed under the tenant's key",
+                "created_at": "when it was entered",
+                "updated_at": "when it was last changed",
+                "version": "how often it was changed, so that no change is lost",
+            },
+        ),
+        Table(
+            name="tenants",
+            data_class=DataClass.CONTENT,
+            promise="P2",
+            purpose="whether the tenant may use what it keeps here",
+            retention="goes with the tenant's content",
+            tenant_column="tenant_id",
+            columns={
+                "tenant_id": _TENANT,
+                "status": "whether the app is installed",
+                "platform": "what the app runs on, as Forge keeps its content elsewhere",
+                "content": "whether the content is live or on its way out",
+            },
+        ),
+    ),
+    topics=(
+        StoredTopic(
+            name=CONFIG_ERASURES.name,
+            data_class=CONFIG_ERASURES.erases_as,
+            purpose="says that content was erased: ids, counts and times",
+            retention="30 days",
+            promise="P2",
+        ),
+    ),
+)

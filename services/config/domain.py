@@ -1,0 +1,242 @@
+"""The rules of config: who is served, what a datasource may be, how a list is paged."""
+
+import re
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any, Final, Self
+from urllib.parse import urlsplit
+from uuid import UUID
+
+from joserfc import jws, jwt
+from joserfc.errors import JoseError, UnsupportedAlgorithmError
+from joserfc.jwk import OKPKey
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StrictBool,
+    StringConstraints,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from contracts.classes import DataClass
+from contracts.tenants import ClassState, Platform, TenantStatus
+
+AUDIENCE: Final = "config"
+"""The ``aud`` of session tokens that are meant for us."""
+
+LEEWAY_SECONDS: Final = 5
+"""How far our clock and the installer's may differ."""
+
+_MOST_TOKEN_CHARACTERS: Final = 4096
+_ALGORITHM: Final = "EdDSA"
+
+
+class SessionRefused(Exception):  # noqa: N818 - reads as the fact it states
+    """A session token must not be trusted; there is nothing more to say about it."""
+
+
+class _EdDSAAlone(jws.JWSRegistry):
+    """Knows one algorithm, whatever a token asks for.
+
+    joserfc calls the name ``EdDSA`` deprecated in favour of RFC 9864's ``Ed25519``. Both
+    are the same signature here, as no key of another curve is ever handed in.
+    """
+
+    def get_alg(self, name: str) -> Any:
+        """Answer EdDSA, refuse every other name."""
+        if name != _ALGORITHM:
+            raise UnsupportedAlgorithmError
+        return self.algorithms[_ALGORITHM]
+
+
+def key_id_of_session(token: str) -> str:
+    """Say which key a token claims to be signed with; raises ``SessionRefused``.
+
+    Nothing of the token may be believed before ``tenant_of_session`` has returned.
+    """
+    if len(token) > _MOST_TOKEN_CHARACTERS:
+        raise SessionRefused
+    try:
+        header = jws.extract_compact(token.encode("ascii"), registry=_EdDSAAlone()).headers()
+    except (JoseError, ValueError, TypeError):
+        raise SessionRefused from None
+    key_id = header.get("kid")
+    if header.get("alg") != _ALGORITHM or not isinstance(key_id, str):
+        raise SessionRefused
+    return key_id
+
+
+def tenant_of_session(token: str, key: OKPKey | None, *, issuer: str, at: datetime) -> UUID:
+    """Verify a session token offline and say whose session it is; raises ``SessionRefused``.
+
+    The signature must be EdDSA under ``key``, which is None where the token's
+    key id is nobody's; ``iss``, ``aud``, ``exp`` and ``sub`` must be there and
+    hold (RFC 7519 section 4.1, RFC 8037 section 3.1).
+    """
+    if key is None:
+        raise SessionRefused
+    claims = jwt.JWTClaimsRegistry(
+        now=int(at.timestamp()),
+        leeway=LEEWAY_SECONDS,
+        iss={"essential": True, "value": issuer},
+        aud={"essential": True, "value": AUDIENCE},
+        exp={"essential": True},
+        sub={"essential": True},
+    )
+    try:
+        verified = jwt.decode(token, key, registry=_EdDSAAlone())
+        claims.validate(verified.claims)
+        return UUID(verified.claims["sub"])
+    except (JoseError, ValueError, TypeError, AttributeError):
+        raise SessionRefused from None
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """What config remembers of a tenant."""
+
+    tenant_id: UUID
+    status: TenantStatus
+    platform: Platform
+    content: ClassState
+
+
+class Access(StrEnum):
+    """Whether a tenant's content may be read and written here."""
+
+    OPEN = "open"
+    UNKNOWN = "unknown"
+    """The installer vouches for the tenant, but its state has not come yet."""
+    LEFT = "left"
+    GOING = "going"
+    """Its content is being erased or is erased, and never comes back."""
+    KEPT_ELSEWHERE = "kept-elsewhere"
+    """Content of Forge and Data Center apps stays in the customer's product."""
+
+
+def access_to_content(tenant: Tenant | None, erased: frozenset[DataClass]) -> Access:
+    """Say whether a tenant's content may be touched; ``erased`` is what the guard says of it.
+
+    The guard comes first: it may know of an erasure before the tenant's state does, and still
+    knows when that is forgotten.
+    """
+    if DataClass.CONTENT in erased:
+        return Access.GOING
+    if tenant is None:
+        return Access.UNKNOWN
+    if tenant.content is not ClassState.LIVE:
+        return Access.GOING
+    if tenant.status is not TenantStatus.INSTALLED:
+        return Access.LEFT
+    if tenant.platform is not Platform.CONNECT:
+        return Access.KEPT_ELSEWHERE
+    return Access.OPEN
+
+
+class DatasourceKind(StrEnum):
+    """What kind of system a datasource is."""
+
+    SQL = "sql"
+    REST = "rest"
+
+
+_SCHEMES: Final = {
+    DatasourceKind.SQL: frozenset({"postgresql", "mysql", "mariadb", "sqlserver", "oracle"}),
+    DatasourceKind.REST: frozenset({"http", "https"}),
+}
+_MOST_OPTIONS: Final = 50
+_SECRET_OPTION: Final = re.compile(r"(?i)secret|passw|token|api.?key|credential|authori")
+
+# PostgreSQL stores no NUL, and nothing here needs another control character.
+_PLAIN: Final = r"^[^\x00-\x1f\x7f]*$"
+Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=_PLAIN)]
+Address = Annotated[str, StringConstraints(min_length=1, max_length=2000, pattern=_PLAIN)]
+OptionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$")]
+OptionText = Annotated[str, StringConstraints(strict=True, max_length=2000, pattern=_PLAIN)]
+OptionNumber = Annotated[int, Field(strict=True, ge=-(2**53), le=2**53)]
+Credentials = Annotated[SecretStr, Field(min_length=1, max_length=8192)]
+
+
+class DatasourceInput(BaseModel):
+    """A datasource as a customer writes it.
+
+    ``credentials`` are taken and never given back; a replacement that does not
+    mention them leaves them, one with ``null`` takes them away.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    name: Name
+    kind: DatasourceKind
+    url: Address
+    options: dict[OptionName, OptionText | OptionNumber | StrictBool] = Field(
+        default_factory=dict, max_length=_MOST_OPTIONS
+    )
+    username: Name | None = None
+    credentials: Credentials | None = None
+
+    @property
+    def keeps_credentials(self) -> bool:
+        """Whether a replacement leaves the credentials as they are."""
+        return "credentials" not in self.model_fields_set
+
+    @model_validator(mode="after")
+    def _has_no_secret_in_the_open(self) -> Self:
+        """Refuse secrets where they would be shown, as far as they can be told."""
+        _require_plain_address(self.kind, self.url)
+        if any(_SECRET_OPTION.search(name) for name in self.options):
+            raise PydanticCustomError(
+                "secret_in_options", "an option's name says that it is secret: use credentials"
+            )
+        return self
+
+
+def _require_plain_address(kind: DatasourceKind, url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname
+        parts.port  # noqa: B018 - raises for a port that is none
+    except ValueError:
+        raise PydanticCustomError("bad_url", "url is not an address") from None
+    if parts.scheme not in _SCHEMES[kind] or not host:
+        raise PydanticCustomError(
+            "bad_url",
+            "url must be a full address that begins with one of {schemes}",
+            {"schemes": ", ".join(f"{scheme}://" for scheme in sorted(_SCHEMES[kind]))},
+        )
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise PydanticCustomError(
+            "secret_in_url",
+            "url must have no user, query or fragment: use username, credentials and options",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Datasource:
+    """A datasource as it may be shown: its credentials are not among it."""
+
+    datasource_id: UUID
+    name: str = field(repr=False)
+    kind: DatasourceKind
+    url: str = field(repr=False)
+    options: dict[str, Any] = field(repr=False)
+    username: str | None = field(repr=False)
+    has_credentials: bool
+    version: int
+    created_at: datetime
+    updated_at: datetime
+
+
+def cursor_after(datasource_id: UUID) -> str:
+    """Name the place in a list behind a datasource."""
+    return urlsafe_b64encode(datasource_id.bytes).decode().rstrip("=")
+
+
+def place_of(cursor: str) -> UUID:
+    """Undo ``cursor_after``; raises ``ValueError`` for anything else."""
+    return UUID(bytes=urlsafe_b64decode(cursor.encode("ascii") + b"=="))

@@ -1,0 +1,50 @@
+"""What config does about the messages it hears."""
+
+from uuid import UUID
+
+from chassis.erasure import ErasureOrder, accept_erasure
+from chassis.handlers import Handlers
+from chassis.unit_of_work import UnitOfWork
+from contracts.classes import DataClass
+from contracts.purges import PurgeStarted
+from contracts.tenants import TenantState
+from services.config import store
+from services.config.context import Context
+from services.config.domain import Tenant
+
+handlers: Handlers[Context] = Handlers("config")
+
+
+@handlers.follows(TenantState, writes=DataClass.CONTENT)
+async def remember_tenant(tenant: TenantState, uow: UnitOfWork[Context]) -> None:
+    """Know whether the tenant may use what it keeps here."""
+    await store.remember_tenant(
+        uow.connection,
+        Tenant(
+            tenant_id=tenant.tenant_id,
+            status=tenant.status,
+            platform=tenant.platform,
+            content=tenant.classes[DataClass.CONTENT],
+        ),
+    )
+
+
+@handlers.forgets(TenantState)
+async def forget_tenant(tenant_id: UUID, uow: UnitOfWork[Context]) -> None:
+    """Drop what was known of a tenant of which nothing is left anywhere."""
+    await store.forget_tenant(uow.connection, tenant_id)
+
+
+@handlers.obeys(PurgeStarted)
+async def erase_content(command: PurgeStarted, uow: UnitOfWork[Context]) -> None:
+    """Set the guard and queue the erasure; asked again, look again and answer again."""
+    await accept_erasure(
+        uow,
+        ErasureOrder(
+            purge_id=command.purge_id,
+            step=command.step,
+            tenant_id=command.tenant_id,
+            classes=command.classes,
+            ledger_number=command.ledger_number,
+        ),
+    )

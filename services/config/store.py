@@ -1,0 +1,188 @@
+"""Every SQL statement of config: the tenants it knows, the datasources they keep."""
+
+from datetime import datetime
+from uuid import UUID
+
+import asyncpg
+
+from chassis.database import Connection
+from contracts.tenants import ClassState, Platform, TenantStatus
+from services.config.domain import Datasource, DatasourceInput, DatasourceKind, Tenant
+
+
+class NameTaken(Exception):  # noqa: N818 - reads as the fact it states
+    """The tenant has another datasource of this name."""
+
+
+async def remember_tenant(connection: Connection, tenant: Tenant) -> None:
+    """Make what is known of a tenant this."""
+    await connection.execute(
+        """
+        INSERT INTO tenants (tenant_id, status, platform, content)
+        VALUES ($1, $2, $3, $4)
+        ON CONFLICT (tenant_id) DO UPDATE
+           SET status = excluded.status, platform = excluded.platform, content = excluded.content
+        """,
+        tenant.tenant_id,
+        tenant.status,
+        tenant.platform,
+        tenant.content,
+    )
+
+
+async def forget_tenant(connection: Connection, tenant_id: UUID) -> None:
+    """Know nothing of a tenant any more."""
+    await connection.execute("DELETE FROM tenants WHERE tenant_id = $1", tenant_id)
+
+
+async def tenant(connection: Connection, tenant_id: UUID) -> Tenant | None:
+    """Say what is known of a tenant."""
+    row = await connection.fetchrow(
+        "SELECT status, platform, content FROM tenants WHERE tenant_id = $1", tenant_id
+    )
+    if row is None:
+        return None
+    return Tenant(
+        tenant_id=tenant_id,
+        status=TenantStatus(row["status"]),
+        platform=Platform(row["platform"]),
+        content=ClassState(row["content"]),
+    )
+
+
+# The functions below need `act_for`: row-level security shows no tenant's rows otherwise. They
+# name the tenant all the same, so that neither protection stands alone.
+
+
+async def add_datasource(
+    connection: Connection,
+    tenant_id: UUID,
+    datasource_id: UUID,
+    wanted: DatasourceInput,
+    *,
+    sealed_credentials: bytes | None,
+    now: datetime,
+) -> Datasource | None:
+    """Store a new datasource; None, and nothing stored, where its name is taken."""
+    row = await connection.fetchrow(
+        """
+        INSERT INTO datasources (tenant_id, datasource_id, name, kind, url, options, username,
+                                 credentials, created_at, updated_at, version)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, 1)
+        ON CONFLICT (tenant_id, name) DO NOTHING
+        RETURNING datasource_id, name, kind, url, options, username,
+                  credentials IS NOT NULL AS has_credentials, version, created_at, updated_at
+        """,
+        tenant_id,
+        datasource_id,
+        wanted.name,
+        wanted.kind,
+        wanted.url,
+        wanted.options,
+        wanted.username,
+        sealed_credentials,
+        now,
+    )
+    return _datasource(row) if row else None
+
+
+async def datasource(
+    connection: Connection, tenant_id: UUID, datasource_id: UUID
+) -> Datasource | None:
+    """Find one datasource of a tenant."""
+    row = await connection.fetchrow(
+        """
+        SELECT datasource_id, name, kind, url, options, username,
+               credentials IS NOT NULL AS has_credentials, version, created_at, updated_at
+          FROM datasources
+         WHERE tenant_id = $1 AND datasource_id = $2
+        """,
+        tenant_id,
+        datasource_id,
+    )
+    return _datasource(row) if row else None
+
+
+async def datasources(
+    connection: Connection, tenant_id: UUID, *, after: UUID | None, limit: int
+) -> list[Datasource]:
+    """List up to ``limit`` datasources of a tenant in the order of their ids, behind ``after``."""
+    rows = await connection.fetch(
+        """
+        SELECT datasource_id, name, kind, url, options, username,
+               credentials IS NOT NULL AS has_credentials, version, created_at, updated_at
+          FROM datasources
+         WHERE tenant_id = $1 AND ($2::uuid IS NULL OR datasource_id > $2)
+         ORDER BY datasource_id
+         LIMIT $3
+        """,
+        tenant_id,
+        after,
+        limit,
+    )
+    return [_datasource(row) for row in rows]
+
+
+async def replace_datasource(
+    connection: Connection,
+    tenant_id: UUID,
+    datasource_id: UUID,
+    wanted: DatasourceInput,
+    *,
+    sealed_credentials: bytes | None,
+    version: int | None,
+    now: datetime,
+) -> Datasource | None:
+    """Make a datasource this, with the next version; None where it is not there.
+
+    ``version`` is the one that must be there, if any. ``wanted`` says whether
+    the credentials stay. Raises ``NameTaken``, which undoes the transaction.
+    """
+    try:
+        row = await connection.fetchrow(
+            """
+            UPDATE datasources
+               SET name = $3, kind = $4, url = $5, options = $6, username = $7,
+                   credentials = CASE WHEN $8 THEN credentials ELSE $9::bytea END,
+                   updated_at = $10, version = version + 1
+             WHERE tenant_id = $1 AND datasource_id = $2 AND ($11::int IS NULL OR version = $11)
+            RETURNING datasource_id, name, kind, url, options, username,
+                      credentials IS NOT NULL AS has_credentials, version, created_at, updated_at
+            """,
+            tenant_id,
+            datasource_id,
+            wanted.name,
+            wanted.kind,
+            wanted.url,
+            wanted.options,
+            wanted.username,
+            wanted.keeps_credentials,
+            sealed_credentials,
+            now,
+            version,
+        )
+    except asyncpg.UniqueViolationError:
+        # Its detail quotes the row.
+        raise NameTaken from None
+    return _datasource(row) if row else None
+
+
+async def remove_datasource(
+    connection: Connection, tenant_id: UUID, datasource_id: UUID, *, version: int | None
+) -> bool:
+    """Remove a datasource; False where it, in this ``version`` if one is given, is not there."""
+    removed = await connection.fetchval(
+        """
+        DELETE FROM datasources
+         WHERE tenant_id = $1 AND datasource_id = $2 AND ($3::int IS NULL OR version = $3)
+        RETURNING true
+        """,
+        tenant_id,
+        datasource_id,
+        version,
+    )
+    return removed is True
+
+
+def _datasource(row: asyncpg.Record) -> Datasource:
+    return Datasource(**{**row, "kind": DatasourceKind(row["kind"])})

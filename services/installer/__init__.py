@@ -1,0 +1,1 @@
+"""The door: hears of installs and uninstalls; owns tenants and their secrets."""

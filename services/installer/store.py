@@ -1,0 +1,410 @@
+"""Every SQL statement of the installer, and how a tenant's state is written and said at once."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from chassis.database import Connection, Pool
+from chassis.outbox import OutboxRow
+from chassis.unit_of_work import UnitOfWork
+from contracts.classes import TENANT_CLASSES, DataClass
+from contracts.registry import ce_type
+from contracts.tenants import (
+    ClassState,
+    Departure,
+    Platform,
+    Subscription,
+    SubscriptionStatus,
+    TenantState,
+    TenantStatus,
+    Version,
+)
+from contracts.topics import INSTALLER_TENANTS
+from services.installer.domain import Installation
+
+_ALL_LIVE = json.dumps(dict.fromkeys(TENANT_CLASSES, ClassState.LIVE))
+
+
+@dataclass(frozen=True, slots=True)
+class FirstInstall:
+    """All that is written of a tenant which is not known yet; its secret is sealed already."""
+
+    state: TenantState
+    installation: Installation
+    sealed_secret: bytes
+    wrapped_key: bytes
+    kek_id: str
+    said: OutboxRow
+
+
+async def add_tenants(
+    database: "Pool | Connection",
+    firsts: Sequence[FirstInstall],
+    *,
+    wall: datetime,
+    beside_others: bool = False,
+) -> set[UUID]:
+    """Write tenants, installations, keys and what is said of them in one statement.
+
+    Answers which tenants now exist. Left out, without a trace, are those whose
+    name is live already, whose epoch is not the present one any more, and,
+    unless ``beside_others``, those whose base URL is another live one's. Of
+    several that bring one name at once the first wins; the others wait for it.
+    """
+    rows = await database.fetch(
+        """
+        WITH first AS (
+            SELECT *
+              FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::timestamptz[],
+                          $6::text[], $7::text[], $8::text[], $9::bytea[], $10::text[],
+                          $11::text[], $12::bytea[], $13::text[], $14::uuid[], $15::text[],
+                          $16::bytea[])
+                AS given (tenant_id, epoch, addon_key, product_type, created_at,
+                          client_key, base_url, entitlement, shared_secret, oauth_client_id,
+                          licence_number, wrapped_key, kek_id, ce_id, headers,
+                          payload)
+             WHERE epoch = (SELECT max(epoch) FROM relay_epochs)
+               AND ($17 OR NOT EXISTS (SELECT FROM installations AS other
+                                        WHERE other.live
+                                          AND other.addon_key = given.addon_key
+                                          AND other.base_url = given.base_url))),
+        installed AS (
+            INSERT INTO installations (tenant_id, live, addon_key, product_type, client_key,
+                                       base_url, service_entitlement_number, shared_secret,
+                                       oauth_client_id)
+            SELECT tenant_id, true, addon_key, product_type, client_key, base_url, entitlement,
+                   shared_secret, oauth_client_id
+              FROM first
+             ORDER BY addon_key, client_key  -- so that two batches cannot wait for each other
+            ON CONFLICT (addon_key, client_key) WHERE live DO NOTHING
+            RETURNING tenant_id AS installed_id),
+        known AS (
+            INSERT INTO tenants (tenant_id, version_epoch, version_n, status, classes, platform,
+                                 addon_key, product_type, created_at, subscription_status,
+                                 licence_numbers)
+            SELECT tenant_id, epoch, 1, $18, $19::text::jsonb, $20, addon_key, product_type,
+                   created_at, $21, array_remove(ARRAY[licence_number], NULL)
+              FROM first JOIN installed ON tenant_id = installed_id),
+        keys AS (
+            INSERT INTO tenant_keys (tenant_id, wrapped_key, kek_id, made_at)
+            SELECT tenant_id, wrapped_key, kek_id, created_at
+              FROM first JOIN installed ON tenant_id = installed_id),
+        said AS (
+            INSERT INTO outbox (written_at, epoch, topic, kind, record_key, tenant_id, ce_id,
+                                type, headers, payload, data_class)
+            SELECT $22, epoch, $23, $24, tenant_id::text, tenant_id, ce_id, $25, headers::jsonb,
+                   payload, $26
+              FROM first JOIN installed ON tenant_id = installed_id)
+        SELECT installed_id FROM installed
+        """,
+        [first.state.tenant_id for first in firsts],
+        [first.state.version.epoch for first in firsts],
+        [first.state.addon_key for first in firsts],
+        [first.state.product_type for first in firsts],
+        [first.state.created_at for first in firsts],
+        [first.installation.client_key for first in firsts],
+        [first.installation.base_url for first in firsts],
+        [first.installation.service_entitlement_number for first in firsts],
+        [first.sealed_secret for first in firsts],
+        [first.installation.oauth_client_id for first in firsts],
+        [next(iter(first.state.licence_numbers), None) for first in firsts],
+        [first.wrapped_key for first in firsts],
+        [first.kek_id for first in firsts],
+        [first.said.ce_id for first in firsts],
+        [first.said.headers for first in firsts],
+        [first.said.payload for first in firsts],
+        beside_others,
+        TenantStatus.INSTALLED,
+        _ALL_LIVE,
+        Platform.CONNECT,
+        SubscriptionStatus.NONE,
+        wall,
+        INSTALLER_TENANTS.name,
+        INSTALLER_TENANTS.kind,
+        ce_type("tenant-installed"),
+        INSTALLER_TENANTS.erases_as,
+    )
+    return {row["installed_id"] for row in rows}
+
+
+async def present_epoch(pool: Pool) -> int:
+    """Say under which epoch states are made now."""
+    epoch: int = await pool.fetchval("SELECT max(epoch) FROM relay_epochs")
+    return epoch
+
+
+async def find_live_tenant(connection: Connection, addon_key: str, client_key: str) -> UUID | None:
+    """Find the tenant of this name that is not purging; no lock is taken."""
+    tenant_id: UUID | None = await connection.fetchval(
+        "SELECT tenant_id FROM installations WHERE addon_key = $1 AND client_key = $2 AND live",
+        addon_key,
+        client_key,
+    )
+    return tenant_id
+
+
+async def find_other_tenants_at(
+    connection: Connection, addon_key: str, base_url: str, *, than: UUID
+) -> list[UUID]:
+    """Find the other tenants of an app whose site stood at this base URL, in the order of ids."""
+    rows = await connection.fetch(
+        """
+        SELECT tenant_id
+          FROM installations
+         WHERE addon_key = $1 AND base_url = $2 AND live AND tenant_id <> $3
+         ORDER BY tenant_id
+        """,
+        addon_key,
+        base_url,
+        than,
+    )
+    return [row["tenant_id"] for row in rows]
+
+
+async def lock_tenant(connection: Connection, tenant_id: UUID) -> TenantState | None:
+    """Lock a tenant's state until the transaction ends, and read it as it is then.
+
+    What hangs on it (its installation, its purges) must be read by a later
+    statement: this one's snapshot is older than the lock.
+    """
+    row = await connection.fetchrow(
+        "SELECT * FROM tenants WHERE tenant_id = $1 FOR UPDATE", tenant_id
+    )
+    return None if row is None else _state_of(row)
+
+
+async def installation_of(
+    connection: Connection, tenant_id: UUID
+) -> tuple[Installation, bytes] | None:
+    """Read what is stored of a live installation: all but its secret, and that sealed.
+
+    None for a tenant that is purging; call it under the tenant's lock.
+    """
+    row = await connection.fetchrow(
+        "SELECT * FROM installations WHERE tenant_id = $1 AND live", tenant_id
+    )
+    if row is None:
+        return None
+    installation = Installation(
+        addon_key=row["addon_key"],
+        product_type=row["product_type"],
+        client_key=row["client_key"],
+        base_url=row["base_url"],
+        service_entitlement_number=row["service_entitlement_number"],
+        shared_secret="",
+        oauth_client_id=row["oauth_client_id"],
+    )
+    return installation, row["shared_secret"]
+
+
+async def save_installation(
+    connection: Connection, tenant_id: UUID, installation: Installation, sealed_secret: bytes
+) -> None:
+    """Replace what is stored of an installation; its name stays."""
+    await connection.execute(
+        """
+        UPDATE installations
+           SET product_type = $2, base_url = $3, service_entitlement_number = $4,
+               shared_secret = $5, oauth_client_id = $6
+         WHERE tenant_id = $1
+        """,
+        tenant_id,
+        installation.product_type,
+        installation.base_url,
+        installation.service_entitlement_number,
+        sealed_secret,
+        installation.oauth_client_id,
+    )
+
+
+async def record_state(uow: UnitOfWork[Any], tenant: TenantState, type_name: str) -> None:
+    """Write a tenant's newer state and say it; a purging tenant is found by no name any more.
+
+    Call it under the tenant's lock.
+    """
+    departure = tenant.departure
+    await uow.connection.execute(
+        """
+        UPDATE tenants
+           SET version_epoch = $2, version_n = $3, status = $4, classes = $5, product_type = $6,
+               departed_at = $7, departed_how = $8, subscription_status = $9,
+               subscription_ended_at = $10, licence_numbers = $11, purge_id = $12
+         WHERE tenant_id = $1
+        """,
+        tenant.tenant_id,
+        tenant.version.epoch,
+        tenant.version.n,
+        tenant.status,
+        tenant.classes,
+        tenant.product_type,
+        departure.at if departure else None,
+        departure.how if departure else None,
+        tenant.subscription.status,
+        tenant.subscription.ended_at,
+        list(tenant.licence_numbers),
+        tenant.purge_id,
+    )
+    if tenant.classes[DataClass.INSTALLATION] is not ClassState.LIVE:
+        await uow.connection.execute(
+            "UPDATE installations SET live = false WHERE tenant_id = $1 AND live",
+            tenant.tenant_id,
+        )
+    uow.outbox.add(tenant, type_name=type_name)
+    if tenant.purge_id is not None:
+        _keep_as_proof(uow)
+
+
+async def record_purge(
+    connection: Connection,
+    purge_id: UUID,
+    tenant_id: UUID,
+    classes: Sequence[DataClass],
+    *,
+    now: datetime,
+) -> None:
+    """Remember that a purge takes these classes, besides those that it was known to take."""
+    await connection.execute(
+        """
+        INSERT INTO accepted_purges AS known (purge_id, tenant_id, classes, accepted_at)
+        VALUES ($1, $2, $3, $4)
+        ON CONFLICT (purge_id) DO UPDATE
+           SET classes = ARRAY(SELECT DISTINCT unnest(known.classes || excluded.classes))
+        """,
+        purge_id,
+        tenant_id,
+        list(classes),
+        now,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptedPurge:
+    """A purge past the point of no return."""
+
+    tenant_id: UUID
+    classes: tuple[DataClass, ...]
+    accepted_at: datetime
+
+
+async def accepted_purge(connection: Connection, purge_id: UUID) -> AcceptedPurge | None:
+    """Find an accepted purge, as long as its tenant is not gone."""
+    row = await connection.fetchrow(
+        "SELECT tenant_id, classes, accepted_at FROM accepted_purges WHERE purge_id = $1", purge_id
+    )
+    if row is None:
+        return None
+    classes = tuple(DataClass(name) for name in row["classes"])
+    return AcceptedPurge(row["tenant_id"], classes, row["accepted_at"])
+
+
+async def forget_tenant(uow: UnitOfWork[Any], tenant_id: UUID) -> None:
+    """Delete a tenant whose every class is erased, and set the tombstone of its state.
+
+    Its guards stay. An installation that is still there goes with it: after a
+    restore the ledger is applied before the eraser runs.
+    """
+    await uow.connection.execute("DELETE FROM tenants WHERE tenant_id = $1", tenant_id)
+    uow.outbox.tombstone(TenantState, tenant_id)
+    _keep_as_proof(uow)
+
+
+def _keep_as_proof(uow: UnitOfWork[Any]) -> None:
+    """Let the outbox drop what was said last as it drops proof: ids only, gone after 30 days.
+
+    It is said when the installation's own rows may have been erased already,
+    so nobody would come for it any more.
+    """
+    uow.outbox.rows[-1] = replace(uow.outbox.rows[-1], data_class=DataClass.ERASURE_PROOF)
+
+
+async def lock_page(connection: Connection, *, after: UUID | None, limit: int) -> list[TenantState]:
+    """Lock and read the next tenants in the order of their ids."""
+    rows = await connection.fetch(
+        """
+        SELECT *
+          FROM tenants
+         WHERE $1::uuid IS NULL OR tenant_id > $1
+         ORDER BY tenant_id
+         LIMIT $2
+           FOR UPDATE
+        """,
+        after,
+        limit,
+    )
+    return [_state_of(row) for row in rows]
+
+
+async def restate_tenants(uow: UnitOfWork[Any], tenants: Sequence[TenantState]) -> None:
+    """Give tenants their newer versions and say their states again; nothing else changes."""
+    await uow.connection.execute(
+        """
+        UPDATE tenants
+           SET version_epoch = newer.epoch, version_n = newer.n
+          FROM unnest($1::uuid[], $2::bigint[], $3::bigint[]) AS newer (tenant_id, epoch, n)
+         WHERE tenants.tenant_id = newer.tenant_id
+        """,
+        [tenant.tenant_id for tenant in tenants],
+        [tenant.version.epoch for tenant in tenants],
+        [tenant.version.n for tenant in tenants],
+    )
+    for tenant in tenants:
+        uow.outbox.add(tenant, type_name="tenant-updated")
+        if tenant.purge_id is not None:
+            _keep_as_proof(uow)
+
+
+async def status_of(pool: Pool, tenant_id: UUID) -> TenantStatus | None:
+    """Say where a tenant stands."""
+    status = await pool.fetchval("SELECT status FROM tenants WHERE tenant_id = $1", tenant_id)
+    return None if status is None else TenantStatus(status)
+
+
+async def latest_tenants(pool: Pool, *, limit: int) -> list[tuple[UUID, TenantStatus]]:
+    """List the tenants that were made last, the newest first."""
+    rows = await pool.fetch(
+        "SELECT tenant_id, status FROM tenants ORDER BY tenant_id DESC LIMIT $1", limit
+    )
+    return [(row["tenant_id"], TenantStatus(row["status"])) for row in rows]
+
+
+async def tenants_named(
+    pool: Pool, addon_key: str, client_key: str
+) -> list[tuple[UUID, TenantStatus]]:
+    """List the tenants of a name whose installation is not erased, the newest first."""
+    rows = await pool.fetch(
+        """
+        SELECT tenant_id, status
+          FROM tenants
+          JOIN installations USING (tenant_id)
+         WHERE installations.addon_key = $1 AND client_key = $2
+         ORDER BY tenant_id DESC
+        """,
+        addon_key,
+        client_key,
+    )
+    return [(row["tenant_id"], TenantStatus(row["status"])) for row in rows]
+
+
+def _state_of(row: asyncpg.Record) -> TenantState:
+    departed_at = row["departed_at"]
+    return TenantState(
+        tenant_id=row["tenant_id"],
+        version=Version(epoch=row["version_epoch"], n=row["version_n"]),
+        status=row["status"],
+        classes=row["classes"],
+        platform=row["platform"],
+        addon_key=row["addon_key"],
+        product_type=row["product_type"],
+        created_at=row["created_at"],
+        departure=Departure(at=departed_at, how=row["departed_how"]) if departed_at else None,
+        subscription=Subscription(
+            status=row["subscription_status"], ended_at=row["subscription_ended_at"]
+        ),
+        licence_numbers=tuple(row["licence_numbers"]),
+        purge_id=row["purge_id"],
+    )

@@ -1,0 +1,1 @@
+"""Owns people and the mails that are sent to them."""

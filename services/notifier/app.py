@@ -1,0 +1,78 @@
+"""Puts notifier together from its settings."""
+
+import sys
+from collections.abc import Sequence
+
+from chassis import shutdown
+from chassis.jobs import Job
+from chassis.service import Erases, Resources, Running, Service
+from chassis.settings import BadSettings
+from chassis.unit_of_work import Units
+from contracts.classes import DataClass
+from contracts.topics import INSTALLER_TENANTS, PURGER_COMMANDS
+from services.notifier.clients import MailServer
+from services.notifier.context import Context
+from services.notifier.data_map import DATA_MAP
+from services.notifier.handlers import (
+    ERASE_CONTACTS,
+    ERASE_TICKETS,
+    handlers,
+    note_ledger_entry,
+    ready_to_erase,
+)
+from services.notifier.jobs import ReceiptMail
+from services.notifier.letters import Letters
+from services.notifier.routes import development
+from services.notifier.settings import NotifierSettings
+
+
+def build(settings: NotifierSettings) -> Service[Context]:
+    """Build the service; nothing is opened before it runs."""
+    mail_domain = settings.mail_from.rpartition("@")[2]
+
+    def context(resources: Resources) -> Context:
+        return Context(keys=resources.keys, mail_domain=mail_domain)
+
+    def jobs(notifier: Running[Context]) -> Sequence[Job]:
+        return ReceiptMail(
+            units=notifier.units,
+            worker=notifier.resources.worker,
+            server=MailServer(settings.smtp_host, settings.smtp_port, name=mail_domain),
+            letters=Letters(
+                sender=settings.mail_from,
+                vendor_name=settings.vendor_name,
+                purger_url=settings.purger_public_url,
+            ),
+        ).jobs()
+
+    return Service(
+        settings=settings,
+        data_map=DATA_MAP,
+        handlers=handlers,
+        topics=(INSTALLER_TENANTS, PURGER_COMMANDS),
+        context=context,
+        restate=_restate,
+        routers=(development,) if settings.development else (),
+        jobs=jobs,
+        erases=Erases(
+            steps={DataClass.TICKETS: ERASE_TICKETS, DataClass.CONTACTS: ERASE_CONTACTS},
+            key_class=DataClass.CONTACTS,
+            ready=ready_to_erase,
+        ),
+        on_ledger_entry=note_ledger_entry,
+    )
+
+
+async def _restate(_: Units[Context]) -> None:
+    """Notifier tells nobody any state."""
+
+
+def main() -> int:
+    """Run notifier until it is stopped; exit status 2 for settings that cannot work."""
+    try:
+        service = build(NotifierSettings.load())
+    except BadSettings as refused:
+        for complaint in refused.complaints:
+            sys.stderr.write(f"{complaint}\n")
+        return 2
+    return shutdown.main(service.run)

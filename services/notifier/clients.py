@@ -1,0 +1,110 @@
+"""Hands messages to the mail server, and says of each what became of it as far as one can know."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Final
+
+from aiosmtplib import (
+    SMTP,
+    SMTPDataError,
+    SMTPException,
+    SMTPRecipientRefused,
+    SMTPResponseException,
+)
+
+from services.notifier.domain import Accepted, Deferred, Outcome, Refused, Unknown
+from services.notifier.letters import Letter
+
+_TIMEOUT_SECONDS: Final = 20.0
+_PERMANENT: Final = 500
+# Errors of aiosmtplib carry addresses, so none of them gets further than this module.
+_FAILURES: Final = (SMTPException, OSError, TimeoutError, ValueError)
+
+
+class MailServer:
+    """The server that takes our mail; encryption is used as soon as it offers any.
+
+    ``name`` is what we call ourselves (RFC 5321 section 4.1.1.1), which must
+    not be this machine's name.
+    """
+
+    def __init__(
+        self, host: str, port: int, *, name: str, timeout_seconds: float = _TIMEOUT_SECONDS
+    ) -> None:
+        self._host = host
+        self._port = port
+        self._name = name
+        self._timeout_seconds = timeout_seconds
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator["MailSession"]:
+        """One connection for many messages, opened when the first is sent."""
+        client = SMTP(
+            hostname=self._host,
+            port=self._port,
+            local_hostname=self._name,
+            timeout=self._timeout_seconds,
+        )
+        try:
+            yield MailSession(client)
+        finally:
+            if client.is_connected:
+                with suppress(*_FAILURES):
+                    await client.quit()
+            client.close()
+
+
+class MailSession:
+    """A connection that is opened again whenever the server has ended it."""
+
+    def __init__(self, client: SMTP) -> None:
+        self._client = client
+
+    async def send(self, letter: Letter) -> Outcome:
+        """Hand a message over; never raises for what the server or the network does.
+
+        Before the message itself is sent nothing can have been taken. From then on
+        only an answer tells, and without one the outcome is unknown (RFC 1047).
+        """
+        return await self._announce(letter) or await self._transfer(letter)
+
+    async def _announce(self, letter: Letter) -> Outcome | None:
+        try:
+            if not self._client.is_connected:
+                await self._client.connect()
+            await self._client.mail(letter.sender)
+            await self._client.rcpt(letter.recipient)
+        except SMTPRecipientRefused as refused:
+            await self._reset()
+            return _not_taken(refused.code)
+        except SMTPResponseException as refused:
+            # It turned us away, not this message: that is ours to mend, and the message waits.
+            await self._reset()
+            return Deferred(refused.code)
+        except _FAILURES:
+            self._client.close()
+            return Deferred(None)
+        return None
+
+    async def _transfer(self, letter: Letter) -> Outcome:
+        try:
+            reply = await self._client.data(letter.content)
+        except SMTPDataError as refused:
+            await self._reset()
+            return _not_taken(refused.code)
+        except _FAILURES:
+            self._client.close()
+            return Unknown()
+        return Accepted(reply.code)
+
+    async def _reset(self) -> None:
+        """Be ready for the next message, on a new connection where this one is out of order."""
+        try:
+            if self._client.is_connected:
+                await self._client.rset()
+        except _FAILURES:
+            self._client.close()
+
+
+def _not_taken(code: int) -> Outcome:
+    return Refused(code) if code >= _PERMANENT else Deferred(code)

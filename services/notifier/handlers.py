@@ -1,0 +1,103 @@
+"""What notifier does about the messages it hears."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from chassis.database import Connection
+from chassis.erasure import ErasureOrder, accept_erasure
+from chassis.handlers import Handlers
+from chassis.identifiers import uuid7
+from chassis.unit_of_work import UnitOfWork
+from contracts.classes import DataClass
+from contracts.ledger import EntryKind, LedgerEntry, ReceiptStage
+from contracts.purges import PurgeStarted
+from contracts.tenants import TenantState
+from services.notifier import store
+from services.notifier.context import Context
+from services.notifier.domain import Receipt, Tenant, message_id
+
+ERASE_TICKETS = "erase-notifier"
+"""The step of wave 1; tickets lie in Jira Service Management, none are stored here."""
+
+ERASE_CONTACTS = "erase-contacts"
+"""The step of wave 2."""
+
+handlers: Handlers[Context] = Handlers("notifier")
+
+
+@handlers.follows(TenantState, writes=DataClass.CONTACTS)
+async def remember_tenant(tenant: TenantState, uow: UnitOfWork[Context]) -> None:
+    """Know whether people of the tenant may be kept, and of which app they are."""
+    await store.remember_tenant(
+        uow.connection,
+        Tenant(tenant.tenant_id, tenant.addon_key, tenant.classes[DataClass.CONTACTS]),
+    )
+
+
+@handlers.forgets(TenantState)
+async def forget_tenant(tenant_id: UUID, uow: UnitOfWork[Context]) -> None:
+    """Drop what was known of a tenant of which nothing is left anywhere."""
+    await store.forget_tenant(uow.connection, tenant_id)
+
+
+@handlers.obeys(PurgeStarted)
+async def erase_people(command: PurgeStarted, uow: UnitOfWork[Context]) -> None:
+    """Set the guard and queue the erasure; contacts are told first, then forgotten."""
+    await accept_erasure(
+        uow,
+        ErasureOrder(
+            purge_id=command.purge_id,
+            step=command.step,
+            tenant_id=command.tenant_id,
+            classes=command.classes,
+            ledger_number=command.ledger_number,
+            receipt_code=command.receipt_code,
+        ),
+    )
+    if DataClass.CONTACTS in command.classes:
+        await _plan_receipts(uow, command.purge_id, command.step, command.tenant_id)
+
+
+async def note_ledger_entry(entry: LedgerEntry, uow: UnitOfWork[Context]) -> None:
+    """Keep what a receipt says; plan its mails, as the command for them may come later, or never.
+
+    The ledger's reader has accepted the erasure itself in this transaction.
+    """
+    if entry.kind is EntryKind.TENANT_ERASED and DataClass.CONTACTS in entry.classes:
+        assert entry.tenant_id is not None
+        await _plan_receipts(uow, entry.purge_id, ERASE_CONTACTS, entry.tenant_id)
+    if entry.receipt is not None and entry.receipt.stage is ReceiptStage.ERASED:
+        receipt = Receipt(entry.receipt.receipt_code, entry.receipt.steps)
+        await store.keep_receipt(uow.connection, entry.purge_id, receipt, now=uow.now)
+
+
+async def _plan_receipts(
+    uow: UnitOfWork[Context], purge_id: UUID, step: str, tenant_id: UUID
+) -> None:
+    """Plan one mail for each contact, unless the erasure has begun already.
+
+    Command and ledger bring the same order, and purger may repeat it. Once
+    the erasure has begun, deliveries may be gone that a contact is still there
+    for, and planning anew would be a second mail.
+    """
+    if not await store.erasure_is_untouched(uow.connection, purge_id, step):
+        return
+    await uow.act_for(tenant_id)
+    keys, domain = uow.context.keys, uow.context.mail_domain
+    await store.plan_receipts(
+        uow.connection,
+        purge_id,
+        tenant_id,
+        [
+            (uuid7(uow.now), contact_id, message_id(keys.blind_index, purge_id, contact_id, domain))
+            for contact_id in await store.contact_ids(uow.connection, tenant_id)
+        ],
+        now=uow.now,
+        wall=uow.wall,
+    )
+
+
+async def ready_to_erase(connection: Connection, orders: Sequence[ErasureOrder]) -> set[UUID]:
+    """Say which purges may begin: those whose receipts are delivered, or will never be."""
+    purges = {order.purge_id for order in orders}
+    return purges - await store.purges_with_open_deliveries(connection, purges)

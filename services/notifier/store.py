@@ -1,0 +1,328 @@
+"""Every SQL statement of notifier: tenants, contacts, receipts and their deliveries."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import NamedTuple, assert_never
+from uuid import UUID
+
+from chassis.database import Connection, Pool
+from contracts.ledger import StepProof
+from contracts.tenants import ClassState
+from services.notifier.domain import (
+    MOST_DOUBTS,
+    Accepted,
+    Deferred,
+    Outcome,
+    Receipt,
+    Refused,
+    Tenant,
+    Unknown,
+)
+
+
+async def remember_tenant(connection: Connection, tenant: Tenant) -> None:
+    """Make what is known of a tenant this."""
+    await connection.execute(
+        """
+        INSERT INTO tenants (tenant_id, addon_key, contacts)
+        VALUES ($1, $2, $3)
+        ON CONFLICT (tenant_id) DO UPDATE
+           SET addon_key = excluded.addon_key, contacts = excluded.contacts
+        """,
+        tenant.tenant_id,
+        tenant.addon_key,
+        tenant.contacts,
+    )
+
+
+async def forget_tenant(connection: Connection, tenant_id: UUID) -> None:
+    """Know nothing of a tenant any more."""
+    await connection.execute("DELETE FROM tenants WHERE tenant_id = $1", tenant_id)
+
+
+async def tenant(connection: Connection, tenant_id: UUID) -> Tenant | None:
+    """Say what is known of a tenant."""
+    row = await connection.fetchrow(
+        "SELECT addon_key, contacts FROM tenants WHERE tenant_id = $1", tenant_id
+    )
+    if row is None:
+        return None
+    return Tenant(tenant_id, row["addon_key"], ClassState(row["contacts"]))
+
+
+# Contacts are under row-level security: the three functions below need `act_for`.
+
+
+class SealedContact(NamedTuple):
+    """A contact as it is stored."""
+
+    contact_id: UUID
+    name: bytes
+    address: bytes
+
+
+async def keep_contact(
+    connection: Connection, tenant_id: UUID, contact: SealedContact, *, address_index: bytes
+) -> tuple[UUID, bool]:
+    """Keep a contact; return its id, and whether it is new.
+
+    There is one for each address of a tenant: the same address again changes its name.
+    """
+    row = await connection.fetchrow(
+        """
+        INSERT INTO contacts (tenant_id, contact_id, name, address, address_index)
+        VALUES ($1, $2, $3, $4, $5)
+        ON CONFLICT (tenant_id, address_index) DO UPDATE
+           SET name = excluded.name, address = excluded.address
+        RETURNING contact_id, contact_id = $2 AS is_new
+        """,
+        tenant_id,
+        contact.contact_id,
+        contact.name,
+        contact.address,
+        address_index,
+    )
+    assert row is not None
+    return row["contact_id"], row["is_new"]
+
+
+async def contact(
+    connection: Connection, tenant_id: UUID, contact_id: UUID
+) -> SealedContact | None:
+    """Find one contact of a tenant."""
+    row = await connection.fetchrow(
+        "SELECT contact_id, name, address FROM contacts WHERE tenant_id = $1 AND contact_id = $2",
+        tenant_id,
+        contact_id,
+    )
+    return SealedContact(*row) if row else None
+
+
+async def contact_ids(connection: Connection, tenant_id: UUID) -> list[UUID]:
+    """List a tenant's contacts."""
+    rows = await connection.fetch(
+        "SELECT contact_id FROM contacts WHERE tenant_id = $1 ORDER BY contact_id", tenant_id
+    )
+    return [row["contact_id"] for row in rows]
+
+
+async def erasure_is_untouched(connection: Connection, purge_id: UUID, step: str) -> bool:
+    """Whether an accepted erasure has never been begun; call it after `accept_erasure`.
+
+    That locks the erasure's row until the transaction ends, so none begins behind our back.
+    """
+    untouched = await connection.fetchval(
+        "SELECT attempts = 0 FROM erasures WHERE purge_id = $1 AND step = $2", purge_id, step
+    )
+    return untouched is True
+
+
+async def plan_receipts(
+    connection: Connection,
+    purge_id: UUID,
+    tenant_id: UUID,
+    deliveries: Sequence[tuple[UUID, UUID, str]],
+    *,
+    now: datetime,
+    wall: datetime,
+) -> int:
+    """Plan a purge's receipt for each (delivery_id, contact_id, message_id); count the new ones."""
+    planned = await connection.fetchval(
+        """
+        WITH planned AS (
+            INSERT INTO deliveries (delivery_id, purge_id, tenant_id, contact_id, kind, state,
+                                    message_id, planned_at, next_attempt_at)
+            SELECT d.delivery_id, $1, $2, d.contact_id, 'receipt', 'planned', d.message_id, $6, $7
+              FROM unnest($3::uuid[], $4::uuid[], $5::text[])
+                   AS d(delivery_id, contact_id, message_id)
+            ON CONFLICT (purge_id, contact_id, kind) DO NOTHING
+            RETURNING 1)
+        SELECT count(*) FROM planned
+        """,
+        purge_id,
+        tenant_id,
+        [delivery_id for delivery_id, _, _ in deliveries],
+        [contact_id for _, contact_id, _ in deliveries],
+        [message_id for _, _, message_id in deliveries],
+        now,
+        wall,
+    )
+    return int(planned)
+
+
+async def keep_receipt(
+    connection: Connection, purge_id: UUID, receipt: Receipt, *, now: datetime
+) -> None:
+    """Keep what the ledger says of a purge, for the mails that repeat it."""
+    await connection.execute(
+        """
+        INSERT INTO receipts (purge_id, receipt_code, steps, noted_at)
+        VALUES ($1, $2, $3, $4)
+        ON CONFLICT (purge_id) DO NOTHING
+        """,
+        purge_id,
+        receipt.receipt_code,
+        [step.model_dump(mode="json") for step in receipt.steps],
+        now,
+    )
+
+
+async def drop_receipts(pool: Pool, *, noted_before: datetime) -> None:
+    """Forget receipts that nobody is going to be sent any more."""
+    await pool.execute("DELETE FROM receipts WHERE noted_at < $1", noted_before)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One delivery in the hands of one worker, with what its mail has to say."""
+
+    delivery_id: UUID
+    claim_token: UUID
+    purge_id: UUID
+    tenant_id: UUID
+    contact_id: UUID
+    message_id: str
+    attempts: int
+    receipt: Receipt
+
+
+async def claim_due_delivery(pool: Pool, *, wall: datetime, lease: timedelta) -> Claim | None:
+    """Take one delivery that is due, for this worker alone, and commit that it is being sent.
+
+    One waits until the ledger has told what its receipt says. The result must
+    be recorded with the ``claim_token``. Times are wall time: servers out there
+    know no other.
+    """
+    row = await pool.fetchrow(
+        """
+        WITH due AS (
+            SELECT d.delivery_id, r.receipt_code, r.steps
+              FROM deliveries d
+              JOIN receipts r USING (purge_id)
+             WHERE (d.state = 'planned' OR d.state = 'uncertain' AND d.doubts < $3)
+               AND d.next_attempt_at <= $1
+             ORDER BY d.next_attempt_at, d.delivery_id
+             LIMIT 1
+               FOR UPDATE OF d SKIP LOCKED)
+        UPDATE deliveries d
+           SET state = 'sending', attempts = attempts + 1, claim_token = gen_random_uuid(),
+               claimed_until = $1::timestamptz + $2::interval
+          FROM due
+         WHERE d.delivery_id = due.delivery_id
+        RETURNING d.delivery_id, d.claim_token, d.purge_id, d.tenant_id, d.contact_id,
+                  d.message_id, d.attempts, due.receipt_code, due.steps
+        """,
+        wall,
+        lease,
+        MOST_DOUBTS,
+    )
+    if row is None:
+        return None
+    told = dict(row)
+    steps = tuple(StepProof.model_validate(step) for step in told.pop("steps"))
+    receipt = Receipt(told.pop("receipt_code"), steps)
+    return Claim(**told, receipt=receipt)
+
+
+async def record_outcome(
+    pool: Pool, claim: Claim, outcome: Outcome, *, now: datetime, next_attempt_at: datetime
+) -> bool:
+    """Write down what became of an attempt; False where another has taken over meanwhile.
+
+    A delivery that was uncertain before stays so when it is put off: the
+    earlier message may still have arrived.
+    """
+    match outcome:
+        case Accepted():
+            state = "sent"
+        case Refused():
+            state = "failed"
+        case Deferred():
+            state = "planned"
+        case Unknown():
+            state = "uncertain"
+        case other:
+            assert_never(other)
+    recorded = await pool.fetchval(
+        """
+        UPDATE deliveries
+           SET state = CASE WHEN $2 = 'planned' AND doubts > 0 THEN 'uncertain' ELSE $2 END,
+               doubts = doubts + $3, status_code = $4, accepted_at = $5, next_attempt_at = $6,
+               claim_token = NULL, claimed_until = NULL
+         WHERE claim_token = $1
+        RETURNING true
+        """,
+        claim.claim_token,
+        state,
+        1 if state == "uncertain" else 0,
+        None if isinstance(outcome, Unknown) else outcome.status_code,
+        now if state == "sent" else None,
+        next_attempt_at,
+    )
+    return recorded is True
+
+
+async def fail_unwritable(pool: Pool, claim: Claim) -> None:
+    """Give up a delivery whose contact is gone, or cannot be read any more."""
+    await pool.execute(
+        """
+        UPDATE deliveries
+           SET state = 'failed', claim_token = NULL, claimed_until = NULL
+         WHERE claim_token = $1
+        """,
+        claim.claim_token,
+    )
+
+
+async def doubt_lost_attempts(pool: Pool, *, wall: datetime) -> int:
+    """Make deliveries uncertain whose worker went away while it sent them; count them."""
+    rows = await pool.fetch(
+        """
+        UPDATE deliveries
+           SET state = 'uncertain', doubts = doubts + 1, next_attempt_at = $1,
+               claim_token = NULL, claimed_until = NULL
+         WHERE state = 'sending' AND claimed_until < $1
+        RETURNING 1
+        """,
+        wall,
+    )
+    return len(rows)
+
+
+async def give_up_late_deliveries(pool: Pool, *, planned_before: datetime) -> int:
+    """Settle deliveries that were not possible in time; count them.
+
+    Those that may have arrived stay uncertain for good, the others have failed.
+    """
+    rows = await pool.fetch(
+        """
+        UPDATE deliveries
+           SET state = CASE WHEN state = 'planned' THEN 'failed' ELSE 'uncertain' END,
+               doubts = CASE WHEN state = 'planned' THEN doubts ELSE $2 END,
+               claim_token = NULL, claimed_until = NULL
+         WHERE planned_at <= $1
+           AND (state IN ('planned', 'sending') OR state = 'uncertain' AND doubts < $2)
+        RETURNING 1
+        """,
+        planned_before,
+        MOST_DOUBTS,
+    )
+    return len(rows)
+
+
+async def purges_with_open_deliveries(
+    connection: Connection, purge_ids: Collection[UUID]
+) -> set[UUID]:
+    """Say which of these purges have a delivery whose fate is not settled yet."""
+    rows = await connection.fetch(
+        """
+        SELECT DISTINCT purge_id
+          FROM deliveries
+         WHERE purge_id = ANY($1::uuid[])
+           AND (state IN ('planned', 'sending') OR state = 'uncertain' AND doubts < $2)
+        """,
+        list(purge_ids),
+        MOST_DOUBTS,
+    )
+    return {row["purge_id"] for row in rows}

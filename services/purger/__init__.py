@@ -1,0 +1,1 @@
+"""Owns retention, erasure and its proof."""

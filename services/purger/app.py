@@ -1,0 +1,67 @@
+"""Puts purger together from its settings."""
+
+import sys
+from collections.abc import Sequence
+from datetime import timedelta
+
+from chassis import shutdown
+from chassis.jobs import Job
+from chassis.service import Resources, Running, Service
+from chassis.settings import BadSettings
+from contracts.topics import (
+    CONFIG_ERASURES,
+    INSTALLER_ERASURES,
+    INSTALLER_TENANTS,
+    NOTIFIER_ERASURES,
+)
+from services.purger.context import Context
+from services.purger.data_map import DATA_MAP
+from services.purger.handlers import handlers
+from services.purger.jobs import Sweeps, restart, restate
+from services.purger.ledger_key import BadLedgerKey, LedgerKey
+from services.purger.routes import development_router, router
+from services.purger.settings import PurgerSettings
+
+
+def build(settings: PurgerSettings) -> Service[Context]:
+    """Return purger, ready to run; raises ``BadLedgerKey`` where the ledger cannot be signed."""
+    ledger_key = LedgerKey.load(settings.ledger_key_file)
+
+    def context(_: Resources) -> Context:
+        return Context(
+            retention=settings.retention,
+            ledger_key=ledger_key,
+            silence=timedelta(seconds=settings.ask_again_seconds),
+        )
+
+    def jobs(this: Running[Context]) -> Sequence[Job]:
+        sweeps = Sweeps(this.units, this.resources.cluster_id)
+        return sweeps.jobs(sweep_every=timedelta(seconds=settings.sweep_seconds))
+
+    async def on_start(this: Running[Context]) -> None:
+        await restart(this.units, this.resources.cluster_id)
+
+    return Service(
+        settings=settings,
+        data_map=DATA_MAP,
+        handlers=handlers,
+        topics=(INSTALLER_TENANTS, INSTALLER_ERASURES, CONFIG_ERASURES, NOTIFIER_ERASURES),
+        context=context,
+        restate=restate,
+        routers=(router, development_router) if settings.development else (router,),
+        jobs=jobs,
+        waits_for_ledger=False,
+        on_start=on_start,
+    )
+
+
+def main() -> int:
+    """Run purger until it is stopped; return the process's exit status."""
+    try:
+        service = build(PurgerSettings.load())
+    except (BadSettings, BadLedgerKey) as refused:
+        complaints = refused.complaints if isinstance(refused, BadSettings) else (str(refused),)
+        for complaint in complaints:
+            print(complaint, file=sys.stderr)  # noqa: T201 - logging is not configured yet
+        return 2
+    return shutdown.main(service.run)

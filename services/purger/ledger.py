@@ -1,0 +1,123 @@
+"""Continues the ledger: each entry is numbered, chained and signed in the transaction it records."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from contracts.classes import DataClass
+from contracts.ledger import (
+    GENESIS,
+    EntryKind,
+    LedgerEntry,
+    LedgerHead,
+    Receipt,
+    ReceiptStage,
+    StepProof,
+    UnsealedEntry,
+    seal,
+)
+from services.purger import store
+from services.purger.context import Work
+from services.purger.domain import WAVE_OF_CONTACTS, Purge, Step
+from services.purger.store import Publication
+
+_ENTRIES_A_PAGE = 500
+
+
+async def record_erasure(
+    uow: Work, purge: Purge, classes: tuple[DataClass, ...], *, wave: int
+) -> int:
+    """Append that these classes of a tenant are to be erased; return the entry's number.
+
+    From the commit on every restored database erases them again. The entry for
+    contacts carries the receipt's code, as their owner mails it first.
+    """
+    entry = await _append(
+        uow,
+        purge,
+        part=f"wave-{wave}",
+        kind=EntryKind.TENANT_ERASED,
+        tenant_id=purge.tenant_id,
+        classes=classes,
+        receipt_code=purge.receipt_code if wave == WAVE_OF_CONTACTS else None,
+    )
+    return entry.number
+
+
+async def record_receipt(
+    uow: Work, purge: Purge, stage: ReceiptStage, steps: Sequence[Step]
+) -> None:
+    """Append what the owners have answered so far, with open steps named as open."""
+    assert purge.receipt_code is not None
+    await _append(
+        uow,
+        purge,
+        part=f"receipt-{stage}",
+        kind=EntryKind.RECEIPT,
+        classes=purge.plan.scope.classes,
+        receipt=Receipt(
+            stage=stage,
+            receipt_code=purge.receipt_code,
+            steps=tuple(_proof(step) for step in steps),
+            deadline=purge.plan.deadline,
+            erase_by=purge.plan.erase_by,
+        ),
+    )
+
+
+async def _append(uow: Work, purge: Purge, *, part: str, **fields: Any) -> LedgerEntry:
+    end = await store.lock_ledger(uow.connection)
+    key = uow.context.ledger_key
+    entry = seal(
+        UnsealedEntry(
+            number=end.number + 1,
+            at=uow.now,
+            purge_id=purge.plan.purge_id,
+            previous_hash=end.hash,
+            **fields,
+        ),
+        key.private_key,
+        key.key_id,
+    )
+    receipt_code = entry.receipt.receipt_code if entry.receipt else None
+    await store.append_entry(uow.connection, entry, part=part, receipt_code=receipt_code)
+    return entry
+
+
+def _proof(step: Step) -> StepProof:
+    return StepProof(
+        step=step.plan.step,
+        owner=step.plan.owner,
+        counts=step.counts or {},
+        data_map_hash=step.data_map_hash,
+        erased_at=step.erased_at,
+        open=not step.answered,
+    )
+
+
+async def publish(uow: Work, cluster_id: str, *, head_every: timedelta) -> int:
+    """Say all entries that this Kafka cluster has not heard, in order; return how many.
+
+    A new cluster hears the whole ledger, and after that its head, which is said
+    again every ``head_every`` of wall time. Entries are not said where they are
+    appended: transactions commit in another order than they get the ids by which
+    the relay sends, and whoever reads the ledger stops at a gap. This must be all
+    that the transaction does.
+    """
+    said = await store.lock_publication(uow.connection)
+    if said.cluster_id != cluster_id:
+        said = Publication(cluster_id, 0, GENESIS, None)
+    number, last_hash = said.number, said.hash
+    while page := await store.ledger_entries(uow.connection, after=number, limit=_ENTRIES_A_PAGE):
+        for entry in page:
+            uow.outbox.add(entry, type_name=entry.type_name)
+        await uow.outbox.flush(uow.connection)
+        number, last_hash = page[-1].number, page[-1].hash
+    head_said_at = said.head_said_at
+    if head_said_at is None or uow.wall - head_said_at >= head_every:
+        head_said_at = uow.wall
+        uow.outbox.add(LedgerHead(number=number, hash=last_hash, cluster_id=cluster_id, at=uow.now))
+    present = Publication(cluster_id, number, last_hash, head_said_at)
+    if present != said:
+        await store.save_publication(uow.connection, present)
+    return number - said.number

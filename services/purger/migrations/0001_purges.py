@@ -1,0 +1,11 @@
+"""What purger knows of tenants, their purges, the ledger and the brake."""
+
+from chassis.migrations import run_sql
+
+revision = "0001"
+down_revision = None
+
+
+def upgrade() -> None:
+    """Run the statements of the file beside this one."""
+    run_sql(__file__)

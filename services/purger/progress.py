@@ -1,0 +1,142 @@
+"""Moves a purge from step to step, and says what has come of it; handlers and jobs share this."""
+
+import secrets
+from collections.abc import Collection, Sequence
+from typing import assert_never
+from uuid import UUID
+
+import structlog
+
+from contracts.ledger import ReceiptStage
+from contracts.purges import Phase, PurgeRequested, PurgeStarted, PurgeState
+from services.purger import ledger, store
+from services.purger.context import Work
+from services.purger.domain import (
+    WAVE_OF_CONTACTS,
+    Purge,
+    StartWaveTwo,
+    Step,
+    WriteFirstReceipt,
+    WriteLastReceipt,
+    next_act,
+    nothing_left,
+    steps_of,
+)
+from services.purger.store import Asking, Order
+
+log = structlog.get_logger(__name__)
+
+ACCEPT_STEP = "accept"
+_RECEIPT_CODE_BYTES = 24
+
+
+async def say_purges(uow: Work, tenant_ids: Collection[UUID]) -> None:
+    """Say all purges of these tenants, each with a new version; a tombstone where all is over."""
+    if not tenant_ids:
+        return
+    versions = await store.next_versions(uow.connection, tenant_ids, epoch=await uow.epoch())
+    purges = await store.plans_of(uow.connection, tenant_ids)
+    over = []
+    for tenant_id, version in versions.items():
+        known, plans = purges[tenant_id]
+        if nothing_left(plans, tenant_known=known):
+            uow.outbox.tombstone(PurgeState, tenant_id)
+            over.append(tenant_id)
+        else:
+            uow.outbox.add(PurgeState(tenant_id=tenant_id, version=version, plans=plans))
+    await store.note_forgotten(uow.connection, over, now=uow.now)
+
+
+def ask_installer(uow: Work, asking: Asking) -> None:
+    """Wave 0: ask the installer to pass the point of no return."""
+    uow.outbox.add(
+        PurgeRequested(
+            purge_id=asking.purge_id,
+            step=ACCEPT_STEP,
+            tenant_id=asking.tenant_id,
+            tenant_version=asking.version,
+            classes=asking.scope.classes,
+        )
+    )
+
+
+async def begin_erasing(uow: Work, purge: Purge) -> None:
+    """Wave 1: put the purge into the ledger and tell the owners to begin."""
+    purge_id, scope = purge.plan.purge_id, purge.plan.scope
+    await store.give_receipt_code(
+        uow.connection, purge_id, secrets.token_urlsafe(_RECEIPT_CODE_BYTES)
+    )
+    await store.move_purge(uow.connection, purge_id, Phase.ERASING, now=uow.now)
+    await store.open_steps(uow.connection, purge_id, steps_of(scope))
+    await _start_wave(uow, purge, 1)
+    log.info("purge passed the point of no return", purge_id=str(purge_id), scope=scope)
+
+
+async def advance(uow: Work, purge_id: UUID) -> bool:
+    """Do all that a purge needs by now; True if there was anything.
+
+    Call it after whatever may have changed the purge; it may be called in vain.
+    """
+    purge = await store.lock_purge(uow.connection, purge_id)
+    moved = False
+    while purge is not None:
+        steps = await store.steps_of_purge(uow.connection, purge)
+        act = next_act(purge.plan.phase, steps, now=uow.now, erase_by=purge.plan.erase_by)
+        match act:
+            case WriteFirstReceipt():
+                await _receipt(uow, purge, steps, ReceiptStage.ERASED, Phase.ERASED)
+            case StartWaveTwo():
+                await _start_wave(uow, purge, WAVE_OF_CONTACTS)
+            case WriteLastReceipt():
+                await _receipt(uow, purge, steps, ReceiptStage.CLOSED, Phase.CLOSED)
+            case None:
+                break
+            case other:
+                assert_never(other)
+        moved = True
+        purge = await store.lock_purge(uow.connection, purge_id)
+    return moved
+
+
+async def _receipt(
+    uow: Work, purge: Purge, steps: Sequence[Step], stage: ReceiptStage, phase: Phase
+) -> None:
+    await ledger.record_receipt(uow, purge, stage, steps)
+    await store.move_purge(uow.connection, purge.plan.purge_id, phase, now=uow.now)
+    open_steps = [step.plan.step for step in steps if not step.answered]
+    log.info(
+        "receipt written", purge_id=str(purge.plan.purge_id), stage=stage, open_steps=open_steps
+    )
+
+
+async def _start_wave(uow: Work, purge: Purge, wave: int) -> None:
+    steps = [step for step in steps_of(purge.plan.scope) if step.wave == wave]
+    classes = tuple(each for step in steps for each in step.classes)
+    number = await ledger.record_erasure(uow, purge, classes, wave=wave)
+    await store.start_steps(
+        uow.connection,
+        purge.plan.purge_id,
+        steps,
+        ledger_number=number,
+        ask_again_at=uow.now + uow.context.silence,
+    )
+    for step in steps:
+        order = Order(purge.plan.purge_id, purge.tenant_id, step, number, purge.receipt_code)
+        order_erasure(uow, order)
+
+
+def order_erasure(uow: Work, order: Order) -> None:
+    """Tell an owner to erase; the receipt's code goes to whoever mails it."""
+    step = order.step
+    uow.outbox.add(
+        PurgeStarted(
+            purge_id=order.purge_id,
+            step=step.step,
+            wave=step.wave,
+            tenant_id=order.tenant_id,
+            owner=step.owner,
+            classes=step.classes,
+            ledger_number=order.ledger_number,
+            receipt_code=order.receipt_code if step.wave == WAVE_OF_CONTACTS else None,
+        )
+    )

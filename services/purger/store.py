@@ -1,0 +1,729 @@
+"""Every SQL statement of purger, one function per question."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import asyncpg
+
+from chassis.database import Connection
+from contracts.classes import DataClass
+from contracts.ledger import LedgerEntry
+from contracts.purges import Phase, Plan, Scope
+from contracts.tenants import TenantState, Version
+from services.purger.domain import LONGEST_SILENCE, Purge, Step, StepPlan, Sweep, steps_of
+
+# -- tenants ----------------------------------------------------------------------------------
+
+
+async def save_tenant(connection: Connection, tenant: TenantState) -> bool:
+    """Keep a tenant's state without its licence numbers; False if a newer one is known.
+
+    The tenant's row stays locked until the transaction ends.
+    """
+    kept = tenant.model_copy(update={"licence_numbers": ()})
+    return (
+        await connection.fetchval(
+            """
+            INSERT INTO tenants AS t (tenant_id, epoch, n, state) VALUES ($1, $2, $3, $4)
+            ON CONFLICT (tenant_id) DO UPDATE
+               SET epoch = excluded.epoch, n = excluded.n, state = excluded.state
+             WHERE (t.epoch, t.n) < (excluded.epoch, excluded.n)
+            RETURNING true
+            """,
+            tenant.tenant_id,
+            tenant.version.epoch,
+            tenant.version.n,
+            kept.model_dump(mode="json"),
+        )
+        is True
+    )
+
+
+async def forget_tenant(connection: Connection, tenant_id: UUID) -> None:
+    """Drop what we know of a tenant's state."""
+    await connection.execute("DELETE FROM tenants WHERE tenant_id = $1", tenant_id)
+
+
+# -- purges -----------------------------------------------------------------------------------
+
+_PLAN = """
+    purge_id, tenant_id, scope, clock, clock_started_at, rule_version, deadline, erase_by,
+    start_at, phase
+"""
+
+
+def _plan_of(row: asyncpg.Record) -> Plan:
+    return Plan.model_validate({name: row[name] for name in Plan.model_fields})
+
+
+async def lock_plans(connection: Connection, tenant_id: UUID) -> list[Plan]:
+    """List all purges of a tenant, in whatever phase, and keep others from moving them on."""
+    rows = await connection.fetch(
+        f"SELECT {_PLAN} FROM purges WHERE tenant_id = $1 ORDER BY purge_id FOR UPDATE",  # noqa: S608 - made of constants
+        tenant_id,
+    )
+    return [_plan_of(row) for row in rows]
+
+
+async def schedule_purge(
+    connection: Connection, tenant_id: UUID, plan: Plan, *, now: datetime
+) -> None:
+    """Write a plan down, or write it anew; a purge that is under way stays as it is."""
+    await connection.execute(
+        f"""
+        INSERT INTO purges AS p ({_PLAN}, changed_at, ask_again_at)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11,
+                CASE WHEN $10 = 'requested' THEN $11::timestamptz END)
+        ON CONFLICT (purge_id) DO UPDATE
+           SET deadline = excluded.deadline, erase_by = excluded.erase_by,
+               start_at = excluded.start_at, rule_version = excluded.rule_version,
+               clock = excluded.clock, phase = excluded.phase, changed_at = excluded.changed_at,
+               ask_again_at = excluded.ask_again_at, times_asked = 0
+         WHERE p.phase IN ('planned', 'withdrawn')
+        """,  # noqa: S608 - made of constants
+        plan.purge_id,
+        tenant_id,
+        plan.scope,
+        plan.clock,
+        plan.clock_started_at,
+        plan.rule_version,
+        plan.deadline,
+        plan.erase_by,
+        plan.start_at,
+        plan.phase,
+        now,
+    )
+
+
+async def withdraw_purge(connection: Connection, purge_id: UUID, *, now: datetime) -> None:
+    """A purge is no longer to be; one that is under way stays as it is."""
+    await connection.execute(
+        """
+        UPDATE purges
+           SET phase = 'withdrawn', changed_at = $2, ask_again_at = NULL, let_through_at = NULL
+         WHERE purge_id = $1 AND phase IN ('planned', 'requested')
+        """,
+        purge_id,
+        now,
+    )
+
+
+async def lock_purge(connection: Connection, purge_id: UUID) -> Purge | None:
+    """Find a purge and keep others from moving it on; None for one that we do not know."""
+    row = await connection.fetchrow(
+        f"SELECT {_PLAN}, receipt_code FROM purges WHERE purge_id = $1 FOR UPDATE",  # noqa: S608 - made of constants
+        purge_id,
+    )
+    if row is None:
+        return None
+    return Purge(row["tenant_id"], _plan_of(row), row["receipt_code"])
+
+
+async def move_purge(
+    connection: Connection, purge_id: UUID, phase: Phase, *, now: datetime
+) -> None:
+    """Put a purge into its next phase; the caller holds its lock."""
+    await connection.execute(
+        "UPDATE purges SET phase = $2, changed_at = $3, ask_again_at = NULL WHERE purge_id = $1",
+        purge_id,
+        phase,
+        now,
+    )
+
+
+async def postpone_purge(
+    connection: Connection, purge_id: UUID, *, now: datetime, until: datetime
+) -> None:
+    """Put a refused purge back among the planned ones, not to be asked for before ``until``."""
+    await connection.execute(
+        """
+        UPDATE purges SET phase = 'planned', changed_at = $2, ask_again_at = $3
+         WHERE purge_id = $1
+        """,
+        purge_id,
+        now,
+        until,
+    )
+
+
+async def give_receipt_code(connection: Connection, purge_id: UUID, code: str) -> None:
+    """Give a purge the code of its receipt, once and for all."""
+    await connection.execute(
+        "UPDATE purges SET receipt_code = $2 WHERE purge_id = $1 AND receipt_code IS NULL",
+        purge_id,
+        code,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """A purge to ask the installer for, at the version of the tenant that we know."""
+
+    purge_id: UUID
+    tenant_id: UUID
+    scope: Scope
+    version: Version
+
+
+async def claim_due_purges(
+    connection: Connection, *, now: datetime, silence: timedelta, limit: int
+) -> list[Asking]:
+    """Take up to ``limit`` purges whose start has come; from the commit on they are asked for.
+
+    Rows that another transaction holds are skipped, not waited for. Nothing but
+    our database is involved, so the claim needs no lease: whoever dies before the
+    commit has claimed nothing.
+    """
+    return await _ask(
+        connection,
+        """
+        p.phase = 'planned' AND p.start_at <= $1
+        AND (p.ask_again_at IS NULL OR p.ask_again_at <= $1)
+        """,
+        now=now,
+        silence=silence,
+        limit=limit,
+    )
+
+
+async def claim_unanswered_purges(
+    connection: Connection, *, now: datetime, silence: timedelta, limit: int
+) -> list[Asking]:
+    """Take up to ``limit`` purges for which the installer was asked in vain for a while."""
+    return await _ask(
+        connection,
+        "p.phase = 'requested' AND p.ask_again_at <= $1",
+        now=now,
+        silence=silence,
+        limit=limit,
+    )
+
+
+async def _ask(
+    connection: Connection, condition: str, *, now: datetime, silence: timedelta, limit: int
+) -> list[Asking]:
+    rows = await connection.fetch(
+        f"""
+        WITH due AS (
+            SELECT p.purge_id, t.epoch, t.n
+              FROM purges p
+              JOIN tenants t USING (tenant_id)
+             WHERE {condition}
+             ORDER BY p.start_at, p.purge_id
+             LIMIT $3
+               FOR UPDATE OF p SKIP LOCKED)
+        UPDATE purges
+           SET phase = 'requested',
+               changed_at = CASE WHEN phase = 'requested' THEN changed_at ELSE $1 END,
+               asked_at = coalesce(asked_at, $1),
+               times_asked = times_asked + 1,
+               ask_again_at = $1::timestamptz
+                              + least($2::interval * (1 << least(times_asked, 16)),
+                                      greatest($2::interval, $4::interval))
+          FROM due
+         WHERE purges.purge_id = due.purge_id
+        RETURNING purges.purge_id, tenant_id, scope, due.epoch, due.n
+        """,  # noqa: S608 - made of constants
+        now,
+        silence,
+        limit,
+        LONGEST_SILENCE,
+    )
+    return [
+        Asking(
+            row["purge_id"],
+            row["tenant_id"],
+            Scope(row["scope"]),
+            Version(epoch=row["epoch"], n=row["n"]),
+        )
+        for row in rows
+    ]
+
+
+async def late_purges(
+    connection: Connection, *, erase_by_before: datetime, limit: int
+) -> list[UUID]:
+    """List purges that are to be done before a time and still wait for wave 1."""
+    rows = await connection.fetch(
+        """
+        SELECT purge_id FROM purges
+         WHERE phase = 'erasing' AND erase_by <= $1
+         ORDER BY erase_by
+         LIMIT $2
+        """,
+        erase_by_before,
+        limit,
+    )
+    return [row["purge_id"] for row in rows]
+
+
+async def drop_old_purges(connection: Connection, *, before: datetime, limit: int) -> int:
+    """Forget purges that were over before a time, of tenants that are gone; withdrawn ones anyway.
+
+    Returns how many were dropped. What they proved stays in the ledger.
+    """
+    dropped: int = await connection.fetchval(
+        """
+        WITH over AS (
+            SELECT p.purge_id
+              FROM purges p
+             WHERE p.phase IN ('closed', 'withdrawn') AND p.changed_at < $1
+               AND (p.phase = 'withdrawn'
+                    OR NOT EXISTS (SELECT 1 FROM tenants t WHERE t.tenant_id = p.tenant_id))
+             LIMIT $2),
+        gone AS (
+            DELETE FROM purges USING over WHERE purges.purge_id = over.purge_id
+            RETURNING purges.purge_id)
+        SELECT count(*) FROM gone
+        """,
+        before,
+        limit,
+    )
+    await connection.execute(
+        """
+        DELETE FROM purge_states s
+         WHERE s.forgotten_at < $1
+           AND NOT EXISTS (SELECT 1 FROM purges p WHERE p.tenant_id = s.tenant_id)
+           AND NOT EXISTS (SELECT 1 FROM tenants t WHERE t.tenant_id = s.tenant_id)
+        """,
+        before,
+    )
+    return dropped
+
+
+# -- what we say of a tenant's purges -----------------------------------------------------------
+
+
+async def next_versions(
+    connection: Connection, tenant_ids: Collection[UUID], *, epoch: int
+) -> dict[UUID, Version]:
+    """Count up the versions of what is said of these tenants.
+
+    Locks them until the transaction ends; what is read after this call is what
+    belongs to the version, whoever else waits.
+    """
+    rows = await connection.fetch(
+        """
+        INSERT INTO purge_states AS s (tenant_id, epoch, n)
+        SELECT tenant_id, $2, 1 FROM unnest($1::uuid[]) AS tenant_id ORDER BY tenant_id
+        ON CONFLICT (tenant_id) DO UPDATE
+           SET epoch = greatest(s.epoch, excluded.epoch), n = s.n + 1, forgotten_at = NULL
+        RETURNING tenant_id, epoch, n
+        """,
+        list(tenant_ids),
+        epoch,
+    )
+    return {row["tenant_id"]: Version(epoch=row["epoch"], n=row["n"]) for row in rows}
+
+
+async def plans_of(
+    connection: Connection, tenant_ids: Collection[UUID]
+) -> dict[UUID, tuple[bool, tuple[Plan, ...]]]:
+    """Say of each tenant whether it is known, and list all its purges, the earliest first."""
+    found: dict[UUID, list[Plan]] = {tenant_id: [] for tenant_id in tenant_ids}
+    rows = await connection.fetch(
+        f"""
+        SELECT {_PLAN} FROM purges WHERE tenant_id = ANY($1::uuid[])
+         ORDER BY clock_started_at, scope, purge_id
+        """,  # noqa: S608 - made of constants
+        list(tenant_ids),
+    )
+    for row in rows:
+        found[row["tenant_id"]].append(_plan_of(row))
+    known = {
+        row["tenant_id"]
+        for row in await connection.fetch(
+            "SELECT tenant_id FROM tenants WHERE tenant_id = ANY($1::uuid[])", list(tenant_ids)
+        )
+    }
+    return {tenant_id: (tenant_id in known, tuple(plans)) for tenant_id, plans in found.items()}
+
+
+async def note_forgotten(
+    connection: Connection, tenant_ids: Collection[UUID], *, now: datetime
+) -> None:
+    """Remember that nothing is said of these tenants any more."""
+    await connection.execute(
+        "UPDATE purge_states SET forgotten_at = $2 WHERE tenant_id = ANY($1::uuid[])",
+        list(tenant_ids),
+        now,
+    )
+
+
+async def tenants_spoken_of(
+    connection: Connection, *, after: UUID | None, limit: int
+) -> list[UUID]:
+    """List, in the order of their ids, the tenants of whose purges something stands said."""
+    rows = await connection.fetch(
+        """
+        SELECT tenant_id FROM purge_states
+         WHERE forgotten_at IS NULL AND ($1::uuid IS NULL OR tenant_id > $1)
+         ORDER BY tenant_id
+         LIMIT $2
+        """,
+        after,
+        limit,
+    )
+    return [row["tenant_id"] for row in rows]
+
+
+# -- steps ------------------------------------------------------------------------------------
+
+
+async def open_steps(connection: Connection, purge_id: UUID, steps: Sequence[StepPlan]) -> None:
+    """Write down what the owners will be told to do."""
+    await connection.execute(
+        """
+        INSERT INTO steps (purge_id, step) SELECT $1, step FROM unnest($2::text[]) AS step
+        ON CONFLICT DO NOTHING
+        """,
+        purge_id,
+        [step.step for step in steps],
+    )
+
+
+async def start_steps(
+    connection: Connection,
+    purge_id: UUID,
+    steps: Sequence[StepPlan],
+    *,
+    ledger_number: int,
+    ask_again_at: datetime,
+) -> None:
+    """Note that owners were told to begin, and by which entry of the ledger."""
+    await connection.execute(
+        """
+        UPDATE steps SET ledger_number = $3, ask_again_at = $4, times_asked = 1
+         WHERE purge_id = $1 AND step = ANY($2::text[])
+        """,
+        purge_id,
+        [step.step for step in steps],
+        ledger_number,
+        ask_again_at,
+    )
+
+
+async def steps_of_purge(connection: Connection, purge: Purge) -> list[Step]:
+    """List a purge's steps in the order of ``domain.steps_of``."""
+    rows = await connection.fetch(
+        """
+        SELECT step, ledger_number, counts, data_map_hash, erased_at
+          FROM steps WHERE purge_id = $1
+        """,
+        purge.plan.purge_id,
+    )
+    by_name = {row["step"]: row for row in rows}
+    return [
+        _step_of(plan, by_name[plan.step])
+        for plan in steps_of(purge.plan.scope)
+        if plan.step in by_name
+    ]
+
+
+def _step_of(plan: StepPlan, row: asyncpg.Record) -> Step:
+    counts = row["counts"]
+    return Step(
+        plan,
+        row["ledger_number"],
+        {DataClass(name): count for name, count in counts.items()} if counts else None,
+        row["data_map_hash"],
+        row["erased_at"],
+    )
+
+
+async def record_answer(
+    connection: Connection,
+    purge_id: UUID,
+    step: str,
+    *,
+    counts: Mapping[DataClass, int],
+    data_map_hash: str,
+    erased_at: datetime,
+) -> bool:
+    """Keep an owner's first clean answer; False for one to a step that is answered or not begun."""
+    return (
+        await connection.fetchval(
+            """
+            UPDATE steps
+               SET counts = $3, data_map_hash = $4, erased_at = $5, ask_again_at = NULL
+             WHERE purge_id = $1 AND step = $2
+               AND ledger_number IS NOT NULL AND erased_at IS NULL
+            RETURNING true
+            """,
+            purge_id,
+            step,
+            {str(data_class): count for data_class, count in counts.items()},
+            data_map_hash,
+            erased_at,
+        )
+        is True
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What an owner has to erase, by which entry of the ledger."""
+
+    purge_id: UUID
+    tenant_id: UUID
+    step: StepPlan
+    ledger_number: int
+    receipt_code: str | None
+
+
+async def claim_unanswered_steps(
+    connection: Connection, *, now: datetime, silence: timedelta, limit: int
+) -> list[Order]:
+    """Take up to ``limit`` steps for which an owner was asked in vain for a while."""
+    rows = await connection.fetch(
+        """
+        WITH due AS (
+            SELECT purge_id, step FROM steps
+             WHERE ledger_number IS NOT NULL AND erased_at IS NULL AND ask_again_at <= $1
+             ORDER BY ask_again_at
+             LIMIT $3
+               FOR UPDATE SKIP LOCKED)
+        UPDATE steps s
+           SET times_asked = s.times_asked + 1,
+               ask_again_at = $1::timestamptz
+                              + least($2::interval * (1 << least(s.times_asked, 16)),
+                                      greatest($2::interval, $4::interval))
+          FROM due
+          JOIN purges p ON p.purge_id = due.purge_id
+         WHERE (s.purge_id, s.step) = (due.purge_id, due.step)
+        RETURNING s.purge_id, p.tenant_id, p.scope, s.step, s.ledger_number, p.receipt_code
+        """,
+        now,
+        silence,
+        limit,
+        LONGEST_SILENCE,
+    )
+    return [
+        Order(
+            row["purge_id"],
+            row["tenant_id"],
+            next(step for step in steps_of(Scope(row["scope"])) if step.step == row["step"]),
+            row["ledger_number"],
+            row["receipt_code"],
+        )
+        for row in rows
+    ]
+
+
+async def ask_all_at_once(connection: Connection, *, now: datetime) -> None:
+    """Make everything that is unanswered due to be asked for again."""
+    await connection.execute("UPDATE purges SET ask_again_at = $1 WHERE phase = 'requested'", now)
+    await connection.execute(
+        "UPDATE steps SET ask_again_at = $1 WHERE ledger_number IS NOT NULL AND erased_at IS NULL",
+        now,
+    )
+
+
+# -- ledger -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerEnd:
+    """The last entry; number 0 and the hash ``GENESIS`` while there is none."""
+
+    number: int
+    hash: str
+
+
+async def lock_ledger(connection: Connection) -> LedgerEnd:
+    """Find the ledger's end and keep others from appending until the transaction ends."""
+    row = await connection.fetchrow("SELECT number, hash FROM ledger_head FOR UPDATE")
+    assert row is not None
+    return LedgerEnd(row["number"], row["hash"])
+
+
+async def ledger_end(connection: Connection) -> LedgerEnd:
+    """Find the ledger's end."""
+    row = await connection.fetchrow("SELECT number, hash FROM ledger_head")
+    assert row is not None
+    return LedgerEnd(row["number"], row["hash"])
+
+
+async def append_entry(
+    connection: Connection, entry: LedgerEntry, *, part: str, receipt_code: str | None
+) -> None:
+    """Append a sealed entry; the caller holds the lock of ``lock_ledger``.
+
+    Raises ``asyncpg.UniqueViolationError`` for a part that a purge already has.
+    """
+    await connection.execute(
+        """
+        INSERT INTO ledger (number, purge_id, part, receipt_code, entry)
+        VALUES ($1, $2, $3, $4, $5)
+        """,
+        entry.number,
+        entry.purge_id,
+        part,
+        receipt_code,
+        entry.encode().decode(),
+    )
+    await connection.execute(
+        "UPDATE ledger_head SET number = $1, hash = $2", entry.number, entry.hash
+    )
+
+
+async def ledger_entries(connection: Connection, *, after: int, limit: int) -> list[LedgerEntry]:
+    """Read a page of the ledger in its order."""
+    rows = await connection.fetch(
+        "SELECT entry FROM ledger WHERE number > $1 ORDER BY number LIMIT $2", after, limit
+    )
+    return [LedgerEntry.decode(row["entry"]) for row in rows]
+
+
+async def receipts_by_code(connection: Connection, code: str) -> list[LedgerEntry]:
+    """Find the receipt's entries by its code: none, the first, or both."""
+    rows = await connection.fetch(
+        "SELECT entry FROM ledger WHERE receipt_code = $1 ORDER BY number", code
+    )
+    return [LedgerEntry.decode(row["entry"]) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """How far the ledger was said in which Kafka cluster."""
+
+    cluster_id: str
+    number: int
+    hash: str
+    head_said_at: datetime | None
+
+
+async def lock_publication(connection: Connection) -> Publication:
+    """Let one transaction at a time say entries; call it before any other statement.
+
+    The relay sends in the order of transaction ids. This lock takes none, so a
+    transaction that gets it later has the higher id, and entries stay in order.
+    """
+    await connection.execute(
+        "SELECT pg_advisory_xact_lock(hashtextextended('ledger publication', 0))"
+    )
+    row = await connection.fetchrow(
+        "SELECT cluster_id, number, hash, head_said_at FROM ledger_publication"
+    )
+    assert row is not None
+    return Publication(**row)
+
+
+async def save_publication(connection: Connection, publication: Publication) -> None:
+    """Remember how far the ledger was said."""
+    await connection.execute(
+        "UPDATE ledger_publication SET cluster_id = $1, number = $2, hash = $3, head_said_at = $4",
+        publication.cluster_id,
+        publication.number,
+        publication.hash,
+        publication.head_said_at,
+    )
+
+
+# -- brake ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Brake:
+    """Whether purges are held back, since when and why."""
+
+    engaged_at: datetime | None
+    reason: str | None
+    last: Sweep | None
+
+
+async def lock_brake(connection: Connection) -> Brake:
+    """Read the brake and keep other sweeps and releases out until the transaction ends."""
+    row = await connection.fetchrow("SELECT * FROM brake FOR UPDATE")
+    assert row is not None
+    return _brake_of(row)
+
+
+async def read_brake(connection: Connection) -> Brake:
+    """Read the brake."""
+    row = await connection.fetchrow("SELECT * FROM brake")
+    assert row is not None
+    return _brake_of(row)
+
+
+def _brake_of(row: asyncpg.Record) -> Brake:
+    last = Sweep(row["swept_at"], row["swept_wall_at"]) if row["swept_at"] else None
+    return Brake(row["engaged_at"], row["reason"], last)
+
+
+async def note_sweep(connection: Connection, sweep: Sweep) -> None:
+    """Remember both clocks of a sweep."""
+    await connection.execute(
+        "UPDATE brake SET swept_at = $1, swept_wall_at = $2", sweep.business_at, sweep.wall_at
+    )
+
+
+async def engage_brake(connection: Connection, reason: str, *, now: datetime) -> None:
+    """Hold purges back from now on."""
+    await connection.execute("UPDATE brake SET engaged_at = $1, reason = $2", now, reason)
+
+
+async def count_due_tenants(
+    connection: Connection, *, now: datetime, within: timedelta
+) -> tuple[int, int]:
+    """Count the tenants that leave at once, and all tenants.
+
+    Leaving at once are those with a purge that is due, or that was asked for
+    ``within`` the time before now, without those that were let through.
+    """
+    row = await connection.fetchrow(
+        """
+        SELECT (SELECT count(DISTINCT tenant_id) FROM purges
+                 WHERE let_through_at IS NULL
+                   AND (phase = 'planned' AND start_at <= $1
+                        OR asked_at > $1::timestamptz - $2::interval)) AS due,
+               (SELECT count(*) FROM tenants) AS tenants
+        """,
+        now,
+        within,
+    )
+    assert row is not None
+    return row["due"], row["tenants"]
+
+
+async def sign_release(
+    connection: Connection, *, engaged_at: datetime, person: str, name: str, now: datetime
+) -> None:
+    """Record that a person wants the purges let through; a second time changes nothing."""
+    await connection.execute(
+        """
+        INSERT INTO brake_releases (engaged_at, person, name, released_at) VALUES ($1, $2, $3, $4)
+        ON CONFLICT DO NOTHING
+        """,
+        engaged_at,
+        person,
+        name,
+        now,
+    )
+
+
+async def releases(connection: Connection, *, engaged_at: datetime) -> list[tuple[str, datetime]]:
+    """List who released a holding, and when, the first first."""
+    rows = await connection.fetch(
+        """
+        SELECT name, released_at FROM brake_releases WHERE engaged_at = $1
+         ORDER BY released_at, person
+        """,
+        engaged_at,
+    )
+    return [(row["name"], row["released_at"]) for row in rows]
+
+
+async def release_brake(connection: Connection, *, now: datetime) -> None:
+    """Let through all purges that are due now, and hold none back until there is a new reason."""
+    await connection.execute("UPDATE brake SET engaged_at = NULL, reason = NULL")
+    await connection.execute(
+        """
+        UPDATE purges SET let_through_at = $1
+         WHERE let_through_at IS NULL
+           AND (phase = 'planned' AND start_at <= $1 OR asked_at IS NOT NULL)
+        """,
+        now,
+    )

@@ -1,0 +1,224 @@
+"""A migrated config with its doors open, but neither Kafka nor network."""
+
+import asyncio
+import base64
+import json
+import secrets
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx2
+from joserfc import jwt
+from joserfc.jwk import OKPKey
+from starlette.types import ASGIApp
+
+from chassis.clock import ManualClock
+from chassis.database import Pool, open_pool
+from chassis.epochs import ensure_epoch
+from chassis.erasure import EraserJob, ErasureOrder, accept_erasure
+from chassis.keys import KeyEncryptionKeys, TenantKeys
+from chassis.metrics import Metrics
+from chassis.problems import BodyLimit, HttpEdge
+from chassis.service import Resources, Running, Service, build_app
+from chassis.unit_of_work import Units
+from contracts.classes import DataClass
+from contracts.tenants import ClassState, Platform, TenantStatus
+from devstack.postgres import Roles
+from services.config import store
+from services.config.app import build
+from services.config.clients import InstallerKeys
+from services.config.context import Context
+from services.config.data_map import DATA_MAP
+from services.config.domain import Tenant, _EdDSAAlone
+from services.config.settings import ConfigSettings
+
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+ISSUER = "keepword-installer"
+JWKS_URL = "http://installer.test/.well-known/jwks.json"
+
+
+def keys_file(folder: Path) -> Path:
+    """Write a file of key-encryption keys."""
+
+    def key() -> str:
+        return base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
+
+    path = folder / "keks.json"
+    told = {"current": "2026-11", "keys": {"2026-11": key()}, "blind_index": key()}
+    path.write_text(json.dumps(told), "utf-8")
+    return path
+
+
+def settings_for(roles: Roles, keks: Path, **others: Any) -> ConfigSettings:
+    """Settings of a config that needs no Kafka yet."""
+    given: dict[str, Any] = {
+        "database_url": roles.runtime_url,
+        "worker_database_url": roles.worker_url,
+        "eraser_database_url": roles.eraser_url,
+        "kafka_bootstrap_servers": "127.0.0.1:1",
+        "http_port": 0,
+        "public_url": "http://127.0.0.1",
+        "key_encryption_keys_file": keks,
+        "session_jwks_url": JWKS_URL,
+        "session_issuer": ISSUER,
+    }
+    return ConfigSettings(**(given | others))
+
+
+@dataclass(frozen=True)
+class Installer:
+    """Signs session tokens as the installer does, and shows the public keys."""
+
+    key: OKPKey
+
+    @classmethod
+    def new(cls, key_id: str = "one") -> "Installer":
+        return cls(OKPKey.generate_key("Ed25519", {"kid": key_id}))
+
+    def claims(self, tenant_id: UUID, at: datetime = NOW) -> dict[str, Any]:
+        return {
+            "iss": ISSUER,
+            "aud": "config",
+            "sub": str(tenant_id),
+            "iat": int(at.timestamp()),
+            "exp": int((at + timedelta(minutes=15)).timestamp()),
+        }
+
+    def sign(self, claims: Mapping[str, Any]) -> str:
+        header = {"alg": "EdDSA", "kid": self.key.kid}
+        return jwt.encode(header, dict(claims), self.key, registry=_EdDSAAlone())
+
+    def token(self, tenant_id: UUID, at: datetime = NOW) -> str:
+        return self.sign(self.claims(tenant_id, at))
+
+    def jwks(self) -> dict[str, Any]:
+        return {"keys": [{**self.key.as_dict(private=False), "kid": self.key.kid, "use": "sig"}]}
+
+    def transport(self) -> httpx2.MockTransport:
+        return httpx2.MockTransport(lambda _: httpx2.Response(200, json=self.jwks()))
+
+
+@dataclass(frozen=True)
+class Config:
+    """All of config, with a clock that stands still and an installer that signs."""
+
+    roles: Roles
+    runtime: Pool
+    worker: Pool
+    eraser: Pool
+    clock: ManualClock
+    keys: TenantKeys
+    units: Units[Context]
+    installer: Installer
+    service: Service[Context]
+    app: ASGIApp
+
+    def eraser_job(self) -> EraserJob[Context]:
+        return EraserJob(
+            units=self.units,
+            worker=self.worker,
+            eraser=self.eraser,
+            data_map=DATA_MAP,
+            key_class=DataClass.CONTENT,
+        )
+
+    async def tenant(
+        self,
+        *,
+        status: TenantStatus = TenantStatus.INSTALLED,
+        platform: Platform = Platform.CONNECT,
+        content: ClassState = ClassState.LIVE,
+    ) -> UUID:
+        """Know of a new tenant."""
+        tenant_id = uuid4()
+        await self.know(Tenant(tenant_id, status, platform, content))
+        return tenant_id
+
+    async def know(self, tenant: Tenant) -> None:
+        async with self.units.begin() as uow:
+            await store.remember_tenant(uow.connection, tenant)
+
+    async def order_erasure(self, tenant_id: UUID) -> ErasureOrder:
+        """Accept an erasure, as the command does."""
+        order = an_order(tenant_id)
+        async with self.units.begin() as uow:
+            await accept_erasure(uow, order)
+        return order
+
+    @asynccontextmanager
+    async def client(self, tenant_id: UUID | None = None) -> AsyncIterator[httpx2.AsyncClient]:
+        """An HTTP client, with a session of the tenant if one is named."""
+        headers = {}
+        if tenant_id is not None:
+            token = self.installer.token(tenant_id, self.clock.wall())
+            headers["authorization"] = f"Bearer {token}"
+        transport = httpx2.ASGITransport(self.app)
+        async with httpx2.AsyncClient(
+            transport=transport, base_url="http://config.test", headers=headers
+        ) as client:
+            yield client
+
+    async def rows(self, tenant_id: UUID) -> list[dict[str, Any]]:
+        """What is stored of a tenant, by a role that sees all."""
+        rows = await self.eraser.fetch(
+            "SELECT * FROM datasources WHERE tenant_id = $1 ORDER BY datasource_id", tenant_id
+        )
+        return [dict(row) for row in rows]
+
+
+def an_order(tenant_id: UUID, *, ledger_number: int = 7) -> ErasureOrder:
+    """The order that purger gives config in wave 1."""
+    return ErasureOrder(
+        purge_id=uuid4(),
+        step="erase-config",
+        tenant_id=tenant_id,
+        classes=(DataClass.CONTENT, DataClass.ERRORS),
+        ledger_number=ledger_number,
+    )
+
+
+def a_datasource(**others: Any) -> dict[str, Any]:
+    """A datasource as a customer writes it."""
+    given = {
+        "name": "Sales",
+        "kind": "sql",
+        "url": "postgresql://db.customer.test/sales",
+        "options": {"schema": "public", "timeout_seconds": 10, "read_only": True},
+        "username": "reader",
+        "credentials": "correct-horse-battery",
+    }
+    return given | others
+
+
+@asynccontextmanager
+async def config_of(roles: Roles, folder: Path) -> AsyncIterator[Config]:
+    """Open a migrated database, and put a config on it."""
+    path = keys_file(folder)
+    clock = ManualClock(NOW)
+    installer = Installer.new()
+    service = build(settings_for(roles, path))
+    async with (
+        await open_pool(roles.runtime_url, name="runtime") as runtime,
+        await open_pool(roles.worker_url, name="worker") as worker,
+        await open_pool(roles.eraser_url, name="eraser") as eraser,
+    ):
+        async with worker.acquire() as connection:
+            await ensure_epoch(connection, wall=NOW)
+        keys = TenantKeys("config", KeyEncryptionKeys.load(path))
+        session_keys = InstallerKeys(JWKS_URL, transport=installer.transport())
+        context = Context(keys, session_keys, ISSUER)
+        units = Units("config", runtime, clock, context, lambda: None)
+        resources = Resources(
+            service.settings, clock, service.metrics, runtime, worker, "cluster", keys
+        )
+        open_doors = asyncio.Event()
+        open_doors.set()
+        app = build_app(service, open_doors)
+        app.state.running = Running(resources, units, context, lambda _: None)
+        edge = HttpEdge(BodyLimit(app, most_bytes=256 * 1024), Metrics())
+        yield Config(roles, runtime, worker, eraser, clock, keys, units, installer, service, edge)

@@ -1,0 +1,129 @@
+"""Session keys: fetched when needed, never at the pace of whoever knocks."""
+
+import json
+from typing import Any
+from uuid import uuid4
+
+import httpx2
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from joserfc.jwk import OKPKey
+
+from services.config.clients import (
+    FETCHED_AT_MOST_EVERY_SECONDS,
+    KEPT_SECONDS,
+    InstallerKeys,
+    KeysAway,
+)
+from services.config.domain import key_id_of_session, tenant_of_session
+from services.installer.sessions import SessionSigner
+from tests.config.builders import ISSUER, JWKS_URL, NOW, Installer
+
+
+class Published:
+    """An installer's JWKS address, with what it answers and how often it was asked."""
+
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+        self.asked = 0
+        self.seconds = 0.0
+
+    def __call__(self, _: httpx2.Request) -> httpx2.Response:
+        self.asked += 1
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        if isinstance(self.answer, httpx2.Response):
+            return self.answer
+        return httpx2.Response(200, json=self.answer)
+
+    def keys(self) -> InstallerKeys:
+        return InstallerKeys(
+            JWKS_URL, transport=httpx2.MockTransport(self), monotonic=lambda: self.seconds
+        )
+
+
+async def test_a_known_key_is_fetched_once() -> None:
+    published = Published(Installer.new().jwks())
+    keys = published.keys()
+    for _ in range(3):
+        assert await keys.find("one") is not None
+    assert published.asked == 1
+
+
+async def test_an_unknown_key_makes_it_ask_again_but_not_often() -> None:
+    published = Published(Installer.new("one").jwks())
+    keys = published.keys()
+    for number in range(50):
+        assert await keys.find(f"unknown-{number}") is None
+    assert published.asked == 1
+
+    published.answer = Installer.new("two").jwks()
+    published.seconds += FETCHED_AT_MOST_EVERY_SECONDS
+    assert await keys.find("two") is not None
+    assert await keys.find("one") is None
+    assert published.asked == 2
+
+
+async def test_a_key_that_is_no_longer_published_ends_within_the_hour() -> None:
+    published = Published(Installer.new("one").jwks())
+    keys = published.keys()
+    assert await keys.find("one") is not None
+    published.answer = Installer.new("two").jwks()
+    published.seconds += KEPT_SECONDS
+    assert await keys.find("one") is None
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        httpx2.ConnectError("away"),
+        httpx2.Response(500),
+        httpx2.Response(302, headers={"location": "http://elsewhere.test/"}),
+        httpx2.Response(200, content=b"not json"),
+        httpx2.Response(200, content=b'{"keys": "none"}'),
+        httpx2.Response(200, content=b"[]"),
+        httpx2.Response(200, content=b" " * 70_000 + b'{"keys": []}'),
+    ],
+)
+async def test_while_the_installer_is_away_old_keys_stay_in_use(answer: Any) -> None:
+    published = Published(Installer.new().jwks())
+    keys = published.keys()
+    assert await keys.find("one") is not None
+    published.answer = answer
+    published.seconds += KEPT_SECONDS
+    assert await keys.find("one") is not None
+
+    with pytest.raises(KeysAway):
+        await Published(answer).keys().find("one")
+
+
+async def test_only_public_ed25519_keys_for_signatures_are_taken() -> None:
+    installer = Installer.new("one")
+    other = OKPKey.generate_key("X25519", {"kid": "x"}).as_dict(private=False)
+    encryption = installer.jwks()["keys"][0] | {"kid": "e", "use": "enc"}
+    told: list[Any] = [
+        None,
+        7,
+        {},
+        {"kty": "oct", "kid": "s", "k": "c2VjcmV0"},
+        {"kty": "OKP", "crv": "Ed25519", "kid": "b", "x": "!"},
+        {"kty": "OKP", "crv": "Ed25519", "kid": 7, "x": "AA"},
+        other | {"kid": "x"},
+        encryption,
+        installer.key.as_dict(private=True) | {"kid": "one"},
+    ]
+    keys = Published({"keys": told}).keys()
+    found = await keys.find("one")
+    assert found is not None
+    assert not found.is_private
+    for key_id in ("s", "b", "x", "e", ""):
+        assert await keys.find(key_id) is None
+
+
+async def test_a_token_as_the_installer_signs_it_is_known_here() -> None:
+    signer = SessionSigner(Ed25519PrivateKey.generate())
+    tenant_id = uuid4()
+    token = signer.token_for(tenant_id, wall=NOW)
+    keys = Published(json.loads(signer.jwks)).keys()
+    key = await keys.find(key_id_of_session(token))
+    assert tenant_of_session(token, key, issuer=ISSUER, at=NOW) == tenant_id

@@ -1,0 +1,194 @@
+import base64
+import hmac
+import json
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from joserfc.jwk import OKPKey
+from pydantic import ValidationError
+
+from contracts.classes import DataClass
+from contracts.tenants import ClassState, Platform, TenantStatus
+from services.config.domain import (
+    Access,
+    DatasourceInput,
+    SessionRefused,
+    Tenant,
+    access_to_content,
+    cursor_after,
+    key_id_of_session,
+    place_of,
+    tenant_of_session,
+)
+from tests.config.builders import ISSUER, NOW, Installer, a_datasource
+
+
+def part(told: Any) -> str:
+    return base64.urlsafe_b64encode(json.dumps(told).encode()).decode().rstrip("=")
+
+
+@pytest.fixture
+def installer() -> Installer:
+    return Installer.new()
+
+
+def read(installer: Installer, token: str) -> Any:
+    key_id_of_session(token)
+    return tenant_of_session(token, installer.key, issuer=ISSUER, at=NOW)
+
+
+def test_a_session_token_names_its_tenant(installer: Installer) -> None:
+    tenant_id = uuid4()
+    token = installer.token(tenant_id)
+    assert key_id_of_session(token) == "one"
+    assert read(installer, token) == tenant_id
+
+
+@pytest.mark.parametrize("claim", ["iss", "aud", "exp", "sub"])
+def test_a_token_without_one_of_the_four_claims_is_refused(
+    installer: Installer, claim: str
+) -> None:
+    claims = installer.claims(uuid4())
+    del claims[claim]
+    with pytest.raises(SessionRefused):
+        read(installer, installer.sign(claims))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"iss": "another"},
+        {"aud": "installer"},
+        {"aud": ["installer", "purger"]},
+        {"exp": int((NOW - timedelta(minutes=1)).timestamp())},
+        {"exp": "tomorrow"},
+        {"exp": None},
+        {"iat": int((NOW + timedelta(hours=1)).timestamp())},
+        {"nbf": int((NOW + timedelta(hours=1)).timestamp())},
+        {"sub": "nobody"},
+        {"sub": 7},
+        {"sub": ""},
+    ],
+)
+def test_a_token_with_a_wrong_claim_is_refused(installer: Installer, wrong: dict[str, Any]) -> None:
+    with pytest.raises(SessionRefused):
+        read(installer, installer.sign(installer.claims(uuid4()) | wrong))
+
+
+def test_another_key_under_the_same_id_is_refused(installer: Installer) -> None:
+    with pytest.raises(SessionRefused):
+        read(installer, Installer.new("one").token(uuid4()))
+
+
+def test_a_token_whose_key_nobody_has_is_refused(installer: Installer) -> None:
+    with pytest.raises(SessionRefused):
+        tenant_of_session(installer.token(uuid4()), None, issuer=ISSUER, at=NOW)
+
+
+def test_only_eddsa_is_an_algorithm(installer: Installer) -> None:
+    claims = part(installer.claims(uuid4()))
+    unsigned = f"{part({'alg': 'none', 'kid': 'one'})}.{claims}."
+    head = f"{part({'alg': 'HS256', 'kid': 'one'})}.{claims}"
+    # The classic: the public key, which everyone has, as the secret of an HMAC.
+    public = installer.key.as_bytes(private=False)
+    mac = hmac.digest(public, head.encode(), "sha256")
+    confused = f"{head}.{base64.urlsafe_b64encode(mac).decode().rstrip('=')}"
+    for token in (unsigned, confused, "", "a.b.c", "é.e.e", "x" * 5000):
+        with pytest.raises(SessionRefused):
+            key_id_of_session(token)
+        with pytest.raises(SessionRefused):
+            tenant_of_session(token, installer.key, issuer=ISSUER, at=NOW)
+
+
+def test_a_key_of_another_curve_verifies_nothing(installer: Installer) -> None:
+    with pytest.raises(SessionRefused):
+        tenant_of_session(
+            installer.token(uuid4()), OKPKey.generate_key("Ed448"), issuer=ISSUER, at=NOW
+        )
+
+
+def a_known_tenant(**others: Any) -> Tenant:
+    given: dict[str, Any] = {
+        "tenant_id": uuid4(),
+        "status": TenantStatus.INSTALLED,
+        "platform": Platform.CONNECT,
+        "content": ClassState.LIVE,
+    }
+    return Tenant(**(given | others))
+
+
+@pytest.mark.parametrize(
+    ("tenant", "erased", "access"),
+    [
+        (a_known_tenant(), (), Access.OPEN),
+        (a_known_tenant(), (DataClass.CONTACTS,), Access.OPEN),
+        (a_known_tenant(), (DataClass.CONTENT,), Access.GOING),
+        (None, (DataClass.CONTENT,), Access.GOING),
+        (None, (), Access.UNKNOWN),
+        (a_known_tenant(content=ClassState.PURGING), (), Access.GOING),
+        (a_known_tenant(content=ClassState.ERASED), (), Access.GOING),
+        (a_known_tenant(status=TenantStatus.UNINSTALLED), (), Access.LEFT),
+        (a_known_tenant(status=TenantStatus.PURGED), (), Access.LEFT),
+        (a_known_tenant(platform=Platform.FORGE), (), Access.KEPT_ELSEWHERE),
+        (a_known_tenant(platform=Platform.DATACENTER), (), Access.KEPT_ELSEWHERE),
+    ],
+)
+def test_content_is_open_to_installed_connect_tenants_alone(
+    tenant: Tenant | None, erased: tuple[DataClass, ...], access: Access
+) -> None:
+    assert access_to_content(tenant, frozenset(erased)) is access
+
+
+def test_credentials_are_not_in_what_a_datasource_prints() -> None:
+    wanted = DatasourceInput.model_validate(a_datasource())
+    assert "correct-horse" not in f"{wanted!r} {wanted} {wanted.model_dump_json()}"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"name": ""},
+        {"name": "n" * 201},
+        {"name": "line\nbreak"},
+        {"name": "nul\x00"},
+        {"kind": "ftp"},
+        {"url": "db.customer.test"},
+        {"url": "https://db.customer.test"},
+        {"url": "postgresql://user:pass@db.customer.test/sales"},
+        {"url": "postgresql://db.customer.test/sales?password=x"},
+        {"url": "postgresql://db.customer.test/sales#x"},
+        {"url": "postgresql://db.customer.test:99999/sales"},
+        {"url": "postgresql://[::1/sales"},
+        {"options": {"password": "x"}},
+        {"options": {"apiKey": "x"}},
+        {"options": {"nested": {"a": 1}}},
+        {"options": {"ratio": 0.5}},
+        {"options": {"nul": "\x00"}},
+        {"options": {"huge": 10**30}},
+        {"options": {f"o{n}": 1 for n in range(51)}},
+        {"credentials": ""},
+        {"credentials": "c" * 8193},
+        {"tenant_id": str(uuid4())},
+    ],
+)
+def test_a_datasource_that_is_wrong_is_refused_without_repeating_it(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError) as refused:
+        DatasourceInput.model_validate(a_datasource(**wrong))
+    assert "pass@" not in str(refused.value)
+
+
+def test_a_replacement_keeps_credentials_that_it_does_not_mention() -> None:
+    silent = a_datasource()
+    del silent["credentials"]
+    assert DatasourceInput.model_validate(silent).keeps_credentials
+    assert not DatasourceInput.model_validate(a_datasource(credentials=None)).keeps_credentials
+
+
+def test_a_cursor_leads_back_to_its_place() -> None:
+    datasource_id = uuid4()
+    assert place_of(cursor_after(datasource_id)) == datasource_id
+    for wrong in ("", "x", "é", "AAAA", "A" * 64):
+        with pytest.raises(ValueError):
+            place_of(wrong)

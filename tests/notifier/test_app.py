@@ -1,0 +1,72 @@
+"""Notifier as a process: refuses bad settings, waits for Kafka with its door closed, stops."""
+
+import asyncio
+import socket
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from contracts.classes import DataClass
+from devstack.postgres import Roles
+from services.notifier.app import build, main
+from tests.notifier.builders import CONTACTS_PATH, settings_for
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("MAIL_FROM", "Vendor <privacy@vendor.example>"),
+        ("MAIL_FROM", "privacy"),
+        ("SMTP_PORT", "0"),
+        ("VENDOR_NAME", "a\nb"),
+        ("PURGER_PUBLIC_URL", "purger"),
+    ],
+)
+def test_bad_settings_are_named_and_end_with_status_2(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    value: str,
+) -> None:
+    monkeypatch.setenv(f"KEEPWORD_{name}", value)
+    assert main() == 2
+    complained = capsys.readouterr().err
+    assert "KEEPWORD_SMTP_HOST: is not set" in complained
+    assert f"KEEPWORD_{name}: " in complained
+    assert f"KEEPWORD_{name}: is not set" not in complained
+
+
+def test_tickets_and_contacts_are_steps_of_their_own(notifier_roles: Roles, tmp_path: Path) -> None:
+    service = build(settings_for(notifier_roles, tmp_path))
+    assert service.erases is not None
+    assert service.erases.steps == {
+        DataClass.TICKETS: "erase-notifier",
+        DataClass.CONTACTS: "erase-contacts",
+    }
+    assert service.erases.key_class is DataClass.CONTACTS
+    assert service.erases.ready is not None
+    assert service.on_ledger_entry is not None
+
+
+async def test_it_waits_for_kafka_with_its_door_closed_and_stops_when_asked(
+    notifier_roles: Roles, tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as reserved:
+        port = reserved.getsockname()[1]
+    service = build(settings_for(notifier_roles, tmp_path, http_port=port))
+    stop = asyncio.Event()
+    running = asyncio.create_task(service.run(stop=stop))
+    async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+        async with asyncio.timeout(10):
+            while True:
+                try:
+                    alive = await client.get("/livez")
+                    break
+                except httpx2.TransportError:
+                    await asyncio.sleep(0)
+        door = await client.post(CONTACTS_PATH, json={})
+    stop.set()
+    await running
+    assert alive.status_code == 200
+    assert (door.status_code, door.headers["retry-after"]) == (503, "2")

@@ -1,0 +1,146 @@
+"""What purger shows over HTTP."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx2
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from fastapi import FastAPI
+
+from chassis.problems import answer_with_problems
+from chassis.service import Running
+from contracts.ledger import LedgerEntry, verify_chain
+from contracts.purges import PurgeRequested
+from services.purger.routes import development_router, router
+from tests.purger.builders import DAY, LEFT_AT, a_tenant, answer
+from tests.purger.conftest import Purger
+
+
+@pytest.fixture
+async def woken() -> list[str]:
+    return []
+
+
+@pytest.fixture
+async def client(purger: Purger, woken: list[str]) -> AsyncIterator[httpx2.AsyncClient]:
+    app = FastAPI()
+    answer_with_problems(app)
+    app.include_router(router)
+    app.include_router(development_router)
+    resources: Any = None
+    app.state.running = Running(resources, purger.units, purger.units.context, woken.append)
+    transport = httpx2.ASGITransport(app)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://purger") as client:
+        yield client
+
+
+async def test_a_receipt_is_shown_to_whoever_has_its_code(
+    purger: Purger, client: httpx2.AsyncClient
+) -> None:
+    (contacts,) = await purger.finish_wave_one()
+    path = f"/receipts/{contacts.receipt_code}"
+
+    first = (await client.get(path)).json()
+    await purger.hear(answer(contacts, purger.clock.now()))
+    both = (await client.get(path)).json()
+
+    assert first["closed"] is False
+    assert [entry["receipt"]["stage"] for entry in first["entries"]] == ["erased"]
+    assert both["closed"] is True
+    assert [entry["receipt"]["stage"] for entry in both["entries"]] == ["erased", "closed"]
+    assert str(contacts.tenant_id) not in str(both)
+
+
+async def test_an_unknown_code_is_a_problem(client: httpx2.AsyncClient) -> None:
+    answered = await client.get("/receipts/AAAAAAAAAAAAAAAAAAAAAAAA")
+
+    assert answered.status_code == 404
+    assert answered.headers["content-type"] == "application/problem+json"
+
+
+async def test_anyone_can_verify_the_ledger_from_what_is_shown(
+    purger: Purger, client: httpx2.AsyncClient
+) -> None:
+    await purger.finish_wave_one()
+    shown = await client.get("/ledger/public-key")
+    public_key = load_pem_public_key(shown.content)
+    assert isinstance(public_key, Ed25519PublicKey)
+
+    page = (await client.get("/ledger/entries")).json()
+    rest = (await client.get("/ledger/entries", params={"after": 1})).json()
+
+    entries = [LedgerEntry.model_validate(entry) for entry in page["entries"]]
+    verify_chain(entries, {shown.headers["x-key-id"]: public_key})
+    assert len(entries) == page["head_number"] == 3
+    assert entries[-1].hash == page["head_hash"]
+    assert rest["entries"] == page["entries"][1:]
+
+
+async def test_a_page_of_the_ledger_begins_at_a_number_from_zero(
+    client: httpx2.AsyncClient,
+) -> None:
+    for after in ("-1", "x", "99999999999999999999"):
+        answered = await client.get("/ledger/entries", params={"after": after})
+        assert answered.status_code == 400
+
+
+async def hold(purger: Purger) -> None:
+    await purger.hear(a_tenant(left_at=LEFT_AT))
+    await purger.sweeps.ask_for_due_purges()
+    purger.clock.jump(170 * DAY)
+    await purger.sweeps.ask_for_due_purges()
+
+
+async def test_the_brake_is_released_by_two_people_and_not_by_one_twice(
+    purger: Purger, client: httpx2.AsyncClient, woken: list[str]
+) -> None:
+    await hold(purger)
+
+    for name in ("Ada Lovelace", " ada  lovelace ", "Ada Lovelace"):
+        answered = await client.post("/development/brake/releases", json={"name": name})
+        assert answered.json()["engaged"] is True
+    await purger.sweeps.ask_for_due_purges()
+    assert await purger.said(PurgeRequested) == []
+    assert woken == []
+    shown = (await client.get("/development/brake")).json()
+    assert shown["reason"] == "clock-jumped"
+    assert [signature["name"] for signature in shown["releases"]] == ["Ada Lovelace"]
+
+    released = await client.post("/development/brake/releases", json={"name": "Grace Hopper"})
+
+    assert released.json()["engaged"] is False
+    assert [s["name"] for s in released.json()["releases"]] == ["Ada Lovelace", "Grace Hopper"]
+    assert woken == ["ask for due purges"]
+    await purger.sweeps.ask_for_due_purges()
+    assert len(await purger.said(PurgeRequested)) == 1
+
+
+async def test_who_released_one_holding_has_not_released_the_next(
+    purger: Purger, client: httpx2.AsyncClient
+) -> None:
+    await hold(purger)
+    for name in ("Ada", "Grace"):
+        await client.post("/development/brake/releases", json={"name": name})
+    purger.clock.jump(2 * DAY)
+    await purger.sweeps.ask_for_due_purges()
+
+    shown = (await client.get("/development/brake")).json()
+
+    assert shown["engaged"] is True
+    assert shown["releases"] == []
+
+
+async def test_a_brake_that_does_not_hold_cannot_be_released(client: httpx2.AsyncClient) -> None:
+    answered = await client.post("/development/brake/releases", json={"name": "Ada"})
+
+    assert answered.status_code == 409
+    assert (await client.get("/development/brake")).json()["engaged"] is False
+
+
+@pytest.mark.parametrize("body", [{}, {"name": ""}, {"name": "   "}, {"name": "x" * 201}])
+async def test_a_release_needs_a_name(client: httpx2.AsyncClient, body: dict[str, str]) -> None:
+    answered = await client.post("/development/brake/releases", json=body)
+
+    assert answered.status_code == 400
