@@ -452,6 +452,7 @@ PLUMBING: Final = (
             "counts": "how many rows of each class were erased",
             "queued_at": "when it was ordered",
             "erased_at": "when it was done",
+            "traceparent": "the trace that the order belongs to",
         },
     ),
     Table(

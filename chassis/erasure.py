@@ -15,6 +15,7 @@ import structlog
 
 from chassis.data_map import DataMap, Table, erasure_order
 from chassis.database import Connection, Pool
+from chassis.tracing import continued, current_traceparent
 from chassis.unit_of_work import UnitOfWork, Units
 from contracts.classes import DataClass
 from contracts.purges import DataErased
@@ -69,8 +70,8 @@ async def accept_erasure(
     status = await uow.connection.fetchval(
         """
         INSERT INTO erasures AS e (purge_id, step, tenant_id, classes, ledger_number,
-                                   receipt_code, state, queued_at)
-        VALUES ($1, $2, $3, $4, $5, $6, 'queued', $7)
+                                   receipt_code, state, queued_at, traceparent)
+        VALUES ($1, $2, $3, $4, $5, $6, 'queued', $7, $9)
         ON CONFLICT (purge_id, step) DO UPDATE
            SET state = CASE WHEN $8 THEN 'queued' ELSE e.state END,
                receipt_code = coalesce(e.receipt_code, excluded.receipt_code)
@@ -84,6 +85,7 @@ async def accept_erasure(
         order.receipt_code,
         uow.now,
         answer_again,
+        current_traceparent(),
     )
     return bool(status)
 
@@ -92,6 +94,7 @@ async def accept_erasure(
 class _Claim:
     order: ErasureOrder
     token: UUID
+    traceparent: str | None
 
 
 Ready = Callable[[Connection, Sequence[ErasureOrder]], Awaitable[set[UUID]]]
@@ -137,7 +140,7 @@ class EraserJob(Generic[C]):
               FROM queued
              WHERE (e.purge_id, e.step) = (queued.purge_id, queued.step)
             RETURNING e.purge_id, e.step, e.tenant_id, e.classes, e.ledger_number, e.receipt_code,
-                      e.claim_token
+                      e.claim_token, e.traceparent
             """,
             now,
             _TENANTS_A_RUN,
@@ -194,7 +197,8 @@ class EraserJob(Generic[C]):
                 )
         await self._release([claim for claim in claims if claim not in clean])
         for claim in clean:
-            await self._answer(claim, counts[claim.order.tenant_id])
+            with continued(claim.traceparent, "answer an erasure"):
+                await self._answer(claim, counts[claim.order.tenant_id])
         return len(clean)
 
     async def _answer(self, claim: _Claim, counts: Mapping[DataClass, int]) -> None:
@@ -245,6 +249,7 @@ def _claim_of(row: asyncpg.Record) -> _Claim:
             receipt_code=row["receipt_code"],
         ),
         row["claim_token"],
+        row["traceparent"],
     )
 
 

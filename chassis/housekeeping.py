@@ -16,6 +16,7 @@ log = structlog.get_logger(__name__)
 OUTBOX_AND_INBOX_KEPT = timedelta(days=150)
 ERASURE_PROOF_KEPT = timedelta(days=30)
 DEAD_LETTERS_KEPT = timedelta(days=30)
+GUARDS_KEPT = timedelta(days=400)
 _PARTITIONS_AHEAD = 8
 _KEYS_A_TRANSACTION = 500
 
@@ -49,15 +50,17 @@ class Housekeeping:
         await self.worker.execute(
             "SELECT outbox_drop_partitions($1::date)", today - OUTBOX_AND_INBOX_KEPT
         )
+        # The second date is for rows of days that no partition was made for.
         await self.worker.execute(
             """
             DELETE FROM outbox
-             WHERE data_class = 'erasure-proof' AND written_at < $1
+             WHERE (data_class = 'erasure-proof' AND written_at < $1 OR written_at < $2)
                AND EXISTS (SELECT 1 FROM relay_cursor c
                             WHERE c.epoch = outbox.epoch
                               AND (outbox.xid, outbox.position) <= (c.xid, c.position))
             """,
             self.clock.wall() - ERASURE_PROOF_KEPT,
+            self.clock.wall() - OUTBOX_AND_INBOX_KEPT,
         )
         for statement, kept in (
             ("DELETE FROM inbox WHERE received_at < $1", OUTBOX_AND_INBOX_KEPT),
@@ -66,6 +69,7 @@ class Housekeeping:
                 "DELETE FROM erasures WHERE state = 'erased' AND erased_at < $1",
                 ERASURE_PROOF_KEPT,
             ),
+            ("DELETE FROM erased_tenants WHERE erased_at < $1", GUARDS_KEPT),
         ):
             await self.worker.execute(statement, now - kept)
 

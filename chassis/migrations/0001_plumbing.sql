@@ -163,6 +163,7 @@ CREATE TABLE erasures (
     counts jsonb NOT NULL DEFAULT '{}',
     queued_at timestamptz NOT NULL,
     erased_at timestamptz,
+    traceparent text,
     PRIMARY KEY (purge_id, step)
 );
 CREATE INDEX erasures_queued ON erasures (queued_at) WHERE state = 'queued';

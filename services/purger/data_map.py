@@ -47,6 +47,7 @@ DATA_MAP: Final = DataMap(
                 "ask_again_at": "when to ask again, or not before when to ask",
                 "times_asked": "how often it was asked for, so that asking grows rarer",
                 "let_through_at": "when two people let it pass the brake",
+                "traceparent": "the trace of what began it, which its steps go on with",
                 "receipt_code": "by which the customer finds the receipt",
             },
         ),

@@ -7,6 +7,7 @@ from uuid import UUID
 
 import structlog
 
+from chassis.tracing import continued
 from contracts.ledger import ReceiptStage
 from contracts.purges import Phase, PurgeRequested, PurgeStarted, PurgeState
 from services.purger import ledger, store
@@ -48,16 +49,20 @@ async def say_purges(uow: Work, tenant_ids: Collection[UUID]) -> None:
 
 
 def ask_installer(uow: Work, asking: Asking) -> None:
-    """Wave 0: ask the installer to pass the point of no return."""
-    uow.outbox.add(
-        PurgeRequested(
-            purge_id=asking.purge_id,
-            step=ACCEPT_STEP,
-            tenant_id=asking.tenant_id,
-            tenant_version=asking.version,
-            classes=asking.scope.classes,
+    """Wave 0: ask the installer to pass the point of no return.
+
+    The trace goes on where the tenant's leaving began it, months ago.
+    """
+    with continued(asking.traceparent, "ask for a purge"):
+        uow.outbox.add(
+            PurgeRequested(
+                purge_id=asking.purge_id,
+                step=ACCEPT_STEP,
+                tenant_id=asking.tenant_id,
+                tenant_version=asking.version,
+                classes=asking.scope.classes,
+            )
         )
-    )
 
 
 async def begin_erasing(uow: Work, purge: Purge) -> None:

@@ -8,6 +8,7 @@ from uuid import UUID
 import asyncpg
 
 from chassis.database import Connection
+from chassis.tracing import current_traceparent
 from contracts.classes import DataClass
 from contracts.ledger import LedgerEntry
 from contracts.purges import Phase, Plan, Scope
@@ -73,14 +74,15 @@ async def schedule_purge(
     """Write a plan down, or write it anew; a purge that is under way stays as it is."""
     await connection.execute(
         f"""
-        INSERT INTO purges AS p ({_PLAN}, changed_at, ask_again_at)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11,
+        INSERT INTO purges AS p ({_PLAN}, changed_at, traceparent, ask_again_at)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,
                 CASE WHEN $10 = 'requested' THEN $11::timestamptz END)
         ON CONFLICT (purge_id) DO UPDATE
            SET deadline = excluded.deadline, erase_by = excluded.erase_by,
                start_at = excluded.start_at, rule_version = excluded.rule_version,
                clock = excluded.clock, phase = excluded.phase, changed_at = excluded.changed_at,
-               ask_again_at = excluded.ask_again_at, times_asked = 0
+               traceparent = excluded.traceparent, ask_again_at = excluded.ask_again_at,
+               times_asked = 0
          WHERE p.phase IN ('planned', 'withdrawn')
         """,  # noqa: S608 - made of constants
         plan.purge_id,
@@ -94,6 +96,7 @@ async def schedule_purge(
         plan.start_at,
         plan.phase,
         now,
+        current_traceparent(),
     )
 
 
@@ -165,6 +168,7 @@ class Asking:
     tenant_id: UUID
     scope: Scope
     version: Version
+    traceparent: str | None
 
 
 async def claim_due_purges(
@@ -224,7 +228,7 @@ async def _ask(
                                       greatest($2::interval, $4::interval))
           FROM due
          WHERE purges.purge_id = due.purge_id
-        RETURNING purges.purge_id, tenant_id, scope, due.epoch, due.n
+        RETURNING purges.purge_id, tenant_id, scope, due.epoch, due.n, traceparent
         """,  # noqa: S608 - made of constants
         now,
         silence,
@@ -237,6 +241,7 @@ async def _ask(
             row["tenant_id"],
             Scope(row["scope"]),
             Version(epoch=row["epoch"], n=row["n"]),
+            row["traceparent"],
         )
         for row in rows
     ]

@@ -80,14 +80,34 @@ async def test_days_are_made_ahead_and_dropped_after_150_days_only_when_sent(
     assert {"outbox_rest", "outbox_20270423"} <= left
 
 
-async def test_a_row_of_a_day_that_nobody_made_is_kept_and_sent_like_any_other(
+async def test_a_row_of_a_day_that_nobody_made_is_kept_and_goes_like_any_other(
     sample: Sample, keys_file: Path
 ) -> None:
+    clock = ManualClock(NOW)
     await say(sample, NOW)
-    keeper = housekeeping(sample, ManualClock(NOW), keys_file)
+    keeper = housekeeping(sample, clock, keys_file)
     await keeper.tidy()
     assert "outbox_20261123" not in await partitions(sample)
+    clock.advance(timedelta(days=151))
+    await keeper.tidy()
     assert await sample.worker.fetchval("SELECT count(*) FROM outbox") == 1
+    await send_all(sample)
+    await keeper.tidy()
+    assert await sample.worker.fetchval("SELECT count(*) FROM outbox") == 0
+
+
+async def test_a_guard_stays_for_400_days(sample: Sample, keys_file: Path) -> None:
+    clock = ManualClock(NOW)
+    keeper = housekeeping(sample, clock, keys_file)
+    await sample.worker.execute(
+        "INSERT INTO erased_tenants VALUES ($1, 'content', 1, $1, $2)", uuid4(), NOW
+    )
+    clock.advance(timedelta(days=400))
+    await keeper.tidy()
+    assert await sample.worker.fetchval("SELECT count(*) FROM erased_tenants") == 1
+    clock.advance(timedelta(days=1))
+    await keeper.tidy()
+    assert await sample.worker.fetchval("SELECT count(*) FROM erased_tenants") == 0
 
 
 async def test_what_is_said_about_an_erasure_goes_after_30_days(

@@ -42,11 +42,7 @@ async def read_until(
     consumer = AIOKafkaConsumer(**access.client_options(), enable_auto_commit=False)
     await consumer.start()
     try:
-        partitions: list[TopicPartition] = []
-        while not partitions:
-            found = await consumer._client.fetch_all_metadata()
-            numbers = found.partitions_for_topic(topic) or ()
-            partitions = [TopicPartition(topic, number) for number in numbers]
+        partitions = await _partitions_of(consumer, topic)
         consumer.assign(partitions)
         await consumer.seek_to_beginning(*partitions)
         records: list[ConsumerRecord] = []
@@ -69,16 +65,27 @@ async def read_until(
         await consumer.stop()
 
 
+async def _partitions_of(consumer: AIOKafkaConsumer, topic: str) -> list[TopicPartition]:
+    """Ask until the topic's partitions are known; the first answer may lack them."""
+    async with asyncio.timeout(20):
+        while True:
+            found = await consumer._client.fetch_all_metadata()
+            if numbers := found.partitions_for_topic(topic):
+                return [TopicPartition(topic, number) for number in sorted(numbers)]
+            await asyncio.sleep(0.05)
+
+
 async def read_all(access: KafkaAccess, topic: str) -> list[ConsumerRecord]:
     """Read every record that a topic holds now."""
     consumer = AIOKafkaConsumer(**access.client_options(), enable_auto_commit=False)
     await consumer.start()
     try:
-        found = await consumer._client.fetch_all_metadata()
-        partitions = [TopicPartition(topic, n) for n in found.partitions_for_topic(topic) or ()]
+        partitions = await _partitions_of(consumer, topic)
         consumer.assign(partitions)
         ends = await consumer.end_offsets(partitions)
-        await consumer.seek_to_beginning(*partitions)
+        # Not seek_to_beginning: until it is carried out a partition may stand at its end.
+        for partition, offset in (await consumer.beginning_offsets(partitions)).items():
+            consumer.seek(partition, offset)
         records: list[ConsumerRecord] = []
         async with asyncio.timeout(60):
             while any([await consumer.position(each) < ends[each] for each in partitions]):

@@ -25,6 +25,7 @@ CREATE TABLE purges (
     times_asked integer NOT NULL DEFAULT 0,
     let_through_at timestamptz,
     receipt_code text UNIQUE,
+    traceparent text,
     CHECK (start_at <= erase_by AND erase_by <= deadline)
 );
 CREATE INDEX purges_tenant ON purges (tenant_id);
