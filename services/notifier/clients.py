@@ -1,5 +1,6 @@
 """Hands messages to the mail server, and says of each what became of it as far as one can know."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Final
@@ -46,7 +47,7 @@ class MailServer:
             timeout=self._timeout_seconds,
         )
         try:
-            yield MailSession(client)
+            yield MailSession(client, self._timeout_seconds)
         finally:
             if client.is_connected:
                 with suppress(*_FAILURES):
@@ -55,10 +56,15 @@ class MailServer:
 
 
 class MailSession:
-    """A connection that is opened again whenever the server has ended it."""
+    """A connection that is opened again whenever the server has ended it.
 
-    def __init__(self, client: SMTP) -> None:
+    To announce a message, to hand it over, and to make ready for the next takes at most
+    ``step_seconds`` each.
+    """
+
+    def __init__(self, client: SMTP, step_seconds: float) -> None:
         self._client = client
+        self._step_seconds = step_seconds
 
     async def send(self, letter: Letter) -> Outcome:
         """Hand a message over; never raises for what the server or the network does.
@@ -70,10 +76,11 @@ class MailSession:
 
     async def _announce(self, letter: Letter) -> Outcome | None:
         try:
-            if not self._client.is_connected:
-                await self._client.connect()
-            await self._client.mail(letter.sender)
-            await self._client.rcpt(letter.recipient)
+            async with asyncio.timeout(self._step_seconds):
+                if not self._client.is_connected:
+                    await self._client.connect()
+                await self._client.mail(letter.sender)
+                await self._client.rcpt(letter.recipient)
         except SMTPRecipientRefused as refused:
             await self._reset()
             return _not_taken(refused.code)
@@ -88,7 +95,8 @@ class MailSession:
 
     async def _transfer(self, letter: Letter) -> Outcome:
         try:
-            reply = await self._client.data(letter.content)
+            async with asyncio.timeout(self._step_seconds):
+                reply = await self._client.data(letter.content)
         except SMTPDataError as refused:
             await self._reset()
             return _not_taken(refused.code)

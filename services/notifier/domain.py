@@ -146,10 +146,19 @@ _WHAT: Final[Mapping[str, str]] = {
 }
 
 
+ERASE_CONTACTS: Final = "erase-contacts"
+"""The step that waits for the receipt's mail, which says so by itself."""
+
+
 def erased_classes(steps: Sequence[StepProof]) -> tuple[ErasedClass, ...]:
-    """Read a receipt's steps as lines; a step that is open and names no class goes by its name."""
+    """Read a receipt's steps as lines; a step that is open and names no class goes by its name.
+
+    The erasure of the contacts is none of them: it begins when they have read this.
+    """
     lines: list[ErasedClass] = []
     for step in steps:
+        if step.step == ERASE_CONTACTS:
+            continue
         erased_at = None if step.open else step.erased_at
         if not step.counts:
             lines.append(ErasedClass(step.step, "a further step", None, erased_at))

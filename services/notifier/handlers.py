@@ -14,13 +14,10 @@ from contracts.purges import PurgeStarted
 from contracts.tenants import TenantState
 from services.notifier import store
 from services.notifier.context import Context
-from services.notifier.domain import Receipt, Tenant, message_id
+from services.notifier.domain import ERASE_CONTACTS, Receipt, Tenant, message_id
 
 ERASE_TICKETS = "erase-notifier"
 """The step of wave 1; tickets lie in Jira Service Management, none are stored here."""
-
-ERASE_CONTACTS = "erase-contacts"
-"""The step of wave 2."""
 
 handlers: Handlers[Context] = Handlers("notifier")
 

@@ -23,8 +23,8 @@ NAME: Final = "contact.name"
 ADDRESS: Final = "contact.address"
 """The purposes under which a contact is sealed."""
 
-# Longer than all the waiting that one message can cause.
-_LEASE: Final = timedelta(minutes=5)
+# Longer than all the waiting that one message can cause: three steps of 20 seconds.
+_LEASE: Final = timedelta(seconds=75)
 
 
 @dataclass(frozen=True, slots=True)
