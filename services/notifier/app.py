@@ -13,8 +13,8 @@ from contracts.topics import INSTALLER_TENANTS, PURGER_COMMANDS
 from services.notifier.clients import MailServer
 from services.notifier.context import Context
 from services.notifier.data_map import DATA_MAP
+from services.notifier.domain import ERASE_CONTACTS
 from services.notifier.handlers import (
-    ERASE_CONTACTS,
     ERASE_TICKETS,
     handlers,
     note_ledger_entry,
