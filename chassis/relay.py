@@ -29,11 +29,15 @@ _ROWS = "xid::text AS transaction_id, position, topic, record_key, headers::text
 # A transaction may get its id before it waits for the tenant's lock, and so write a tenant's newer
 # state under the lower id. Positions are drawn under that lock: a state that was written before one
 # that is already past in this order is old by now, and must not become the topic's last word.
-# OFFSET 0 keeps the planner to the tenant's index: by that of the order it would read for each row
-# all that was ever sent.
+# That can only be so where some position before it is higher, which is cheap to see ($6 is the
+# highest so far). OFFSET 0 keeps the planner to the tenant's index: by that of the order it would
+# read for each row all that was ever sent.
 _UNSENT = f"""
     SELECT {_ROWS},
-           kind = 'state' AND EXISTS (
+           kind = 'state'
+           AND position < greatest($6, max(position) OVER (
+               ORDER BY xid, position ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING))
+           AND EXISTS (
                SELECT 1
                  FROM (SELECT topic, epoch, xid, position
                          FROM outbox AS other
@@ -52,6 +56,14 @@ _UNSENT = f"""
      ORDER BY xid, position
      LIMIT $4
 """  # noqa: S608 - made of constants
+
+_HIGHEST_SENT = """
+    SELECT coalesce(max(position), 0)
+      FROM outbox
+     WHERE epoch = $1
+       AND (xid, position) <= ($2::text::xid8, $3)
+       AND written_at >= $4
+"""
 
 # What an earlier life of the database left unsent: its transactions are over, so its rows need
 # no snapshot and go by position. State is said anew instead.
@@ -288,11 +300,15 @@ class Relay:
         cursor, saved_at = await self._load_cursor(connection, epoch)
         await connection.execute(_WHILE_FOLLOWING)
         unsent = await connection.prepare(_UNSENT)
+        highest: int = await connection.fetchval(
+            _HIGHEST_SENT, cursor.epoch, cursor.xid, cursor.position, saved_at - _LATEST_ARRIVAL
+        )
 
         async def read() -> "list[asyncpg.Record]":
             self._wake.clear()
+            since = saved_at - _LATEST_ARRIVAL
             return await unsent.fetch(
-                cursor.epoch, cursor.xid, cursor.position, _BATCH, saved_at - _LATEST_ARRIVAL
+                cursor.epoch, cursor.xid, cursor.position, _BATCH, since, highest
             )
 
         ahead: list[asyncpg.Record] | None = None
@@ -303,6 +319,7 @@ class Relay:
             ahead, following = None, None
             if rows:
                 cursor = Cursor(cursor.epoch, rows[-1]["transaction_id"], rows[-1]["position"])
+                highest = max(highest, *(row["position"] for row in rows))
                 enqueuing = self._enqueue(producer, rows)
                 if len(rows) < _BATCH:
                     enqueued = await enqueuing

@@ -117,27 +117,49 @@ async def test_no_row_is_passed_over_while_transactions_of_any_length_overlap(
     assert published == committed
 
 
-async def test_an_older_state_never_follows_a_newer_one(
-    sample: Sample, access: KafkaAccess
-) -> None:
-    """A transaction can get its id first, wait for the tenant's lock, and write last."""
-    topic, tenant = await a_topic(access), uuid4()
-
-    def a_state(text: str) -> OutboxRow:
-        return replace(a_row(topic, text=text, kind=Kind.STATE), tenant_id=tenant)
-
+async def two_states_in_the_wrong_order(sample: Sample, topic: str, tenant: UUID) -> None:
+    """Let a transaction get its id first, wait for the tenant's lock, and write last."""
+    first, second = (
+        replace(a_row(topic, text=text, kind=Kind.STATE), tenant_id=tenant)
+        for text in ("first", "second")
+    )
     async with sample.runtime.acquire() as early, sample.runtime.acquire() as late:
         waits_for_the_lock = early.transaction()
         await waits_for_the_lock.start()
         await early.execute("SELECT pg_current_xact_id()")
         async with late.transaction():
-            await write_rows(late, [a_state("first")], wall=datetime.now(UTC))
-        await write_rows(early, [a_state("second")], wall=datetime.now(UTC))
+            await write_rows(late, [first], wall=datetime.now(UTC))
+        await write_rows(early, [second], wall=datetime.now(UTC))
         await waits_for_the_lock.commit()
+
+
+@pytest.mark.parametrize("batch", [500, 1])
+async def test_an_older_state_never_follows_a_newer_one(
+    sample: Sample, access: KafkaAccess, monkeypatch: pytest.MonkeyPatch, batch: int
+) -> None:
+    monkeypatch.setattr("chassis.relay._BATCH", batch)
+    topic, tenant = await a_topic(access), uuid4()
+    await two_states_in_the_wrong_order(sample, topic, tenant)
     async with running(sample.relay(access)):
-        await say(sample, a_state("third"))
+        last = a_row(topic, text="third", kind=Kind.STATE)
+        await say(sample, replace(last, tenant_id=tenant))
         records = await read_until(access, topic, 2)
     assert texts(records) == ["second", "third"]
+
+
+async def test_an_older_state_does_not_follow_a_newer_one_under_another_leader(
+    sample: Sample, access: KafkaAccess
+) -> None:
+    topic = await a_topic(access)
+    await two_states_in_the_wrong_order(sample, topic, uuid4())
+    await sample.worker.execute(
+        "UPDATE relay_cursor SET (xid, position) ="
+        " (SELECT xid, position FROM outbox ORDER BY outbox.xid LIMIT 1)"
+    )
+    async with running(sample.relay(access)):
+        await say(sample, a_row(topic, text="later"))
+        records = await read_until(access, topic, 1)
+    assert texts(records) == ["later"]
 
 
 async def test_a_relay_that_dies_before_it_saves_its_cursor_repeats_the_same_ids(

@@ -108,12 +108,11 @@ async def everything_on_kafka(stack: LocalStack) -> bytes:
         for topic in ALL_TOPICS
         for number in range(topic.partitions)
     ]
-    consumer = AIOKafkaConsumer(**stack.kafka_options, enable_auto_commit=False)
+    consumer = AIOKafkaConsumer(**stack.kafka_options, auto_offset_reset="earliest")
     await consumer.start()
     try:
         consumer.assign(partitions)
         ends = await consumer.end_offsets(partitions)
-        await consumer.seek_to_beginning(*partitions)
         read: list[bytes] = []
         while any([await consumer.position(each) < ends[each] for each in partitions]):
             for records in (await consumer.getmany(timeout_ms=200)).values():

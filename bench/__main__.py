@@ -1,0 +1,50 @@
+"""``python -m bench [NAME]`` measures this machine: one benchmark, or all of them in turn."""
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import uvloop
+from rich.console import Console
+
+from bench import install_floor, relay_latency, relay_throughput
+from bench.figures import Benchmark, Result
+from bench.report import save, show
+from bench.stack import started
+from chassis import logs
+
+BENCHMARKS = {
+    each.name: each
+    for each in (relay_latency.BENCHMARK, relay_throughput.BENCHMARK, install_floor.BENCHMARK)
+}
+UNKNOWN = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure and report; 0 also where a goal is missed, since this is no test, 2 for no such name."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("name", nargs="?", help=", ".join(BENCHMARKS))
+    name = parser.parse_args(arguments).name
+    if name is not None and name not in BENCHMARKS:
+        sys.stderr.write(f"There is no benchmark {name}. There are: {', '.join(BENCHMARKS)}.\n")
+        return UNKNOWN
+    wanted = list(BENCHMARKS.values()) if name is None else [BENCHMARKS[name]]
+    logs.configure("bench", "error")
+    results = [_run(each) for each in wanted]
+    show(results, Console())
+    return 0
+
+
+def _run(benchmark: Benchmark) -> Result:
+    """Measure on servers of its own, so that no benchmark leaves work behind for the next."""
+    sys.stderr.write(f"{benchmark.name}: {benchmark.question}\n")
+    with started() as stack, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        result = Result(benchmark, runner.run(benchmark.measure(stack)))
+    save(result, measured_at=datetime.now(UTC))
+    return result
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,101 @@
+"""The servers that a benchmark runs on: Kafka and PostgreSQL of its own, forgotten in the end."""
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from chassis.broker import KafkaAccess
+from chassis.clock import SystemClock
+from chassis.database import Pool, open_pool
+from chassis.epochs import ensure_epoch
+from chassis.metrics import Metrics
+from chassis.migrations import migrate
+from chassis.relay import Relay
+from contracts.topics import ALL_TOPICS
+from devstack.kafka import RunningKafka, create_topics, start_kafka
+from devstack.postgres import Roles, RunningPostgres, provision, start_postgres
+from services.installer.data_map import DATA_MAP
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """A broker and a database server that serve nobody else."""
+
+    folder: Path
+    kafka: RunningKafka
+    postgres: RunningPostgres
+
+    @property
+    def access(self) -> KafkaAccess:
+        """The broker, as a service reaches it."""
+        return KafkaAccess(self.kafka.bootstrap_servers, "keepword-bench")
+
+    async def make_topics(self) -> None:
+        """Create the topics of all services, where they are missing."""
+        await create_topics(ALL_TOPICS, **self.access.client_options())
+
+    async def make_installer_database(self, suffix: str) -> Roles:
+        """Create an empty database as the installer has it, with the partitions of the days to come."""
+        made = await provision(
+            self.postgres.superuser_url(), ["installer"], folder=self.folder, suffix=suffix
+        )
+        roles = made["installer"]
+        await migrate(roles.owner_url, DATA_MAP)
+        async with worker_pool(roles) as worker, worker.acquire() as connection:
+            wall = datetime.now(UTC)
+            await connection.execute("SELECT outbox_make_partitions($1::date, 8)", wall.date())
+            await ensure_epoch(connection, wall=wall)
+        return roles
+
+
+@contextmanager
+def started() -> Iterator[Stack]:
+    """Start both servers in a temporary folder; call it on the main thread.
+
+    Raises:
+        StartFailedError: one of them did not come up.
+    """
+    with tempfile.TemporaryDirectory(prefix="keepword-bench-") as name:
+        folder = Path(name)
+        kafka = start_kafka(folder / "kafka")
+        try:
+            postgres = start_postgres(folder / "postgres")
+            try:
+                yield Stack(folder, kafka, postgres)
+            finally:
+                postgres.stop()
+        finally:
+            kafka.stop()
+
+
+@asynccontextmanager
+async def worker_pool(roles: Roles) -> AsyncIterator[Pool]:
+    """Open a small pool of the role that runs jobs."""
+    async with await open_pool(roles.worker_url, name="bench", max_size=2) as pool:
+        yield pool
+
+
+@asynccontextmanager
+async def relaying(access: KafkaAccess, roles: Roles, metrics: Metrics) -> AsyncIterator[Relay]:
+    """Run a relay in this process, as a service does, which is stopped in the end."""
+    relay = Relay(
+        database_url=roles.worker_url,
+        kafka=access,
+        clock=SystemClock(),
+        metrics=metrics,
+        restate=_nothing_to_restate,
+    )
+    task = asyncio.create_task(relay.run())
+    try:
+        yield relay
+    finally:
+        relay.stop()
+        await task
+
+
+async def _nothing_to_restate() -> None:
+    """Do nothing: the database is new, and nothing was said before."""
