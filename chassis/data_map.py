@@ -45,6 +45,8 @@ class Table:
     eraser_reads: bool = False
     # Only migrations write it.
     owner_writes_alone: bool = False
+    # Whether a receipt counts its rows: not those that are about the tenant, but of our own making.
+    counted: bool = True
 
     def __post_init__(self) -> None:
         """Refuse what would leave a gap in the record of processing."""

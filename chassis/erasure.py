@@ -180,7 +180,7 @@ class EraserJob(Generic[C]):
             counts: dict[UUID, Counter[DataClass]] = {tenant: Counter() for tenant in tenants}
             for table in tables:
                 for tenant, gone in (await _delete(connection, table, tenants)).items():
-                    counts[tenant][table.data_class] += gone
+                    counts[tenant][table.data_class] += gone if table.counted else 0
             await _delete_plumbing(
                 connection, tenants, classes, all_of_it=self.key_class in classes
             )

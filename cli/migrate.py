@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 import asyncpg
 from rich.console import Console
 
+from chassis.migrations import migrate_all
 from cli.running import FAILED, MISUSED
 from contracts.topics import SERVICES
 from devstack.provider import ROLE_VARIABLES
-from devstack.stack import migrate_databases
 
 _VARIABLE = ROLE_VARIABLES["owner_url"]
 
@@ -33,7 +33,7 @@ def run_migrate(services: Sequence[str]) -> int:
         return MISUSED
     for service, url in wanted.items():
         try:
-            asyncio.run(migrate_databases({service: url}))
+            asyncio.run(migrate_all({service: url}))
         except (asyncpg.PostgresError, OSError) as failure:
             # Its message may repeat the address with the password in it.
             console.print(

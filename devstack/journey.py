@@ -28,9 +28,6 @@ T = TypeVar("T")
 PATIENCE_SECONDS: Final = 30.0
 LOOK_EVERY_SECONDS: Final = 0.1
 PURGED_PHASES: Final = (Phase.REQUESTED, Phase.ERASING, Phase.ERASED, Phase.CLOSED)
-# Which messages of the purge were read, by id and version; written anew by those that come after
-# the erasure. Nothing of the customer's is in them.
-_READING_MARKS = frozenset({"inbox", "followed_states"})
 _RECEIPT = re.compile(r"/receipts/([A-Za-z0-9_-]{16,128})")
 
 
@@ -372,7 +369,7 @@ async def _rows_of(connection: Connection, data_map: DataMap, tenant_id: UUID) -
     counts: dict[str, int] = {}
     for table in data_map.all_tables:
         proof = table.data_class is DataClass.ERASURE_PROOF
-        if table.tenant_column is None or proof or table.name in _READING_MARKS:
+        if table.tenant_column is None or proof:
             continue
         counts[table.name] = await connection.fetchval(
             f"""

@@ -288,7 +288,7 @@ async def start_local_stack(
         await _create_topics(kafka)
         if kafka.is_ours:
             await forget_consumers(SERVICES, **kafka.options)
-        await migrate_databases({name: roles.owner_url for name, roles in databases.items()})
+        await migrate_all({name: roles.owner_url for name, roles in databases.items()})
         tell("stand-ins and services")
         programs = _Programs(folder, environment, databases, kafka)
         endpoints = await _start_programs(started, programs)
@@ -357,13 +357,6 @@ def _start_secured_kafka(started: AsyncExitStack, folder: Path) -> _Kafka:
         }
 
     return _Kafka(broker.client_options(), environment_of, is_ours=True)
-
-
-async def migrate_databases(owner_urls: Mapping[str, str]) -> None:
-    """Bring each service's database up to date, by the URL of its owner."""
-    for service, url in owner_urls.items():
-        # One after another: alembic's ``op`` belongs to the whole process.
-        await migrate_all({service: url})
 
 
 async def _create_topics(kafka: _Kafka) -> None:

@@ -1,6 +1,6 @@
 """Brings a service's database to the present shape: the plumbing first, then the service's own."""
 
-import asyncio
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 
@@ -86,9 +86,10 @@ async def migrate(owner_url: str, data_map: DataMap, *, own: Path | None = None)
         await engine.dispose()
 
 
-async def migrate_all(owner_urls: dict[str, str]) -> None:
-    """Migrate several services' databases at the same time."""
-    maps = {
-        service: import_module(f"services.{service}.data_map").DATA_MAP for service in owner_urls
-    }
-    await asyncio.gather(*(migrate(url, maps[service]) for service, url in owner_urls.items()))
+async def migrate_all(owner_urls: Mapping[str, str]) -> None:
+    """Migrate several services' databases, by the URL of each owner.
+
+    One after another: alembic's ``op`` belongs to the whole process.
+    """
+    for service, url in owner_urls.items():
+        await migrate(url, import_module(f"services.{service}.data_map").DATA_MAP)

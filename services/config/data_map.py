@@ -38,6 +38,7 @@ DATA_MAP: Final = DataMap(
             promise="P2",
             purpose="whether the tenant may use what it keeps here",
             retention="goes with the tenant's content",
+            counted=False,
             tenant_column="tenant_id",
             columns={
                 "tenant_id": _TENANT,

@@ -32,6 +32,7 @@ DATA_MAP: Final = DataMap(
             promise="P3",
             purpose="one message to one contact each, and what became of it",
             retention="goes with the contact",
+            counted=False,
             tenant_column="tenant_id",
             job_table=True,
             columns={
@@ -58,6 +59,7 @@ DATA_MAP: Final = DataMap(
             promise="P3",
             purpose="whether people of the tenant may be kept, and of which app they are",
             retention="goes with the tenant's contacts",
+            counted=False,
             tenant_column="tenant_id",
             columns={
                 "tenant_id": _TENANT,

@@ -117,7 +117,7 @@ async def test_contacts_wait_for_their_receipt_and_then_go_with_their_key(
         0,
     )
     # Two contacts, two deliveries, and what was known of the tenant.
-    assert answer.counts == {DataClass.CONTACTS: 5}
+    assert answer.counts == {DataClass.CONTACTS: 2}
     stored = await notifier.everything()
     for gone in ("Ada", "c.example", notifier.keys.blind_index("contact.address", "bob@c.example")):
         assert str(gone) not in stored
