@@ -18,7 +18,7 @@ from chassis.database import Connection, Pool
 from chassis.tracing import continued, current_traceparent
 from chassis.unit_of_work import UnitOfWork, Units
 from contracts.classes import DataClass
-from contracts.purges import DataErased
+from contracts.purges import DataErased, PurgeStarted
 
 log = structlog.get_logger(__name__)
 
@@ -43,6 +43,18 @@ class ErasureOrder:
     classes: tuple[DataClass, ...]
     ledger_number: int
     receipt_code: str | None = None
+
+    @classmethod
+    def of(cls, command: PurgeStarted) -> "ErasureOrder":
+        """Take the order from purger's command."""
+        return cls(
+            purge_id=command.purge_id,
+            step=command.step,
+            tenant_id=command.tenant_id,
+            classes=command.classes,
+            ledger_number=command.ledger_number,
+            receipt_code=command.receipt_code,
+        )
 
 
 async def accept_erasure(

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from fastapi import APIRouter, FastAPI
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from chassis import logs, tracing
+from chassis import logs, shutdown, tracing
 from chassis.broker import KafkaAccess
 from chassis.clock import Clock, OffsetClock, SystemClock
 from chassis.consumer import Consumer
@@ -31,7 +32,7 @@ from chassis.ledger import OnEntry, ledger_handlers, wait_until_applied
 from chassis.metrics import Metrics
 from chassis.problems import BodyLimit, HttpEdge, Problem, answer_with_problems
 from chassis.relay import Relay
-from chassis.settings import ServiceSettings
+from chassis.settings import BadSettings, ServiceSettings
 from chassis.shutdown import HttpServer, run_until_stopped
 from chassis.unit_of_work import Units
 from contracts.classes import DataClass
@@ -130,6 +131,21 @@ class Service(Generic[C]):
             await run_until_stopped([core, http], stop=stop)
         finally:
             await tracing.shutdown()
+
+
+def run_main(build: Callable[[], Service[Any]]) -> int:
+    """Build a service and run it until it is stopped; return the process's exit status.
+
+    0 after a clean stop, 1 when it failed, 2 for settings that cannot work, each of which is named
+    on the standard error.
+    """
+    try:
+        service = build()
+    except BadSettings as refused:
+        for complaint in refused.complaints:
+            sys.stderr.write(f"{complaint}\n")
+        return 2
+    return shutdown.main(service.run)
 
 
 def running(request: Request) -> Running[Any]:

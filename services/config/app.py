@@ -1,10 +1,6 @@
 """Puts config together from its settings."""
 
-import sys
-
-from chassis import shutdown
-from chassis.service import Erases, Resources, Service
-from chassis.settings import BadSettings
+from chassis.service import Erases, Resources, Service, run_main
 from chassis.unit_of_work import Units
 from contracts.classes import DataClass
 from contracts.topics import INSTALLER_TENANTS, PURGER_COMMANDS
@@ -48,11 +44,5 @@ async def _restate(_: Units[Context]) -> None:
 
 
 def main() -> int:
-    """Run config until it is stopped; exit status 2 for settings that cannot work."""
-    try:
-        service = build(ConfigSettings.load())
-    except BadSettings as refused:
-        for complaint in refused.complaints:
-            sys.stderr.write(f"{complaint}\n")
-        return 2
-    return shutdown.main(service.run)
+    """Run config until it is stopped; return the process's exit status."""
+    return run_main(lambda: build(ConfigSettings.load()))

@@ -38,13 +38,4 @@ async def forget_tenant(tenant_id: UUID, uow: UnitOfWork[Context]) -> None:
 @handlers.obeys(PurgeStarted)
 async def erase_content(command: PurgeStarted, uow: UnitOfWork[Context]) -> None:
     """Set the guard and queue the erasure; asked again, look again and answer again."""
-    await accept_erasure(
-        uow,
-        ErasureOrder(
-            purge_id=command.purge_id,
-            step=command.step,
-            tenant_id=command.tenant_id,
-            classes=command.classes,
-            ledger_number=command.ledger_number,
-        ),
-    )
+    await accept_erasure(uow, ErasureOrder.of(command))

@@ -1,12 +1,10 @@
 """Composes the installer from its settings."""
 
-import sys
 import time
 
 import httpx2
 
-from chassis import shutdown
-from chassis.service import Erases, Resources, Service
+from chassis.service import Erases, Resources, Service, run_main
 from chassis.settings import PREFIX, BadSettings
 from connect.install_keys import InstallKeys
 from connect.signed_install import SignedInstalls
@@ -46,14 +44,8 @@ def build(settings: InstallerSettings) -> Service[Door]:
 
 
 def main() -> int:
-    """Run the installer until it is stopped; the exit status is 2 for settings that cannot work."""
-    try:
-        service = build(InstallerSettings.load())
-    except BadSettings as bad:
-        for complaint in bad.complaints:
-            sys.stderr.write(f"{complaint}\n")
-        return 2
-    return shutdown.main(service.run)
+    """Run the installer until it is stopped; return the process's exit status."""
+    return run_main(lambda: build(InstallerSettings.load()))
 
 
 def _context(resources: Resources) -> Door:

@@ -65,15 +65,7 @@ async def decide_purge(request: PurgeRequested, uow: UnitOfWork[Door]) -> None:
 @handlers.obeys(PurgeStarted)
 async def start_erasure(command: PurgeStarted, uow: UnitOfWork[Door]) -> None:
     """Set the guard and queue the erasure; asked again, look again and answer again."""
-    order = ErasureOrder(
-        purge_id=command.purge_id,
-        step=command.step,
-        tenant_id=command.tenant_id,
-        classes=command.classes,
-        ledger_number=command.ledger_number,
-        receipt_code=command.receipt_code,
-    )
-    await accept_erasure(uow, order)
+    await accept_erasure(uow, ErasureOrder.of(command))
     await _begin_purge(uow, command.tenant_id, command.purge_id, command.classes)
 
 

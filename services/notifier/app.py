@@ -1,12 +1,9 @@
 """Puts notifier together from its settings."""
 
-import sys
 from collections.abc import Sequence
 
-from chassis import shutdown
 from chassis.jobs import Job
-from chassis.service import Erases, Resources, Running, Service
-from chassis.settings import BadSettings
+from chassis.service import Erases, Resources, Running, Service, run_main
 from chassis.unit_of_work import Units
 from contracts.classes import DataClass
 from contracts.topics import INSTALLER_TENANTS, PURGER_COMMANDS
@@ -68,11 +65,5 @@ async def _restate(_: Units[Context]) -> None:
 
 
 def main() -> int:
-    """Run notifier until it is stopped; exit status 2 for settings that cannot work."""
-    try:
-        service = build(NotifierSettings.load())
-    except BadSettings as refused:
-        for complaint in refused.complaints:
-            sys.stderr.write(f"{complaint}\n")
-        return 2
-    return shutdown.main(service.run)
+    """Run notifier until it is stopped; return the process's exit status."""
+    return run_main(lambda: build(NotifierSettings.load()))

@@ -40,17 +40,7 @@ async def forget_tenant(tenant_id: UUID, uow: UnitOfWork[Context]) -> None:
 @handlers.obeys(PurgeStarted)
 async def erase_people(command: PurgeStarted, uow: UnitOfWork[Context]) -> None:
     """Set the guard and queue the erasure; contacts are told first, then forgotten."""
-    await accept_erasure(
-        uow,
-        ErasureOrder(
-            purge_id=command.purge_id,
-            step=command.step,
-            tenant_id=command.tenant_id,
-            classes=command.classes,
-            ledger_number=command.ledger_number,
-            receipt_code=command.receipt_code,
-        ),
-    )
+    await accept_erasure(uow, ErasureOrder.of(command))
     if DataClass.CONTACTS in command.classes:
         await _plan_receipts(uow, command.purge_id, command.step, command.tenant_id)
 

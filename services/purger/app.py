@@ -1,13 +1,10 @@
 """Puts purger together from its settings."""
 
-import sys
 from collections.abc import Sequence
 from datetime import timedelta
 
-from chassis import shutdown
 from chassis.jobs import Job
-from chassis.service import Resources, Running, Service
-from chassis.settings import BadSettings
+from chassis.service import Resources, Running, Service, run_main
 from contracts.topics import (
     CONFIG_ERASURES,
     INSTALLER_ERASURES,
@@ -18,7 +15,7 @@ from services.purger.context import Context
 from services.purger.data_map import DATA_MAP
 from services.purger.handlers import handlers
 from services.purger.jobs import Sweeps, restart, restate
-from services.purger.ledger_key import BadLedgerKey, LedgerKey
+from services.purger.ledger_key import LedgerKey
 from services.purger.routes import development_router, router
 from services.purger.settings import PurgerSettings
 
@@ -57,11 +54,4 @@ def build(settings: PurgerSettings) -> Service[Context]:
 
 def main() -> int:
     """Run purger until it is stopped; return the process's exit status."""
-    try:
-        service = build(PurgerSettings.load())
-    except (BadSettings, BadLedgerKey) as refused:
-        complaints = refused.complaints if isinstance(refused, BadSettings) else (str(refused),)
-        for complaint in complaints:
-            print(complaint, file=sys.stderr)  # noqa: T201 - logging is not configured yet
-        return 2
-    return shutdown.main(service.run)
+    return run_main(lambda: build(PurgerSettings.load()))

@@ -12,11 +12,16 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from chassis.settings import BadSettings
+
 _ID_CHARACTERS = 16
 
 
-class BadLedgerKey(Exception):  # noqa: N818 - reads as the fact it states
+class BadLedgerKey(BadSettings):
     """The file holds no key that could sign the ledger; never carries what it holds."""
+
+    def __init__(self, complaint: str) -> None:
+        super().__init__([complaint])
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -25,7 +26,8 @@ from contracts.purges import PurgeAccepted, PurgeStarted
 from contracts.registry import by_name
 from contracts.tenants import TenantState, Version
 from contracts.topics import INSTALLER_ERASURES, INSTALLER_TENANTS, PURGER_COMMANDS, Topic
-from tests.support.chassis import Sample, a_tenant
+from devstack.postgres import dump, provision, restore, start_postgres
+from tests.support.chassis import Sample, a_tenant, sample_of
 from tests.support.topics import a_topic
 
 QUICK = Retries(
@@ -313,22 +315,32 @@ async def test_position_rows_and_outbox_commit_together_or_not_at_all(
     assert [row["type"] for row in rows] == ["keepword.tenant-updated.v1"]
 
 
-async def test_a_restored_database_reads_again_what_it_lost(
-    bus_of: MakeBus, sample: Sample
+async def test_a_database_restored_into_a_fresh_cluster_reads_again_what_it_lost(
+    bus_of: MakeBus, sample: Sample, tmp_path: Path
 ) -> None:
-    """Kafka's own committed offset is ahead; our stored position is the truth."""
+    """Kafka's own committed offset is ahead; the restored position is the truth."""
     bus, seen = await bus_of(INSTALLER_ERASURES), list[Any]()
     events = [an_event() for _ in range(5)]
-    for event in events:
+    for event in events[:2]:
         await bus.say(event, "purge-accepted")
     async with bus.consumer(recording(seen)):
+        await reached(bus, 2)
+        backup = await dump(sample.roles.backup_url)
+        for event in events[2:]:
+            await bus.say(event, "purge-accepted")
         await reached(bus, 5)
-    await sample.worker.execute(
-        "UPDATE positions SET next_offset = 2 WHERE topic = $1", bus.topic.name
-    )
-    await sample.worker.execute("DELETE FROM inbox")
-    async with bus.consumer(recording(seen)):
-        await reached(bus, 5)
+
+    fresh = await asyncio.to_thread(start_postgres, tmp_path / "fresh")
+    try:
+        roles = await provision(fresh.superuser_url(), ["sample"], folder=tmp_path)
+        await restore(fresh.superuser_url("sample"), backup)
+        async with sample_of(roles["sample"]) as restored:
+            again = replace(bus, sample=restored)
+            assert await again.position() == 2
+            async with again.consumer(recording(seen)):
+                await reached(again, 5)
+    finally:
+        fresh.stop()
     assert seen == [*events, *events[2:]]
 
 
