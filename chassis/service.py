@@ -25,6 +25,7 @@ from chassis.erasure import EraserJob, Ready
 from chassis.handlers import Handlers
 from chassis.health import Health
 from chassis.health import routes as probe_routes
+from chassis.heartbeats import beat, state_models
 from chassis.housekeeping import Housekeeping
 from chassis.jobs import Job, JobRunner
 from chassis.keys import KeyEncryptionKeys, TenantKeys
@@ -45,6 +46,7 @@ C = TypeVar("C")
 _ALWAYS_OPEN = frozenset({"/livez", "/readyz", "/metrics"})
 _MOST_BODY_BYTES = 256 * 1024
 _RELAY_IS_STUCK_AFTER_SECONDS = 60.0
+_HEARTBEAT_EVERY = timedelta(hours=6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -386,6 +388,8 @@ class _Core(Generic[C]):
             this.units.clock, this.resources.worker, service.metrics, this.resources.tenant_keys
         )
         jobs = [*service.jobs(this), *housekeeping.jobs()]
+        if state_models(this.units.service):
+            jobs.append(Job("heartbeat", _HEARTBEAT_EVERY, lambda: beat(this.units)))
         if service.erases is not None:
             eraser_job = EraserJob(
                 units=this.units,

@@ -33,19 +33,29 @@ async def a_topic(
 
 
 async def read_until(
-    access: KafkaAccess, topic: str, count: int, *, seconds: float = 30, distinct: str | None = None
+    access: KafkaAccess,
+    topic: str,
+    count: int,
+    *,
+    seconds: float = 30,
+    distinct: str | None = None,
+    tombstones: bool = True,
 ) -> list[ConsumerRecord]:
     """Read a topic from its beginning until there are so many records; fail when they do not come.
 
-    ``distinct`` counts different values of a header instead of records.
+    ``distinct`` counts different values of a header instead of records; without ``tombstones``
+    records that have no value are passed by.
     """
     consumer = AIOKafkaConsumer(**access.client_options(), enable_auto_commit=False)
     await consumer.start()
     try:
-        partitions = await _partitions_of(consumer, topic)
-        consumer.assign(partitions)
-        await consumer.seek_to_beginning(*partitions)
+        await _begin(consumer, await _partitions_of(consumer, topic))
         records: list[ConsumerRecord] = []
+
+        async def read(timeout_ms: int) -> None:
+            batch = await consumer.getmany(timeout_ms=timeout_ms)
+            came = itertools.chain(*batch.values())
+            records.extend(each for each in came if tombstones or each.value is not None)
 
         def enough() -> bool:
             if distinct is None:
@@ -54,15 +64,24 @@ async def read_until(
 
         async with asyncio.timeout(seconds):
             while not enough():
-                batch = await consumer.getmany(timeout_ms=100)
-                records += itertools.chain(*batch.values())
-        # What comes too much, comes soon.
-        batch = await consumer.getmany(timeout_ms=200)
-        return records + list(itertools.chain(*batch.values()))
+                await read(100)
+        await read(200)  # what comes too much, comes soon
     except TimeoutError:
         raise AssertionError(f"{len(records)} of {count} records came") from None
+    else:
+        return records
     finally:
         await consumer.stop()
+
+
+async def _begin(consumer: AIOKafkaConsumer, partitions: list[TopicPartition]) -> None:
+    """Assign partitions and put them at their beginnings.
+
+    Not by seek_to_beginning: until that is carried out a partition may stand at its end.
+    """
+    consumer.assign(partitions)
+    for partition, offset in (await consumer.beginning_offsets(partitions)).items():
+        consumer.seek(partition, offset)
 
 
 async def _partitions_of(consumer: AIOKafkaConsumer, topic: str) -> list[TopicPartition]:
@@ -81,11 +100,8 @@ async def read_all(access: KafkaAccess, topic: str) -> list[ConsumerRecord]:
     await consumer.start()
     try:
         partitions = await _partitions_of(consumer, topic)
-        consumer.assign(partitions)
+        await _begin(consumer, partitions)
         ends = await consumer.end_offsets(partitions)
-        # Not seek_to_beginning: until it is carried out a partition may stand at its end.
-        for partition, offset in (await consumer.beginning_offsets(partitions)).items():
-            consumer.seek(partition, offset)
         records: list[ConsumerRecord] = []
         async with asyncio.timeout(60):
             while any([await consumer.position(each) < ends[each] for each in partitions]):
