@@ -1,8 +1,8 @@
 """Measures how many signed installs a second the installer makes durable, against bare inserts.
 
 The installer is a process of its own with all that it has: signatures, sealed secrets, its relay.
-Against it stand transactions of asyncpg that insert the very rows it writes, under other names,
-into a database of the same making.
+Against it stand transactions of asyncpg that insert two of the four rows it writes, under other
+names, into a database of the same making.
 """
 
 import asyncio
@@ -48,8 +48,9 @@ _READY_WITHIN_SECONDS = 60
 POOL_SIZE = 10
 _TOKEN_SECONDS = 3_600
 
-# What one install writes, in an order that foreign keys allow.
-_TABLES = ("tenants", "installations", "tenant_keys", "outbox")
+# The two rows without which no install could be told of: whose it is, and that it was said. What the
+# installer writes besides (the installation, the tenant's key) counts against it.
+_TABLES = ("tenants", "outbox")
 # The database gives these by itself.
 _GIVEN = {"xid", "position"}
 
@@ -299,7 +300,7 @@ BENCHMARK = Benchmark(
     name="install-floor",
     question="How much of the database's own speed is left for signed installs over HTTP?",
     ours="signed installs over HTTP",
-    peer="the same inserts, bare",
+    peer="two of its inserts, bare",
     unit="/s",
     goal=0.40,
     better=Better.HIGHER,
