@@ -134,7 +134,7 @@ class Child:
                 user=user.uid if user else None,
                 group=user.gid if user else None,
                 extra_groups=[] if user else None,
-                preexec_fn=_die_with_parent(self._stop_signal),  # noqa: PLW1509 - one prctl call, no lock taken
+                preexec_fn=die_with_parent(self._stop_signal),  # noqa: PLW1509 - one prctl call, no lock taken
             )
         self._wait_until_ready(is_ready, logged_before)
 
@@ -165,20 +165,7 @@ class Child:
             process.wait()
 
     def _take_folder(self) -> int:
-        descriptor = os.open(self._lock, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        deadline = time.monotonic() + STOP_SECONDS
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    os.close(descriptor)
-                    raise FolderInUseError(
-                        f"another {self.name} works on {self.log.parent}; is it running already?"
-                    ) from None
-                time.sleep(POLL_SECONDS)
-            else:
-                return descriptor
+        return lock_folder(self._lock, who=self.name, patience_seconds=STOP_SECONDS)
 
     def _wait_until_ready(self, is_ready: Callable[[str], bool], logged_before: int) -> None:
         deadline = time.monotonic() + START_SECONDS
@@ -206,7 +193,29 @@ class Child:
         return "\n".join(lines[-SHOWN_LOG_LINES:])
 
 
-def _die_with_parent(death_signal: signal.Signals) -> Callable[[], None] | None:
+def lock_folder(lock: Path, *, who: str, patience_seconds: float) -> int:
+    """Lock a folder by a file in it; the lock is held until the returned descriptor is closed.
+
+    Raises:
+        FolderInUseError: somebody held it all the time.
+    """
+    descriptor = os.open(lock, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    deadline = time.monotonic() + patience_seconds
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                os.close(descriptor)
+                raise FolderInUseError(
+                    f"another {who} works on {lock.parent}; is it running already?"
+                ) from None
+            time.sleep(POLL_SECONDS)
+        else:
+            return descriptor
+
+
+def die_with_parent(death_signal: signal.Signals) -> Callable[[], None] | None:
     """Return what a child does before it becomes the server; None where no kernel offers it."""
     if sys.platform != "linux":
         return None

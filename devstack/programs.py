@@ -7,7 +7,7 @@ import sys
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from devstack.processes import PORT_TAKEN, SHOWN_LOG_LINES, _die_with_parent
+from devstack.processes import PORT_TAKEN, SHOWN_LOG_LINES, die_with_parent
 
 ROOT = Path(__file__).resolve().parents[1]
 # Longer than a service takes to finish what it began (chassis.shutdown).
@@ -74,7 +74,7 @@ class Program:
                 start_new_session=True,
                 cwd=ROOT,
                 env=dict(self._environment),
-                preexec_fn=_die_with_parent(signal.SIGKILL),  # noqa: PLW1509 - one prctl call, no lock taken
+                preexec_fn=die_with_parent(signal.SIGKILL),  # noqa: PLW1509 - one prctl call, no lock taken
             )
 
     async def stop(self) -> None:

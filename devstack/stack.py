@@ -1,7 +1,6 @@
 """The whole of Keepword on one machine: Kafka, PostgreSQL, the stand-ins, the four services."""
 
 import asyncio
-import fcntl
 import json
 import os
 import shutil
@@ -28,10 +27,10 @@ from devstack.postgres import Roles
 from devstack.private_files import kept_password, write_private
 from devstack.processes import (
     LOOPBACK,
-    FolderInUseError,
     PortTakenError,
     StartFailedError,
     free_port,
+    lock_folder,
 )
 from devstack.programs import ROOT, Program
 from devstack.provider import KAFKA_VARIABLE, start_stack
@@ -139,7 +138,7 @@ def forget_state(folder: Path) -> None:
     if not (folder / _LOCK_FILE).exists():
         raise NotOurFolderError(f"{folder} is no folder of a stack, so it is not emptied")
     locks = [folder / _LOCK_FILE, *folder.glob("*/*.lock")]
-    held = [_lock(path, patience_seconds=GONE_SECONDS) for path in locks]
+    held = [lock_folder(path, who="stack", patience_seconds=GONE_SECONDS) for path in locks]
     try:
         shutil.rmtree(folder)
     finally:
@@ -279,7 +278,9 @@ async def start_local_stack(
     """
     folder = _prepared(folder)
     async with AsyncExitStack() as started:
-        started.callback(os.close, _lock(folder / _LOCK_FILE, patience_seconds=1.0))
+        started.callback(
+            os.close, lock_folder(folder / _LOCK_FILE, who="stack", patience_seconds=1.0)
+        )
         tell("Kafka and PostgreSQL")
         kafka, databases = await _start_servers(
             started, folder, environment, containers=containers, secured=secured
@@ -585,20 +586,3 @@ def _is_free(port: int) -> bool:
 
 def _log_file(folder: Path, name: str) -> Path:
     return folder / "logs" / f"{name}.log"
-
-
-def _lock(path: Path, *, patience_seconds: float) -> int:
-    descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    deadline = time.monotonic() + patience_seconds
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                os.close(descriptor)
-                raise FolderInUseError(
-                    f"another stack works on {path.parent}; is it running already?"
-                ) from None
-            time.sleep(0.05)
-        else:
-            return descriptor
