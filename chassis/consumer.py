@@ -401,12 +401,22 @@ class Consumer(Generic[C]):
         ]
 
     def _newest(self, arrived: Sequence[_Arrived[C]]) -> list[_Arrived[C]]:
-        """Of several states of one key in a batch, keep the last written."""
-        last = {(r.record.topic, r.record.key): r for r in arrived if r.handler.kind is Kind.STATE}
+        """Of several states of one key in a batch, keep the one that counts.
+
+        That is the highest version, whichever came last, since a relay that was in doubt says
+        older ones again; a tombstone ends what came before it.
+        """
+        newest: dict[tuple[str, bytes | None], _Arrived[C]] = {}
+        for r in arrived:
+            if r.handler.kind is Kind.STATE:
+                name = (r.record.topic, r.record.key)
+                known = newest.get(name)
+                if known is None or not _passed(known, r):
+                    newest[name] = r
         return [
             r
             for r in arrived
-            if r.handler.kind is not Kind.STATE or last[r.record.topic, r.record.key] is r
+            if r.handler.kind is not Kind.STATE or newest[r.record.topic, r.record.key] is r
         ]
 
     async def _once(self, uow: UnitOfWork[C], arrived: Sequence[_Arrived[C]]) -> list[_Arrived[C]]:
@@ -455,7 +465,7 @@ class Consumer(Generic[C]):
         states = [r for r in arrived if r.handler.kind is Kind.STATE and r.message is not None]
         if not states:
             return set()
-        versions: list[Version] = [getattr(r.message, "version") for r in states]  # noqa: B009 - every state has one, its base has not
+        versions = [_version_of(r.message) for r in states]
         rows = await uow.connection.fetch(
             """
             INSERT INTO followed_states AS f (consumer, topic, tenant_id, epoch, n)
@@ -538,6 +548,18 @@ class Consumer(Generic[C]):
         except ValueError:
             return _unreadable(record, envelope, "tombstone without a tenant's key")
         return _Arrived(record, envelope, handler, None, tenant_id)
+
+
+def _version_of(state: Message | None) -> Version:
+    version: Version = getattr(state, "version")  # noqa: B009 - every state has one, its base has not
+    return version
+
+
+def _passed(known: _Arrived[C], came: _Arrived[C]) -> bool:
+    """Whether a state that came later in a batch is older than one that came before."""
+    if known.message is None or came.message is None:
+        return False
+    return _version_of(came.message) < _version_of(known.message)
 
 
 async def _forget(uow: UnitOfWork[C], tenant_id: UUID) -> None:

@@ -253,6 +253,19 @@ async def test_a_state_that_was_passed_is_ignored_in_a_batch_and_across_batches(
     assert seen == [third, fourth, newer_epoch]
 
 
+async def test_of_the_states_in_one_batch_the_highest_version_counts_whichever_came_last(
+    bus_of: MakeBus,
+) -> None:
+    """A relay in doubt says again what it said, so an older version can follow a newer one."""
+    bus, seen, tenant = await bus_of(INSTALLER_TENANTS), list[Any](), uuid4()
+    third, fourth = a_tenant(tenant_id=tenant, n=3), a_tenant(tenant_id=tenant, n=4)
+    for state in (third, fourth, third):
+        await bus.say(state, "tenant-updated")
+    async with bus.consumer(recording(seen)):
+        await reached(bus, 3)
+    assert seen == [fourth]
+
+
 async def test_a_tombstone_makes_the_tenant_forgotten(bus_of: MakeBus) -> None:
     bus, seen, tenant = await bus_of(INSTALLER_TENANTS), list[Any](), uuid4()
     await bus.sample.worker.execute(
