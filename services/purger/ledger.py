@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
+from chassis.tracing import continued
 from contracts.classes import DataClass
 from contracts.ledger import (
     GENESIS,
@@ -108,11 +109,14 @@ async def publish(uow: Work, cluster_id: str, *, head_every: timedelta) -> int:
     if said.cluster_id != cluster_id:
         said = Publication(cluster_id, 0, GENESIS, None)
     number, last_hash = said.number, said.hash
-    while page := await store.ledger_entries(uow.connection, after=number, limit=_ENTRIES_A_PAGE):
-        for entry in page:
-            uow.outbox.add(entry, type_name=entry.type_name)
+    while page := await store.entries_to_publish(
+        uow.connection, after=number, limit=_ENTRIES_A_PAGE
+    ):
+        for entry, traceparent in page:
+            with continued(traceparent, "publish a ledger entry"):
+                uow.outbox.add(entry, type_name=entry.type_name)
+            number, last_hash = entry.number, entry.hash
         await uow.outbox.flush(uow.connection)
-        number, last_hash = page[-1].number, page[-1].hash
     head_said_at = said.head_said_at
     if head_said_at is None or uow.wall - head_said_at >= head_every:
         head_said_at = uow.wall

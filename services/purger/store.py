@@ -582,6 +582,24 @@ async def ledger_entries(connection: Connection, *, after: int, limit: int) -> l
     return [LedgerEntry.decode(row["entry"]) for row in rows]
 
 
+async def entries_to_publish(
+    connection: Connection, *, after: int, limit: int
+) -> list[tuple[LedgerEntry, str | None]]:
+    """Read a page of the ledger, each entry with the trace of its purge while that is known."""
+    rows = await connection.fetch(
+        """
+        SELECT ledger.entry, purges.traceparent
+          FROM ledger LEFT JOIN purges USING (purge_id)
+         WHERE number > $1
+         ORDER BY number
+         LIMIT $2
+        """,
+        after,
+        limit,
+    )
+    return [(LedgerEntry.decode(row["entry"]), row["traceparent"]) for row in rows]
+
+
 async def receipts_by_code(connection: Connection, code: str) -> list[LedgerEntry]:
     """Find the receipt's entries by its code: none, the first, or both."""
     rows = await connection.fetch(
