@@ -27,7 +27,7 @@ from tests.support.journey import (
 JOURNEY_SECONDS = 5.0
 # A mail whose sender was killed in the middle of it is looked after when its lease of 75 seconds is
 # over, and that is wall time.
-PATIENCE_SECONDS = 150.0
+PATIENCE_SECONDS = 400.0
 NUDGE_SECONDS = 10.0
 LONG_SERIES = 12
 
@@ -104,7 +104,9 @@ async def go(journey: Journey) -> Entrusted:
             await journey.move_to(journey.stack.now() + timedelta(minutes=3))
         else:
             return given
-    raise AssertionError("the purge never came to its end")
+    raise AssertionError(
+        f"the purge never came to its end: {await journey.plans()}, {await journey.brake()}"
+    )
 
 
 async def expect_the_usual_end(journey: Journey, given: Entrusted, *, resent: bool) -> None:
