@@ -19,6 +19,7 @@ from faststream.kafka import KafkaBroker
 from pydantic import ValidationError
 
 from chassis import dead_letters
+from chassis.data_map import MARKS_OF_A_TENANT
 from chassis.database import TRANSIENT_ERRORS
 from chassis.dead_letters import Failure
 from chassis.handlers import DeadLetter, Handler, Handlers, Retry
@@ -567,7 +568,7 @@ async def _forget(uow: UnitOfWork[C], tenant_id: UUID) -> None:
 
     Owners have erased it by then; a service that owns no data of tenants does it here.
     """
-    for table in ("inbox", "followed_states", "dead_letters"):
+    for table in MARKS_OF_A_TENANT:
         await uow.connection.execute(f"DELETE FROM {table} WHERE tenant_id = $1", tenant_id)  # noqa: S608 - one of three constants
 
 

@@ -280,6 +280,9 @@ PARTITION_FUNCTIONS: Final = (
 
 _TENANT: Final = "whose data it is about, as the pseudonym that only the installer can resolve"
 
+# What the plumbing holds of a tenant beside its messages to send and its key.
+MARKS_OF_A_TENANT: Final = ("inbox", "followed_states", "dead_letters")
+
 PLUMBING: Final = (
     Table(
         name="chassis_migrations",

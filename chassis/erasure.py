@@ -13,7 +13,7 @@ from uuid import UUID
 import asyncpg
 import structlog
 
-from chassis.data_map import DataMap, Table, erasure_order
+from chassis.data_map import MARKS_OF_A_TENANT, DataMap, Table, erasure_order
 from chassis.database import Connection, Pool
 from chassis.tracing import continued, current_traceparent
 from chassis.unit_of_work import UnitOfWork, Units
@@ -312,7 +312,7 @@ async def _delete_plumbing(
         list(classes),
     )
     if all_of_it:
-        for name in ("inbox", "followed_states", "dead_letters"):
+        for name in MARKS_OF_A_TENANT:
             await connection.execute(
                 f"DELETE FROM {name} WHERE tenant_id = ANY($1::uuid[])",  # noqa: S608 - made of constants
                 list(tenants),

@@ -1,7 +1,6 @@
 """A sample service for tests of the chassis: a migrated database, topics, units of work."""
 
-import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -86,9 +85,6 @@ class Sample:
         return replace(self, clock=clock)
 
 
-MakeSample = Callable[[], Awaitable[Sample]]
-
-
 @asynccontextmanager
 async def sample_of(roles: Roles) -> AsyncIterator[Sample]:
     """Open the pools of a sample database and its first epoch."""
@@ -115,9 +111,6 @@ async def sample(databases: Databases) -> AsyncIterator[Sample]:
 def access(kafka: RunningKafka) -> KafkaAccess:
     """The session's broker, as a service reaches it."""
     return KafkaAccess(kafka.bootstrap_servers, "sample")
-
-
-_numbers = itertools.count(1)
 
 
 def a_tenant(*, n: int = 1, epoch: int = 1, tenant_id: UUID | None = None) -> TenantState:
