@@ -134,6 +134,9 @@ class Consumer(Generic[C]):
         """
         self.name = name
         self._topics = topics
+        self._proofs = frozenset(
+            topic.name for topic in topics if topic.erases_as is DataClass.ERASURE_PROOF
+        )
         self._handlers = handlers
         self._units = units
         self._metrics = metrics
@@ -456,7 +459,9 @@ class Consumer(Generic[C]):
             self.name,
             uow.now,
             [r.envelope.id for r in events],
-            [r.tenant_id for r in events],
+            # An answer to an erasure can come again when all else of the tenant is gone, and then
+            # nobody would come for a mark of it.
+            [None if r.record.topic in self._proofs else r.tenant_id for r in events],
         )
         return {row["ce_id"] for row in rows}
 

@@ -372,7 +372,7 @@ PLUMBING: Final = (
         columns={
             "consumer": "who handled it",
             "ce_id": "the event's id",
-            "tenant_id": _TENANT,
+            "tenant_id": f"{_TENANT}; empty for what was said about an erasure itself",
             "received_at": "from when its age is counted",
         },
     ),

@@ -218,6 +218,17 @@ async def test_an_event_that_comes_twice_is_handled_once(bus_of: MakeBus) -> Non
     assert seen == [event]
 
 
+async def test_an_answer_to_an_erasure_leaves_no_mark_of_the_tenant(bus_of: MakeBus) -> None:
+    """It can come again after the tenant is forgotten, when nobody would take the mark away."""
+    bus = await bus_of(INSTALLER_ERASURES)
+    ce_id = uuid4()
+    await bus.say(an_event(), "purge-accepted", ce_id=ce_id)
+    async with bus.consumer(recording([])):
+        await reached(bus, 1)
+    marks = await bus.sample.worker.fetch("SELECT ce_id, tenant_id FROM inbox")
+    assert [tuple(mark) for mark in marks] == [(ce_id, None)]
+
+
 async def test_a_command_that_comes_twice_is_handled_twice_and_one_for_another_is_not_ours(
     bus_of: MakeBus,
 ) -> None:
