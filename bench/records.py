@@ -7,7 +7,7 @@ from uuid import uuid4
 
 from chassis.outbox import Outbox, OutboxRow
 from contracts.tenants import TenantState
-from services.installer.domain import Installation, new_tenant
+from services.installer.domain.tenants import Installation, new_tenant
 
 Headers = list[tuple[str, bytes]]
 

@@ -58,6 +58,7 @@ class ClockKind(StrEnum):
     SUBSCRIPTION_ENDED = "subscription-ended"
     FORGE_CONTENT = "forge-content"
     ERASURE_ASKED = "erasure-asked"
+    MERGED = "merged"
 
 
 class Plan(Message):
@@ -101,7 +102,8 @@ class PurgeStarted(Message):
 
     ``(purge_id, step)`` identifies it, so an owner that is asked again looks
     again and answers again. ``receipt_code`` comes with wave 2, to be mailed
-    before the contacts are forgotten.
+    before the contacts are forgotten. Where ``merged_into`` names another
+    tenant, people move there instead, and nobody is written to.
     """
 
     purge_id: Pseudonym
@@ -112,6 +114,7 @@ class PurgeStarted(Message):
     classes: Classes
     ledger_number: Count
     receipt_code: ReceiptCode | None = None
+    merged_into: Pseudonym | None = None
 
 
 class PurgeAccepted(Message):

@@ -57,7 +57,7 @@ class MessageType:
 
 MESSAGE_TYPES = (
     *(
-        MessageType(name, TenantState, (INSTALLER_TENANTS,))
+        MessageType(name, TenantState, (INSTALLER_TENANTS,), schema=2)
         for name in (
             "tenant-installed",
             "tenant-uninstalled",
@@ -69,7 +69,7 @@ MESSAGE_TYPES = (
     ),
     MessageType("purges-planned", PurgeState, (PURGER_PURGES,)),
     MessageType("purge-requested", PurgeRequested, (PURGER_COMMANDS,)),
-    MessageType("purge-started", PurgeStarted, (PURGER_COMMANDS,)),
+    MessageType("purge-started", PurgeStarted, (PURGER_COMMANDS,), schema=2),
     MessageType("purge-accepted", PurgeAccepted, (INSTALLER_ERASURES,)),
     MessageType("purge-refused", PurgeRefused, (INSTALLER_ERASURES,)),
     MessageType(

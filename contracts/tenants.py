@@ -102,7 +102,9 @@ class TenantState(Message):
     """Everything that others may know of a tenant; the type says to people what changed.
 
     ``purge_id`` names the purge that passed the point of no return. A tenant
-    that is purging carries no licence numbers any more.
+    that is purging carries no licence numbers any more. ``platform_since`` is
+    when it moved there, absent where it began there. ``merged_into`` names the
+    tenant that goes on for this one, which then has nothing left to wait for.
     """
 
     tenant_id: Pseudonym
@@ -121,3 +123,5 @@ class TenantState(Message):
     subscription: Subscription
     licence_numbers: tuple[LicenceNumber, ...]
     purge_id: Pseudonym | None = None
+    platform_since: Instant | None = None
+    merged_into: Pseudonym | None = None

@@ -14,10 +14,11 @@ from chassis.outbox import Outbox
 from chassis.unit_of_work import UnitOfWork, Units
 from contracts.classes import DataClass
 from contracts.tenants import DepartureKind, TenantState, TenantStatus
-from services.installer import domain, store
-from services.installer.domain import Change, Changed, Installation, Unchanged
+from services.installer.domain import tenants as domain
+from services.installer.domain.tenants import Change, Changed, Installation, Unchanged
 from services.installer.first_installs import FirstInstalls
-from services.installer.store import FirstInstall
+from services.installer.store import tenants as store
+from services.installer.store.tenants import FirstInstall
 
 log = structlog.get_logger(__name__)
 
@@ -157,7 +158,7 @@ async def _hear_uninstalled(units: Units[Door], addon_key: str, client_key: str)
 async def _leave(
     uow: UnitOfWork[Door], tenant: TenantState, how: DepartureKind, epoch: int
 ) -> None:
-    said = domain.leave(tenant, how, epoch=epoch, now=uow.now)
+    said = domain.leave(tenant, how, epoch=epoch, at=uow.now)
     if said is not None:
         await store.record_state(uow, said, "tenant-uninstalled")
         log.info("tenant left", tenant_id=tenant.tenant_id, how=how)

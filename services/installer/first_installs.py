@@ -9,8 +9,8 @@ import structlog
 
 from chassis.database import TRANSIENT_ERRORS
 from chassis.unit_of_work import Units
-from services.installer import store
-from services.installer.store import FirstInstall
+from services.installer.store import tenants as store
+from services.installer.store.tenants import FirstInstall
 
 log = structlog.get_logger(__name__)
 

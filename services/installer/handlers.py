@@ -14,9 +14,10 @@ from contracts.classes import DataClass
 from contracts.ledger import LedgerEntry
 from contracts.purges import PurgeAccepted, PurgeRefused, PurgeRequested, PurgeStarted
 from contracts.tenants import Version
-from services.installer import domain, store
-from services.installer.domain import Accept, AcceptAgain, Refuse
+from services.installer.domain import tenants as domain
+from services.installer.domain.tenants import Accept, AcceptAgain, Refuse
 from services.installer.door import Door
+from services.installer.store import tenants as store
 
 log = structlog.get_logger(__name__)
 

@@ -168,7 +168,7 @@ def test_writing_the_schemas_again_changes_nothing(tmp_path: Path) -> None:
 
 def test_an_old_reader_ignores_a_field_that_came_later() -> None:
     schema = published_schema(by_name("purge-started"))
-    sample = released(SAMPLES, by_name("purge-started"))[1] | {"merged_into": "somebody"}
+    sample = released(SAMPLES, by_name("purge-started"))[1] | {"paused_by": "somebody"}
 
     checker(as_read(schema)).validate(sample)
     assert PurgeStarted.decode(json.dumps(sample)).wave == 2

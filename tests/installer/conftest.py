@@ -184,8 +184,8 @@ async def shared_database(
 async def database(shared_database: Database) -> Database:
     """An empty database; the epoch is the clock's start."""
     await shared_database.owner.execute(
-        "TRUNCATE tenants, installations, accepted_purges, tenant_keys, outbox, erased_tenants,"
-        " erasures, ledger_reader, relay_cursor, relay_epochs"
+        "TRUNCATE tenants, tenant_keys, outbox, erased_tenants, erasures, ledger_reader,"
+        " relay_cursor, relay_epochs, access_holds, purged_licences, licence_reports CASCADE"
     )
     async with shared_database.worker.acquire() as connection:
         await ensure_epoch(connection, wall=START)

@@ -37,7 +37,12 @@ async def test_what_is_not_declared_is_found(
 
 def test_an_erasure_takes_the_installation_and_nothing_besides() -> None:
     tables = DATA_MAP.tables_of((DataClass.INSTALLATION,))
-    assert [table.name for table in tables] == ["installations"]
+    assert [table.name for table in tables] == [
+        "installations",
+        "aliases",
+        "timelines",
+        "access_checks",
+    ]
 
 
 async def test_the_eraser_cannot_touch_the_record_of_purges(database: Database) -> None:

@@ -11,7 +11,7 @@ from contracts.classes import TENANT_CLASSES, DataClass
 from contracts.ledger import Receipt, ReceiptStage, StepProof
 from contracts.purges import PurgeRequested, Scope
 from contracts.tenants import ClassState, DepartureKind, TenantState, TenantStatus, Version
-from services.installer.domain import (
+from services.installer.domain.tenants import (
     Accept,
     AcceptAgain,
     Change,
@@ -51,7 +51,7 @@ def a_tenant() -> TenantState:
 
 
 def gone_away() -> TenantState:
-    left = leave(a_tenant(), DepartureKind.UNINSTALLED, epoch=5, now=NOW)
+    left = leave(a_tenant(), DepartureKind.UNINSTALLED, epoch=5, at=NOW)
     assert left is not None
     return left
 
@@ -133,7 +133,7 @@ def test_a_second_departure_does_not_move_the_first() -> None:
     left = gone_away()
     assert left.departure is not None
     assert left.departure.at == NOW
-    assert leave(left, DepartureKind.SUPERSEDED, epoch=5, now=LATER) is None
+    assert leave(left, DepartureKind.SUPERSEDED, epoch=5, at=LATER) is None
 
 
 def test_a_version_never_goes_back_whatever_epoch_is_read() -> None:

@@ -33,7 +33,7 @@ from contracts.purges import (
 from contracts.tenants import ClassState, TenantState, TenantStatus, Version
 from services.installer import handlers
 from services.installer.app import ERASES
-from services.installer.domain import Installation
+from services.installer.domain.tenants import Installation
 from services.installer.door import Door, Overtaken, hear_installed, hear_uninstalled
 from tests.installer.conftest import APP, Database
 

@@ -24,7 +24,7 @@ from connect.lifecycle import EventType
 from connect.qsh import query_string_hash
 from contracts.tenants import DepartureKind, TenantStatus
 from devstack.atlassian import Hook, Site
-from services.installer import store
+from services.installer.store import tenants as store
 from tests.installer.conftest import (
     APP,
     OTHER_APP,
@@ -88,6 +88,12 @@ async def test_exactly_what_the_policy_lists_is_stored(installer: Installer, sit
         "base_url": site.base_url,
         "service_entitlement_number": "SEN-12345678",
         "oauth_client_id": None,
+        # Licence details (promise P3), and what we note ourselves.
+        "entitlement_id": None,
+        "entitlement_number": None,
+        "present": True,
+        "replaced_secret": None,
+        "replaced_until": None,
     }
     assert await installer.database.secret(tenant_id) == site.shared_secret
 

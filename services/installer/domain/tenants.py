@@ -118,7 +118,7 @@ def hear_installed(
         # People who are being forgotten are not to be found again.
         "licence_numbers": present.licence_numbers if _all_live(tenant) else (),
     }
-    return Changed(frozenset(changes), present, _newer(tenant, epoch, **told))
+    return Changed(frozenset(changes), present, newer(tenant, epoch, **told))
 
 
 def _changes(stored: Installation, present: Installation) -> set[Change]:
@@ -135,18 +135,30 @@ def _changes(stored: Installation, present: Installation) -> set[Change]:
 
 
 def leave(
-    tenant: TenantState, how: DepartureKind, *, epoch: int, now: datetime
+    tenant: TenantState, how: DepartureKind, *, epoch: int, at: datetime
 ) -> TenantState | None:
-    """Give the state of a tenant that leaves; None where it had left already.
+    """Give the state of a tenant that left ``at`` a moment; None where it had left already.
 
     The first departure stays: a clock that runs is not wound back by hearing
-    the same again.
+    the same again. None lies before the tenant's creation.
     """
     if tenant.status is not TenantStatus.INSTALLED:
         return None
-    return _newer(
-        tenant, epoch, status=TenantStatus.UNINSTALLED, departure=Departure(at=now, how=how)
-    )
+    departure = Departure(at=max(at, tenant.created_at), how=how)
+    return newer(tenant, epoch, status=TenantStatus.UNINSTALLED, departure=departure)
+
+
+def show_life(tenant: TenantState, *, epoch: int) -> TenantState | None:
+    """Give the state of a tenant whose site lets us in, or calls us; None where that is no news.
+
+    It takes back that access was lost, and nothing else: who uninstalled may
+    still sign a late call, and a superseded site's return is an install.
+    """
+    departure = tenant.departure
+    lost = departure is not None and departure.how is DepartureKind.ACCESS_LOST
+    if not lost or tenant.status is not TenantStatus.UNINSTALLED:
+        return None
+    return newer(tenant, epoch, status=TenantStatus.INSTALLED, departure=None)
 
 
 class Refusal(StrEnum):
@@ -217,7 +229,7 @@ def begin_purge(
     if not begun:
         return None
     states = {**tenant.classes, **dict.fromkeys(begun, ClassState.PURGING)}
-    return _newer(
+    return newer(
         tenant,
         epoch,
         classes=states,
@@ -247,7 +259,7 @@ def finish_purge(
     if not finished:
         return None
     states = {**tenant.classes, **dict.fromkeys(finished, ClassState.ERASED)}
-    return _newer(tenant, epoch, classes=states, status=_status(tenant.status, states))
+    return newer(tenant, epoch, classes=states, status=_status(tenant.status, states))
 
 
 def is_gone(tenant: TenantState) -> bool:
@@ -264,7 +276,7 @@ def restated(tenant: TenantState, *, epoch: int) -> TenantState:
     return tenant.model_copy(update={"version": _next(tenant.version, epoch)})
 
 
-def _newer(tenant: TenantState, epoch: int, **told: object) -> TenantState | None:
+def newer(tenant: TenantState, epoch: int, **told: object) -> TenantState | None:
     """Give the next version with these fields; None where it would say nothing new."""
     said = tenant.model_copy(update=told)
     return None if said == tenant else restated(said, epoch=epoch)

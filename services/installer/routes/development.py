@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from chassis.problems import Problem
 from chassis.service import running
 from contracts.tenants import TenantStatus
-from services.installer import store
 from services.installer.sessions import LIFETIME, SessionSigner
+from services.installer.store import tenants as store
 
 _SHOWN = 100
 

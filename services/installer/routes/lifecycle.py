@@ -15,6 +15,7 @@ from starlette.responses import Response
 from chassis.database import TRANSIENT_ERRORS
 from chassis.problems import Problem
 from chassis.service import running
+from connect.calls import Refused
 from connect.descriptor import CONTENT_TYPE
 from connect.hosts import AllowedHosts
 from connect.lifecycle import (
@@ -25,8 +26,8 @@ from connect.lifecycle import (
     Uninstalled,
     read_body,
 )
-from connect.signed_install import Refused, SignedInstalls
-from services.installer.domain import Installation
+from connect.signed_install import SignedInstalls
+from services.installer.domain.tenants import Installation
 from services.installer.door import Overtaken, hear_installed, hear_uninstalled
 from services.installer.settings import path_of
 

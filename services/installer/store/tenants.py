@@ -1,4 +1,4 @@
-"""Every SQL statement of the installer, and how a tenant's state is written and said at once."""
+"""Tenants and their installations, and how a tenant's state is written and said at once."""
 
 import json
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ from contracts.tenants import (
     Version,
 )
 from contracts.topics import INSTALLER_TENANTS
-from services.installer.domain import Installation
+from services.installer.domain.tenants import Installation
 
 _ALL_LIVE = json.dumps(dict.fromkeys(TENANT_CLASSES, ClassState.LIVE))
 
@@ -148,6 +148,25 @@ async def find_live_tenant(connection: Connection, addon_key: str, client_key: s
     return tenant_id
 
 
+async def find_signer(pool: Pool, addon_key: str, client_key: str) -> asyncpg.Record | None:
+    """Read what the calls of a name are checked by: of a living tenant, else of the newest one."""
+    return await pool.fetchrow(
+        """
+        SELECT tenant_id, i.live, t.status, t.platform, t.departed_how, i.shared_secret,
+               i.replaced_secret, i.replaced_until, k.wrapped_key, k.kek_id, a.last_seen_at
+          FROM installations AS i
+          JOIN tenants AS t USING (tenant_id)
+          LEFT JOIN tenant_keys AS k USING (tenant_id)
+          LEFT JOIN access_checks AS a USING (tenant_id)
+         WHERE i.addon_key = $1 AND i.client_key = $2
+         ORDER BY i.live DESC, tenant_id DESC
+         LIMIT 1
+        """,
+        addon_key,
+        client_key,
+    )
+
+
 async def find_other_tenants_at(
     connection: Connection, addon_key: str, base_url: str, *, than: UUID
 ) -> list[UUID]:
@@ -233,7 +252,8 @@ async def record_state(uow: UnitOfWork[Any], tenant: TenantState, type_name: str
         UPDATE tenants
            SET version_epoch = $2, version_n = $3, status = $4, classes = $5, product_type = $6,
                departed_at = $7, departed_how = $8, subscription_status = $9,
-               subscription_ended_at = $10, licence_numbers = $11, purge_id = $12
+               subscription_ended_at = $10, licence_numbers = $11, purge_id = $12,
+               platform = $13, platform_since = $14, merged_into = $15
          WHERE tenant_id = $1
         """,
         tenant.tenant_id,
@@ -248,11 +268,17 @@ async def record_state(uow: UnitOfWork[Any], tenant: TenantState, type_name: str
         tenant.subscription.ended_at,
         list(tenant.licence_numbers),
         tenant.purge_id,
+        tenant.platform,
+        tenant.platform_since,
+        tenant.merged_into,
     )
     if tenant.classes[DataClass.INSTALLATION] is not ClassState.LIVE:
         await uow.connection.execute(
             "UPDATE installations SET live = false WHERE tenant_id = $1 AND live",
             tenant.tenant_id,
+        )
+        await uow.connection.execute(
+            "UPDATE aliases SET live = false WHERE tenant_id = $1 AND live", tenant.tenant_id
         )
     uow.outbox.add(tenant, type_name=type_name)
     if tenant.purge_id is not None:
@@ -407,4 +433,6 @@ def _state_of(row: asyncpg.Record) -> TenantState:
         ),
         licence_numbers=tuple(row["licence_numbers"]),
         purge_id=row["purge_id"],
+        platform_since=row["platform_since"],
+        merged_into=row["merged_into"],
     )

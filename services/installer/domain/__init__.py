@@ -1,0 +1,1 @@
+"""The installer's rules: plain values in, a decision out."""
