@@ -9,7 +9,7 @@ from uuid import UUID
 from chassis.database import Connection
 from chassis.identifiers import uuid7
 from chassis.tracing import current_traceparent
-from contracts.envelope import Envelope, to_headers
+from contracts.envelope import Envelope, to_text_headers
 from contracts.messages import Kind, Message
 from contracts.registry import MessageType, by_name, ce_source, key_of, topic_of, types_of
 from contracts.topics import Topic
@@ -115,9 +115,7 @@ class Outbox:
                 tenant_id=tenant_id,
                 ce_id=ce_id,
                 type=kind_of.ce_type,
-                headers=json.dumps(
-                    [[name, value.decode()] for name, value in to_headers(envelope)]
-                ),
+                headers=json.dumps(to_text_headers(envelope)),
                 payload=payload,
                 data_class=topic.erases_as,
             )

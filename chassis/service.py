@@ -31,6 +31,7 @@ from chassis.jobs import Job, JobRunner
 from chassis.keys import KeyEncryptionKeys, TenantKeys
 from chassis.ledger import OnEntry, ledger_handlers, wait_until_applied
 from chassis.metrics import Metrics
+from chassis.openapi import tell_the_truth
 from chassis.problems import BodyLimit, HttpEdge, Problem, answer_with_problems
 from chassis.relay import Relay
 from chassis.settings import BadSettings, ServiceSettings
@@ -105,6 +106,8 @@ class Service(Generic[C]):
     context: Callable[[Resources], C]
     restate: Callable[[Units[C]], Awaitable[None]]
     routers: Sequence[APIRouter] = ()
+    # Part of an OpenAPI document: what plain Starlette routes among them have to say.
+    openapi: Mapping[str, Any] = field(default_factory=dict)
     jobs: Callable[[Running[C]], Sequence[Job]] = lambda _: ()
     erases: Erases | None = None
     on_ledger_entry: OnEntry[C] | None = None
@@ -167,6 +170,7 @@ def build_app(service: Service[Any], doors: asyncio.Event) -> FastAPI:
         telemetry=tracing.FASTAPI_TELEMETRY,
     )
     answer_with_problems(app)
+    tell_the_truth(app, service.openapi)
     for router in service.routers:
         app.include_router(router)
     service.health.add_readiness(

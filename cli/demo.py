@@ -209,7 +209,7 @@ async def _traces(journey: Journey) -> list[str]:
     """Search every table and log for what only this customer has."""
     return await journey.traces_of(
         journey.client_key,
-        f"{journey.site}.atlassian.net",
+        journey.base_url,
         ADDRESS,
         *(f"{password}-{journey.site}" for password in PASSWORDS.values()),
     )

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Annotated
+from uuid import UUID
 
 import typer
 
@@ -23,6 +24,9 @@ Containers = Annotated[
     bool,
     typer.Option("--containers", help="Kafka and PostgreSQL in Docker, forgotten in the end."),
 ]
+
+By = Annotated[str, typer.Option("--by", metavar="NAME", help="Who decides this; it is kept.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Change nothing, show what would follow.")]
 
 
 def main() -> None:
@@ -52,6 +56,15 @@ def command_line() -> typer.Typer:
     )
     receipts.command("verify")(verify_receipt)
     app.add_typer(receipts, name="receipts")
+    access = typer.Typer(
+        help="Tenants whose sites refuse us, and a person's word on whether they have left.",
+        no_args_is_help=True,
+        rich_markup_mode="markdown",
+    )
+    access.command("list")(list_access)
+    access.command("confirm")(confirm_access)
+    access.command("release")(release_access)
+    app.add_typer(access, name="access")
     return app
 
 
@@ -141,6 +154,48 @@ def verify_receipt(
     raise typer.Exit(
         run_verify(code, file=file, public_key=public_key, purger_url=purger, state=state)
     )
+
+
+def list_access() -> None:
+    """Show which apps' departures are held, and which installed tenants' sites refuse us.
+
+    Reads the installer's database at KEEPWORD_INSTALLER_DATABASE_URL, or, in the installer's own
+    pod, at KEEPWORD_DATABASE_URL. So do the commands beside this one.
+    """
+    from cli.access import run_list  # noqa: PLC0415 - see above
+
+    raise typer.Exit(run_list())
+
+
+def confirm_access(
+    tenant_id: Annotated[UUID, typer.Argument(metavar="TENANT_ID", help="The tenant.")],
+    by: By,
+    dry_run: DryRun = False,
+) -> None:
+    """Note your word that a tenant's site is gone, in place of the licence report's.
+
+    The tenant leaves after three refusals over three days, on the day when it was last seen. If
+    the site answers again, your word is forgotten. Exit status 1 where no site refuses us.
+    """
+    from cli.access import run_confirm  # noqa: PLC0415 - see above
+
+    raise typer.Exit(run_confirm(tenant_id, by=by, dry_run=dry_run))
+
+
+def release_access(
+    app: Annotated[str, typer.Argument(metavar="APP", help="The app's key.")],
+    by: By,
+    dry_run: DryRun = False,
+) -> None:
+    """Let an app's tenants leave again of which too many were lost at once.
+
+    First make sure that the fault is not ours, nor Atlassian's: does the app still reach sites
+    that are there? What was lost until now does not count towards the next hold.
+    Exit status 1 where the app is not held.
+    """
+    from cli.access import run_release  # noqa: PLC0415 - see above
+
+    raise typer.Exit(run_release(app, by=by, dry_run=dry_run))
 
 
 def version() -> None:

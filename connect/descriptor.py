@@ -6,7 +6,7 @@ fixed here down to the last space.
 
 import json
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
@@ -64,6 +64,26 @@ class Lifecycle(BaseModel):
     disabled: RelativeUri = "/lifecycle/disabled"
 
 
+class GeneralPage(BaseModel):
+    """A page of the app that the product's menu leads to, shown in a frame."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    key: Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9-]+$", max_length=80)]
+    name: Annotated[str, StringConstraints(min_length=1, max_length=80)]
+    url: RelativeUri
+
+    def to_module(self) -> dict[str, Any]:
+        """Give it as it stands among the modules."""
+        return {"key": self.key, "name": {"value": self.name}, "url": self.url}
+
+
+def _each_once(pages: tuple[GeneralPage, ...]) -> tuple[GeneralPage, ...]:
+    if len({page.key for page in pages}) != len(pages):
+        raise ValueError("two pages have the same key")
+    return pages
+
+
 class Descriptor(BaseModel):
     """One app as the Marketplace knows it; lengths and patterns are those of Atlassian's schema."""
 
@@ -75,6 +95,7 @@ class Descriptor(BaseModel):
     vendor: Vendor
     description: Annotated[str, StringConstraints(max_length=1400)] | None = None
     lifecycle: Lifecycle = Lifecycle()
+    general_pages: Annotated[tuple[GeneralPage, ...], AfterValidator(_each_once)] = ()
     scopes: tuple[Scope, ...] = (Scope.READ,)
     enable_licensing: bool = True
     api_version: Annotated[int, Field(ge=1)] = 1
@@ -93,7 +114,12 @@ class Descriptor(BaseModel):
             "apiVersion": self.api_version,
             "apiMigrations": {"context-qsh": True, "signed-install": True},
             "enableLicensing": self.enable_licensing,
-            "modules": {},
+            "modules": self._modules(),
         }
         present = {name: value for name, value in document.items() if value is not None}
         return (json.dumps(present, indent=2, ensure_ascii=False) + "\n").encode()
+
+    def _modules(self) -> dict[str, Any]:
+        if not self.general_pages:
+            return {}
+        return {"generalPages": [page.to_module() for page in self.general_pages]}

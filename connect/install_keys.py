@@ -8,35 +8,21 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import httpx2
-import stamina
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from connect.hosts import is_private_enough, parse_base_url
+from connect.keys import MIN_KEY_BITS, KeyHostAway, Unanswered, UnknownKey, ask
 
 PRODUCTION = "https://connect-install-keys.atlassian.com"
 """Where Atlassian publishes the keys of its production sites."""
 
 MAX_KEY_BYTES = 16 * 1024
-MIN_KEY_BITS = 2048
-ATTEMPTS = 3
 
 T = TypeVar("T")
 
 _KEY_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
-
-
-class UnknownKey(Exception):  # noqa: N818 - names what is so
-    """No such key exists: the token that names it is not Atlassian's."""
-
-
-class KeyHostAway(Exception):  # noqa: N818 - names what is so
-    """The key could not be had just now; the same question may be asked again."""
-
-
-class _TryAgain(Exception):  # noqa: N818 - names what is so
-    """The key host failed in a way that a moment may cure."""
 
 
 class InstallKeys:
@@ -103,7 +89,9 @@ class InstallKeys:
     async def _fetch_and_keep(self, key_id: str) -> RSAPublicKey:
         try:
             async with asyncio.timeout(self._timeout_seconds), self._fetch_slots:
-                key = await self._fetch(key_id)
+                key = await ask(
+                    self._http, f"{self._base_url}/{key_id}", _public_key, max_bytes=MAX_KEY_BYTES
+                )
         except UnknownKey:
             _keep(
                 self._unknown_until,
@@ -112,54 +100,20 @@ class InstallKeys:
                 self._capacity,
             )
             raise
-        except (TimeoutError, _TryAgain) as error:
+        except (TimeoutError, Unanswered) as error:
             raise KeyHostAway from error
         self._unknown_until.pop(key_id, None)
         _keep(self._known, key_id, key, self._capacity)
         return key
-
-    async def _fetch(self, key_id: str) -> RSAPublicKey:
-        async for attempt in stamina.retry_context(
-            on=_TryAgain,
-            attempts=ATTEMPTS,
-            timeout=None,
-            wait_initial=0.05,
-            wait_max=0.5,
-            wait_jitter=0.05,
-        ):
-            with attempt:
-                return _public_key(await self._get(key_id))
-        raise AssertionError("unreachable: the last attempt raises")
-
-    async def _get(self, key_id: str) -> bytes:
-        try:
-            async with self._http.stream(
-                "GET",
-                f"{self._base_url}/{key_id}",
-                headers={"Accept-Encoding": "identity"},  # so the size cap is on what came
-                follow_redirects=False,
-            ) as response:
-                if response.status_code == httpx2.codes.NOT_FOUND:
-                    raise UnknownKey
-                if response.status_code != httpx2.codes.OK:
-                    raise _TryAgain(f"status {response.status_code}")
-                body = bytearray()
-                async for chunk in response.aiter_raw():
-                    body += chunk
-                    if len(body) > MAX_KEY_BYTES:
-                        raise _TryAgain("too large")
-        except httpx2.HTTPError as error:
-            raise _TryAgain(type(error).__name__) from error
-        return bytes(body)
 
 
 def _public_key(pem: bytes) -> RSAPublicKey:
     try:
         key = load_pem_public_key(pem)
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise _TryAgain("no key") from error
+        raise Unanswered("no key") from error
     if not isinstance(key, RSAPublicKey) or key.key_size < MIN_KEY_BITS:
-        raise _TryAgain("no strong RSA key")
+        raise Unanswered("no strong RSA key")
     return key
 
 

@@ -1,7 +1,8 @@
 """Atlassian's tokens: found in a request, read strictly, verified with an algorithm we chose.
 
-The subset of JWT (RFC 7519) in compact form that Connect uses: RS256 for signed installs, HS256
-for everything else. The token never chooses its algorithm, and an error never repeats the token.
+The subset of JWT (RFC 7519) in compact form that Connect and Forge use: RS256 for signed installs
+and Forge's invocations, HS256 for everything else. The token never chooses its algorithm, and an
+error never repeats the token.
 """
 
 import binascii
@@ -39,7 +40,7 @@ _SHA256 = SHA256()
 
 
 class Algorithm(StrEnum):
-    """The two signature algorithms of Connect."""
+    """The two signature algorithms of Connect and Forge."""
 
     RS256 = "RS256"
     HS256 = "HS256"
@@ -118,19 +119,20 @@ def find_token(
     Raises:
         InvalidToken: there is none, or more than one.
     """
-    values = (authorization,) if isinstance(authorization, str) else (authorization or ())
-    found = [
-        token.strip()
-        for scheme, _, token in (value.strip().partition(" ") for value in values)
-        if scheme.lower() == "jwt"
-    ]
-    found += _parameters_named_jwt(raw_query)
-    found += _parameters_named_jwt(raw_form)
-    if not found:
-        raise InvalidToken(Reason.NO_TOKEN)
-    if len(found) > 1:
-        raise InvalidToken(Reason.TWO_TOKENS)
-    return found[0]
+    return _the_only(
+        _credentials(authorization, "jwt")
+        + _parameters_named_jwt(raw_query)
+        + _parameters_named_jwt(raw_form)
+    )
+
+
+def find_bearer_token(authorization: str | Iterable[str] | None) -> str:
+    """Take the one token that a request bears in its ``Authorization`` header, as Forge sends it.
+
+    Raises:
+        InvalidToken: there is none, or more than one.
+    """
+    return _the_only(_credentials(authorization, "bearer"))
 
 
 def parse(token: str, algorithm: Algorithm) -> UnverifiedToken:
@@ -215,6 +217,23 @@ def sign(
     else:
         signature = key.sign(signing_input, _PADDING, _SHA256)
     return (signing_input + b"." + _encoded(signature)).decode("ascii")
+
+
+def _credentials(authorization: str | Iterable[str] | None, scheme: str) -> list[str]:
+    values = (authorization,) if isinstance(authorization, str) else (authorization or ())
+    return [
+        token.strip()
+        for found, _, token in (value.strip().partition(" ") for value in values)
+        if found.lower() == scheme
+    ]
+
+
+def _the_only(tokens: list[str]) -> str:
+    if not tokens:
+        raise InvalidToken(Reason.NO_TOKEN)
+    if len(tokens) > 1:
+        raise InvalidToken(Reason.TWO_TOKENS)
+    return tokens[0]
 
 
 def _check_signature(token: UnverifiedToken, key: RSAPublicKey | bytes) -> None:

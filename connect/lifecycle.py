@@ -4,6 +4,8 @@ Unknown fields are accepted and dropped, among them the ones that name people. W
 from another stands in no representation of a body, and a refused body in no error.
 """
 
+import json
+import re
 from enum import StrEnum
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -29,6 +31,9 @@ MAX_SECRET_BYTES = 400
 APP_KEY = r"^[a-zA-Z0-9._-]+$"
 MAX_APP_KEY_LENGTH = 80
 
+PLAIN_TEXT = r"^[^\x00-\x1f\x7f-\x9f]*$"
+"""Text without control characters, NUL among them."""
+
 
 class EventType(StrEnum):
     """The four lifecycle calls."""
@@ -47,17 +52,12 @@ class InvalidBody(Exception):  # noqa: N818 - names what is so
         self.faults = faults
 
 
-def _printable(value: str) -> str:
-    if not value.isprintable():  # NUL and control characters
-        raise ValueError("control characters")
-    return value
-
-
 def _secret(value: SecretStr) -> SecretStr:
     plain = value.get_secret_value()
     if not 0 < len(plain.encode()) <= MAX_SECRET_BYTES:
         raise ValueError("size")
-    _printable(plain)
+    if re.fullmatch(PLAIN_TEXT, plain) is None:
+        raise ValueError("control characters")
     return value
 
 
@@ -74,12 +74,17 @@ def _allowed_base_url(value: str, info: ValidationInfo) -> str:
 
 
 AppKey = Annotated[str, StringConstraints(pattern=APP_KEY, max_length=MAX_APP_KEY_LENGTH)]
-ClientKey = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_printable)]
+ClientKey = Annotated[str, StringConstraints(pattern=PLAIN_TEXT, min_length=1, max_length=255)]
 ProductType = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]*$", max_length=40)]
 SiteUrl = Annotated[str, AfterValidator(_allowed_base_url)]
-SharedSecret = Annotated[SecretStr, AfterValidator(_secret)]
-ShortName = Annotated[str, Field(max_length=255), AfterValidator(_printable)]
-LongName = Annotated[str, Field(max_length=2048), AfterValidator(_printable)]
+SharedSecret = Annotated[
+    SecretStr,
+    AfterValidator(_secret),
+    # Characters, of which those outside ASCII are several bytes each.
+    Field(json_schema_extra={"minLength": 1, "maxLength": MAX_SECRET_BYTES, "pattern": PLAIN_TEXT}),
+]
+ShortName = Annotated[str, StringConstraints(pattern=PLAIN_TEXT, max_length=255)]
+LongName = Annotated[str, StringConstraints(pattern=PLAIN_TEXT, max_length=2048)]
 OptionalShort = Annotated[ShortName | None, BeforeValidator(_absent_when_empty)]
 OptionalLong = Annotated[LongName | None, BeforeValidator(_absent_when_empty)]
 
@@ -102,6 +107,8 @@ class LifecycleBody(BaseModel):
     service_entitlement_number: OptionalShort = Field(default=None, repr=False)
     oauth_client_id: OptionalLong = Field(default=None, repr=False)
     installation_id: OptionalShort = Field(default=None, repr=False)
+    entitlement_id: OptionalShort = Field(default=None, repr=False)
+    entitlement_number: OptionalShort = Field(default=None, repr=False)
 
 
 class Installed(LifecycleBody):
@@ -133,6 +140,7 @@ class Disabled(LifecycleBody):
 
 
 AnyLifecycleBody = TypeVar("AnyLifecycleBody", bound=LifecycleBody)
+AnyBody = TypeVar("AnyBody", bound=BaseModel)
 
 
 def read_body(
@@ -144,14 +152,46 @@ def read_body(
         InvalidBody: not JSON, too large, a field missing or of the wrong
             shape, another event, or a base URL whose host is not allowed.
     """
+    return read_json(model, raw, hosts)
+
+
+def read_json(model: type[AnyBody], raw: bytes, context: object = None) -> AnyBody:
+    """Read the body of any call of Atlassian's; ``context`` is for the model's own validators.
+
+    A name that is given twice in one object is refused: of two values nobody
+    can say which one another reader would have believed.
+
+    Raises:
+        InvalidBody: not JSON, too large, or not as the model wants it.
+    """
     if len(raw) > MAX_BODY_BYTES:
         raise InvalidBody((("body", "too_large"),))
     try:
-        return model.model_validate_json(raw, context=hosts)
+        body = model.model_validate_json(raw, context=context)
     except ValidationError as error:
         faults = tuple(
             (".".join(str(step) for step in fault["loc"]) or "body", fault["type"])
             for fault in error.errors(include_url=False, include_context=False, include_input=False)
         )
+    else:
+        if _names_are_unique(raw):
+            return body
+        faults = (("body", "ambiguous"),)
     # Raised out here so that no chain of exceptions leads back to the input.
     raise InvalidBody(faults)
+
+
+def _names_are_unique(raw: bytes) -> bool:
+    try:
+        _STRICT_JSON.decode(raw.decode())
+    except ValueError:
+        return False
+    return True
+
+
+def _unique_names(pairs: list[tuple[str, Any]]) -> None:
+    if len(dict(pairs)) != len(pairs):
+        raise ValueError("a name is given twice")
+
+
+_STRICT_JSON = json.JSONDecoder(object_pairs_hook=_unique_names)

@@ -7,74 +7,12 @@ only its client key is bound to the token.
 
 import time
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, field
-from enum import Enum
-from typing import Protocol
 
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-
-from connect.install_keys import KeyHostAway, UnknownKey
-from connect.jwt import Algorithm, Claims, InvalidToken, Reason, find_token, parse, verify
+from connect.calls import Refusal, Refused, VerifiedCall, refusing
+from connect.jwt import Algorithm, InvalidToken, Reason, find_token, parse, verify
+from connect.keys import KeySource
 from connect.lifecycle import LifecycleBody
 from connect.qsh import query_string_hash
-
-RETRY_AFTER_SECONDS = 5
-
-
-class KeySource(Protocol):
-    """Where the public keys come from; :class:`connect.install_keys.InstallKeys` is one."""
-
-    async def key(self, key_id: str) -> RSAPublicKey:
-        """Give the key of this id, or raise UnknownKey or KeyHostAway."""
-        ...
-
-
-class Refusal(Enum):
-    """Why a call was refused, and the HTTP status that says so."""
-
-    INVALID_TOKEN = ("invalid-token", 401)
-    UNKNOWN_KEY = ("unknown-key", 401)
-    KEY_HOST_AWAY = ("key-host-away", 503)
-    FOREIGN_CLIENT_KEY = ("foreign-client-key", 403)
-    FOREIGN_APP = ("foreign-app", 400)
-
-    def __init__(self, slug: str, status: int) -> None:
-        self.slug = slug
-        self.status = status
-
-
-class Refused(Exception):  # noqa: N818 - names what is so
-    """A call must not be acted upon.
-
-    ``reason`` says more where a token was at fault. Nothing in it comes from
-    the request, so it may be logged and shown.
-    """
-
-    def __init__(self, refusal: Refusal, reason: Reason | None = None) -> None:
-        super().__init__(refusal.slug if reason is None else f"{refusal.slug}: {reason}")
-        self.refusal = refusal
-        self.reason = reason
-
-    @property
-    def status(self) -> int:
-        """The HTTP status to answer with."""
-        return self.refusal.status
-
-    def headers(self, app_key: str) -> dict[str, str]:
-        """The HTTP headers that belong to the status: who to sign for, or when to come back."""
-        if self.status == 401:  # noqa: PLR2004 - HTTP's own number
-            return {"WWW-Authenticate": f'JWT realm="{app_key}"'}
-        if self.status == 503:  # noqa: PLR2004 - HTTP's own number
-            return {"Retry-After": str(RETRY_AFTER_SECONDS)}
-        return {}
-
-
-@dataclass(frozen=True, slots=True)
-class VerifiedCall:
-    """A call that Atlassian signed for this app; ``client_key`` is whose it is."""
-
-    client_key: str = field(repr=False)
-    claims: Claims = field(repr=False)
 
 
 class SignedInstalls:
@@ -119,12 +57,12 @@ class SignedInstalls:
         Raises:
             Refused: with status 401, or 503 where the key could not be had.
         """
-        try:
+        with refusing():
             token = parse(
                 find_token(authorization=authorization, raw_query=raw_query), Algorithm.RS256
             )
             if token.key_id is None:
-                raise Refused(Refusal.INVALID_TOKEN, Reason.KEY_ID)
+                raise InvalidToken(Reason.KEY_ID)
             claims = verify(
                 token,
                 await self._keys.key(token.key_id),
@@ -132,12 +70,6 @@ class SignedInstalls:
                 audiences=self._audiences,
                 qsh=query_string_hash(method, raw_path, raw_query, base_path),
             )
-        except InvalidToken as error:
-            raise Refused(Refusal.INVALID_TOKEN, error.reason) from None
-        except UnknownKey:
-            raise Refused(Refusal.UNKNOWN_KEY) from None
-        except KeyHostAway as error:
-            raise Refused(Refusal.KEY_HOST_AWAY) from error
         return VerifiedCall(claims.issuer, claims)
 
     def check_body(self, call: VerifiedCall, body: LifecycleBody) -> None:

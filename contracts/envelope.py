@@ -19,6 +19,7 @@ _OPTIONAL = (
     "causationid",
     "correlationid",
 )
+_OPTIONAL_HEADERS = tuple((f"ce_{name}", name) for name in _OPTIONAL)
 _WANTED = {f"ce_{name}": name for name in (*_REQUIRED, *_OPTIONAL)}
 # CloudEvents 1.0.2, "Type System": a String holds no control characters,
 # no lone surrogates and no Unicode noncharacters.
@@ -73,17 +74,25 @@ def to_headers(envelope: Envelope) -> list[tuple[str, bytes]]:
     the data's type under ``content-type``. Attributes that are None are left
     out.
     """
-    attributes = {
-        "specversion": _SPECVERSION,
-        "id": str(envelope.id),
-        "source": envelope.source,
-        "type": envelope.type,
-        "time": envelope.time.astimezone(UTC).isoformat().replace("+00:00", "Z"),
-    } | {name: getattr(envelope, name) for name in _OPTIONAL}
+    return [(name, value.encode()) for name, value in to_text_headers(envelope)]
+
+
+def to_text_headers(envelope: Envelope) -> list[tuple[str, str]]:
+    """Give what `to_headers` does before it is encoded, as an outbox keeps it."""
     headers = [
-        (f"ce_{name}", value.encode()) for name, value in attributes.items() if value is not None
+        ("ce_specversion", _SPECVERSION),
+        ("ce_id", str(envelope.id)),
+        ("ce_source", envelope.source),
+        ("ce_type", envelope.type),
+        ("ce_time", envelope.time.astimezone(UTC).isoformat().replace("+00:00", "Z")),
     ]
-    return [*headers, ("content-type", _CONTENT_TYPE.encode())]
+    headers += [
+        (header, value)
+        for header, name in _OPTIONAL_HEADERS
+        if (value := getattr(envelope, name)) is not None
+    ]
+    headers.append(("content-type", _CONTENT_TYPE))
+    return headers
 
 
 def from_headers(headers: Sequence[tuple[str, bytes | None]]) -> Envelope:

@@ -65,7 +65,8 @@ class UnsealedEntry(_Kept):
 
     Numbers start at 1 and have no gaps. ``tenant-erased`` names the tenant, so
     that a restored database can erase it again; a receipt does not. With
-    contacts it carries the ``receipt_code`` that is mailed before they go.
+    contacts it carries the ``receipt_code`` that is mailed before they go,
+    and ``merged_into`` where people move to another tenant instead.
     """
 
     number: Annotated[int, Field(ge=1, le=2**53 - 1), FieldClass.PROCESS]
@@ -76,6 +77,7 @@ class UnsealedEntry(_Kept):
     classes: tuple[TenantClass, ...]
     receipt: Receipt | None = None
     receipt_code: ReceiptCode | None = None
+    merged_into: Pseudonym | None = None
     previous_hash: Sha256
 
     @model_validator(mode="after")
@@ -85,6 +87,8 @@ class UnsealedEntry(_Kept):
             raise ValueError("tenant_id belongs to tenant-erased, and to nothing else")
         if names_a_tenant != (self.receipt is None):
             raise ValueError("receipt belongs to the kind receipt, and to nothing else")
+        if self.merged_into is not None and not names_a_tenant:
+            raise ValueError("merged_into belongs to tenant-erased, and to nothing else")
         return self
 
     @property

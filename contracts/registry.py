@@ -1,6 +1,7 @@
 """Every message type: its name, its body, the topics it travels on."""
 
 from dataclasses import dataclass
+from functools import cache
 
 from contracts.ledger import LedgerEntry, LedgerHead
 from contracts.messages import Kind, Message
@@ -75,8 +76,8 @@ MESSAGE_TYPES = (
     MessageType(
         "data-erased", DataErased, (INSTALLER_ERASURES, CONFIG_ERASURES, NOTIFIER_ERASURES)
     ),
-    MessageType("tenant-erased", LedgerEntry, (PURGER_LEDGER,)),
-    MessageType("erasure-receipted", LedgerEntry, (PURGER_LEDGER,)),
+    MessageType("tenant-erased", LedgerEntry, (PURGER_LEDGER,), schema=2),
+    MessageType("erasure-receipted", LedgerEntry, (PURGER_LEDGER,), schema=2),
     MessageType("ledger-head", LedgerHead, (PURGER_LEDGER,)),
 )
 
@@ -104,11 +105,13 @@ def ce_source(service: str) -> str:
     return f"/keepword/{service}"
 
 
+@cache
 def types_of(model: type[Message]) -> tuple[MessageType, ...]:
     """List the message types that a model is the body of."""
     return tuple(each for each in MESSAGE_TYPES if each.model is model)
 
 
+@cache
 def topic_of(model: type[Message], owner: str | None = None) -> Topic:
     """Find the topic on which a model's messages go out.
 

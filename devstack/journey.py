@@ -84,6 +84,11 @@ class Journey:
         """Atlassian's name of the site."""
         return Site.named(self.site).client_key
 
+    @property
+    def base_url(self) -> str:
+        """Where the site stands, which is on the stand-in."""
+        return Site.named(self.site, sites_at=self.stack.endpoints.atlassian).base_url
+
     async def install(self) -> UUID:
         """Let the site install the app, and return its tenant."""
         await self._call_app("install")

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import asyncpg
 import httpx2
@@ -20,6 +21,7 @@ from chassis.clock import LOOK_EVERY_SECONDS, OffsetClock
 from chassis.migrations import migrate_all
 from chassis.settings import PREFIX
 from contracts.topics import ALL_TOPICS, SERVICES, acls
+from devstack.atlassian import marketplace
 from devstack.groups import forget_consumers
 from devstack.kafka import Security, create_topics, grant, start_kafka
 from devstack.key_files import ensure_key_encryption_keys, ensure_signing_key
@@ -261,6 +263,7 @@ async def start_local_stack(
     environment: Mapping[str, str],
     containers: bool = False,
     secured: bool = False,
+    licences: bool = False,
     tell: Tell = lambda _: None,
 ) -> LocalStack:
     """Start everything on the state in ``folder``, and return when every service is ready.
@@ -268,7 +271,9 @@ async def start_local_stack(
     What the folder holds from before is used again: data, keys, ports, the
     clock. Kafka and databases may be given or be containers, as
     ``devstack.provider`` says; a ``secured`` Kafka is always our own, with TLS,
-    a user for each service and the permissions of ``contracts.topics``. ``tell``
+    a user for each service and the permissions of ``contracts.topics``. With
+    ``licences`` the installer reads the Marketplace's report: whoever installs
+    then pays until its licence is ended, and people stay for as long. ``tell``
     hears what is being done. Call this on the main thread.
 
     Raises:
@@ -291,7 +296,7 @@ async def start_local_stack(
             await forget_consumers(SERVICES, **kafka.options)
         await migrate_all({name: roles.owner_url for name, roles in databases.items()})
         tell("stand-ins and services")
-        programs = _Programs(folder, environment, databases, kafka)
+        programs = _Programs(folder, environment, databases, kafka, licences=licences)
         endpoints = await _start_programs(started, programs)
         said = folder / _ENDPOINTS_FILE
         said.write_text(json.dumps(asdict(endpoints), indent=1), encoding="utf-8")
@@ -375,8 +380,11 @@ class _Programs:
         environment: Mapping[str, str],
         databases: Mapping[str, Roles],
         kafka: _Kafka,
+        *,
+        licences: bool,
     ) -> None:
         self._folder = folder
+        self._licences = licences
         # Nothing that was meant for somebody else gets through, least of all its passwords.
         self._inherited = {
             name: value for name, value in environment.items() if not name.startswith(PREFIX)
@@ -407,6 +415,8 @@ class _Programs:
                     f"--installer-url={urls['installer']}",
                     f"--app-key={APP_KEY}",
                     f"--port={ports['atlassian']}",
+                    # So that nobody's real site is ever called from here.
+                    "--sites-here",
                 ],
             ),
         }
@@ -461,7 +471,14 @@ class _Programs:
             "installer": {
                 "APPS": json.dumps(APPS),
                 "INSTALL_KEYS_URL": f"{urls['atlassian']}/install-keys",
+                # The stand-in shows an app's page in a frame, and serves the bridge to it.
+                "DEVELOPMENT_SITE_HOSTS": json.dumps([urlsplit(urls["atlassian"]).netloc]),
+                "CONNECT_BRIDGE_URL": f"{urls['atlassian']}/all.js",
+                "CONFIG_PUBLIC_URL": urls["config"],
+                "DATA_LOCATION": "This machine",
+                "PRIVACY_POLICY_URL": "https://apps.example.com/privacy",
                 "SESSION_KEY_FILE": str(ensure_signing_key(keys / "session.pem")),
+                **(self._marketplace(urls["atlassian"]) if self._licences else {}),
             },
             "config": {"SESSION_JWKS_URL": f"{urls['installer']}/.well-known/jwks.json"},
             "purger": {
@@ -475,6 +492,18 @@ class _Programs:
                 "VENDOR_NAME": VENDOR,
                 "PURGER_PUBLIC_URL": urls["purger"],
             },
+        }
+
+    def _marketplace(self, url: str) -> Mapping[str, str]:
+        token_file = self._folder / "keys" / "marketplace-token"
+        write_private(token_file, marketplace.TOKEN.encode())
+        return {
+            "MARKETPLACE_URL": url,
+            "MARKETPLACE_DEVELOPER_ID": marketplace.DEVELOPER_ID,
+            "MARKETPLACE_ACCOUNT": marketplace.ACCOUNT,
+            "MARKETPLACE_TOKEN_FILE": str(token_file),
+            # Licences that are made up on a page show what they do within seconds.
+            "LICENCE_REPORT_SECONDS": "2",
         }
 
 

@@ -189,6 +189,8 @@ DATA_MAP: Final = DataMap(
                 "ended_at": "when it was read to its end",
                 "rows_read": "how many licences it held",
                 "rows_unreadable": "how many could not be read",
+                "began_wall_at": "when it began, by the Marketplace's own clock",
+                "claimed_until": "until when nobody else reads it",
             },
         ),
         Table(

@@ -18,6 +18,7 @@ from services.installer.domain import tenants as domain
 from services.installer.domain.tenants import Accept, AcceptAgain, Refuse
 from services.installer.door import Door
 from services.installer.store import tenants as store
+from services.installer.subscriptions import note_purged_licences
 
 log = structlog.get_logger(__name__)
 
@@ -90,6 +91,7 @@ async def follow_ledger(entry: LedgerEntry, uow: UnitOfWork[Door]) -> None:
     if said is None:
         return
     if domain.is_gone(said):
+        await note_purged_licences(uow, said.tenant_id)
         await store.forget_tenant(uow, said.tenant_id)
         log.info("tenant gone", tenant_id=said.tenant_id, purge_id=entry.purge_id)
     else:

@@ -17,7 +17,7 @@ from services.notifier.handlers import (
     note_ledger_entry,
     ready_to_erase,
 )
-from services.notifier.jobs import ReceiptMail
+from services.notifier.jobs import Moves, ReceiptMail
 from services.notifier.letters import Letters
 from services.notifier.routes import development
 from services.notifier.settings import NotifierSettings
@@ -31,7 +31,7 @@ def build(settings: NotifierSettings) -> Service[Context]:
         return Context(keys=resources.keys, mail_domain=mail_domain)
 
     def jobs(notifier: Running[Context]) -> Sequence[Job]:
-        return ReceiptMail(
+        mail = ReceiptMail(
             units=notifier.units,
             worker=notifier.resources.worker,
             server=MailServer(settings.smtp_host, settings.smtp_port, name=mail_domain),
@@ -40,7 +40,8 @@ def build(settings: NotifierSettings) -> Service[Context]:
                 vendor_name=settings.vendor_name,
                 purger_url=settings.purger_public_url,
             ),
-        ).jobs()
+        )
+        return (*mail.jobs(), *Moves(notifier.units, notifier.resources.worker).jobs())
 
     return Service(
         settings=settings,

@@ -54,6 +54,23 @@ DATA_MAP: Final = DataMap(
             },
         ),
         Table(
+            name="moves",
+            data_class=DataClass.CONTACTS,
+            promise="P3",
+            purpose="whose people move to the tenant that goes on for theirs",
+            retention="goes with the tenant's contacts",
+            counted=False,
+            tenant_column="tenant_id",
+            job_table=True,
+            columns={
+                "purge_id": "the purge that waits for the move",
+                "tenant_id": _TENANT,
+                "merged_into": "to whom they move, as a pseudonym as well",
+                "state": "whether they have moved, or will not",
+                "noted_at": "from when its patience is counted",
+            },
+        ),
+        Table(
             name="tenants",
             data_class=DataClass.CONTACTS,
             promise="P3",

@@ -14,7 +14,7 @@ from contracts.ledger import StepProof
 from contracts.tenants import ClassState
 
 PATIENCE: Final = timedelta(hours=72)
-"""How long, in business time, a receipt may delay the erasure of those who get it."""
+"""How long, in business time, a receipt or a move may delay the erasure of those concerned."""
 
 FIRST_PAUSE: Final = timedelta(minutes=1)
 LONGEST_PAUSE: Final = timedelta(hours=4)
@@ -78,6 +78,26 @@ def access_to_contacts(tenant: Tenant | None, erased: frozenset[DataClass]) -> A
     if tenant is None:
         return Access.UNKNOWN
     return Access.OPEN if tenant.contacts is ClassState.LIVE else Access.GOING
+
+
+class Move(StrEnum):
+    """What becomes of people whose tenant goes on as another."""
+
+    NOW = "now"
+    LATER = "later"
+    """The other tenant was not heard of yet."""
+    NEVER = "never"
+
+
+def decide_move(access: Access, waited: timedelta) -> Move:
+    """Say whether people may move to a tenant with this access to its own, after such a wait."""
+    match access:
+        case Access.OPEN:
+            return Move.NOW
+        case Access.GOING:
+            return Move.NEVER
+        case Access.UNKNOWN:
+            return Move.LATER if waited < PATIENCE else Move.NEVER
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,10 +39,12 @@ async def forget_tenant(tenant_id: UUID, uow: UnitOfWork[Context]) -> None:
 
 @handlers.obeys(PurgeStarted)
 async def erase_people(command: PurgeStarted, uow: UnitOfWork[Context]) -> None:
-    """Set the guard and queue the erasure; contacts are told first, then forgotten."""
+    """Set the guard and queue the erasure; contacts are told first, or moved, then forgotten."""
     await accept_erasure(uow, ErasureOrder.of(command))
     if DataClass.CONTACTS in command.classes:
-        await _plan_receipts(uow, command.purge_id, command.step, command.tenant_id)
+        await _plan_farewell(
+            uow, command.purge_id, command.step, command.tenant_id, command.merged_into
+        )
 
 
 async def note_ledger_entry(entry: LedgerEntry, uow: UnitOfWork[Context]) -> None:
@@ -52,22 +54,31 @@ async def note_ledger_entry(entry: LedgerEntry, uow: UnitOfWork[Context]) -> Non
     """
     if entry.kind is EntryKind.TENANT_ERASED and DataClass.CONTACTS in entry.classes:
         assert entry.tenant_id is not None
-        await _plan_receipts(uow, entry.purge_id, ERASE_CONTACTS, entry.tenant_id)
+        await _plan_farewell(
+            uow, entry.purge_id, ERASE_CONTACTS, entry.tenant_id, entry.merged_into
+        )
     if entry.receipt is not None and entry.receipt.stage is ReceiptStage.ERASED:
         receipt = Receipt(entry.receipt.receipt_code, entry.receipt.steps)
         await store.keep_receipt(uow.connection, entry.purge_id, receipt, now=uow.now)
 
 
-async def _plan_receipts(
-    uow: UnitOfWork[Context], purge_id: UUID, step: str, tenant_id: UUID
+async def _plan_farewell(
+    uow: UnitOfWork[Context],
+    purge_id: UUID,
+    step: str,
+    tenant_id: UUID,
+    merged_into: UUID | None,
 ) -> None:
-    """Plan one mail for each contact, unless the erasure has begun already.
+    """Plan one mail for each contact, or a move to who goes on, unless the erasure has begun.
 
     Command and ledger bring the same order, and purger may repeat it. Once
     the erasure has begun, deliveries may be gone that a contact is still there
     for, and planning anew would be a second mail.
     """
     if not await store.erasure_is_untouched(uow.connection, purge_id, step):
+        return
+    if merged_into is not None:
+        await store.note_move(uow.connection, purge_id, tenant_id, merged_into, now=uow.now)
         return
     await uow.act_for(tenant_id)
     keys, domain = uow.context.keys, uow.context.mail_domain
@@ -85,6 +96,7 @@ async def _plan_receipts(
 
 
 async def ready_to_erase(connection: Connection, orders: Sequence[ErasureOrder]) -> set[UUID]:
-    """Say which purges may begin: those whose receipts are delivered, or will never be."""
+    """Say which purges may begin: those whose people are told or moved, or will never be."""
     purges = {order.purge_id for order in orders}
-    return purges - await store.purges_with_open_deliveries(connection, purges)
+    untold = await store.purges_with_open_deliveries(connection, purges)
+    return purges - untold - await store.purges_with_open_moves(connection, purges)

@@ -51,7 +51,7 @@ async def tenant(connection: Connection, tenant_id: UUID) -> Tenant | None:
     return Tenant(tenant_id, row["addon_key"], ClassState(row["contacts"]))
 
 
-# Contacts are under row-level security: the three functions below need `act_for`.
+# Contacts are under row-level security: the functions below need `act_for`.
 
 
 class SealedContact(NamedTuple):
@@ -97,6 +97,40 @@ async def contact(
         contact_id,
     )
     return SealedContact(*row) if row else None
+
+
+async def contacts_with_index(
+    connection: Connection, tenant_id: UUID
+) -> list[tuple[SealedContact, bytes]]:
+    """List a tenant's contacts, each with the index by which its address is known again."""
+    rows = await connection.fetch(
+        """
+        SELECT contact_id, name, address, address_index
+          FROM contacts
+         WHERE tenant_id = $1
+         ORDER BY contact_id
+        """,
+        tenant_id,
+    )
+    return [(SealedContact(*row[:3]), row["address_index"]) for row in rows]
+
+
+async def add_contact_unless_known(
+    connection: Connection, tenant_id: UUID, contact: SealedContact, *, address_index: bytes
+) -> None:
+    """Keep a contact that came from elsewhere; whoever is there already stays the same."""
+    await connection.execute(
+        """
+        INSERT INTO contacts (tenant_id, contact_id, name, address, address_index)
+        VALUES ($1, $2, $3, $4, $5)
+        ON CONFLICT DO NOTHING
+        """,
+        tenant_id,
+        contact.contact_id,
+        contact.name,
+        contact.address,
+        address_index,
+    )
 
 
 async def contact_ids(connection: Connection, tenant_id: UUID) -> list[UUID]:
@@ -149,6 +183,71 @@ async def plan_receipts(
         wall,
     )
     return int(planned)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenMove:
+    """People who are to move to another tenant before theirs is forgotten."""
+
+    purge_id: UUID
+    tenant_id: UUID
+    merged_into: UUID
+    noted_at: datetime
+
+
+async def note_move(
+    connection: Connection, purge_id: UUID, tenant_id: UUID, merged_into: UUID, *, now: datetime
+) -> None:
+    """Note, once, that people are to move; the purge's erasure waits for it."""
+    await connection.execute(
+        """
+        INSERT INTO moves (purge_id, tenant_id, merged_into, state, noted_at)
+        VALUES ($1, $2, $3, 'open', $4)
+        ON CONFLICT (purge_id) DO NOTHING
+        """,
+        purge_id,
+        tenant_id,
+        merged_into,
+        now,
+    )
+
+
+async def open_moves(pool: Pool) -> list[UUID]:
+    """List the purges whose people are to move, those that wait longest first."""
+    rows = await pool.fetch("SELECT purge_id FROM moves WHERE state = 'open' ORDER BY noted_at")
+    return [row["purge_id"] for row in rows]
+
+
+async def lock_open_move(connection: Connection, purge_id: UUID) -> OpenMove | None:
+    """Take a move that is still open, for this transaction alone; None where another has it."""
+    row = await connection.fetchrow(
+        """
+        SELECT purge_id, tenant_id, merged_into, noted_at
+          FROM moves
+         WHERE purge_id = $1 AND state = 'open'
+           FOR UPDATE SKIP LOCKED
+        """,
+        purge_id,
+    )
+    return OpenMove(**row) if row else None
+
+
+async def settle_move(connection: Connection, purge_id: UUID, *, moved: bool) -> None:
+    """Note what became of a move, so that the erasure may begin."""
+    await connection.execute(
+        "UPDATE moves SET state = $2 WHERE purge_id = $1",
+        purge_id,
+        "moved" if moved else "given-up",
+    )
+
+
+async def purges_with_open_moves(connection: Connection, purge_ids: Collection[UUID]) -> set[UUID]:
+    """Say which of these purges have people who are still to move."""
+    rows = await connection.fetch(
+        "SELECT purge_id FROM moves WHERE purge_id = ANY($1::uuid[]) AND state = 'open'",
+        list(purge_ids),
+    )
+    return {row["purge_id"] for row in rows}
 
 
 async def keep_receipt(

@@ -1,7 +1,7 @@
 """The rules of leaving: when a purge is due, what it takes, when it is proved and closed."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TypeAlias
 from uuid import UUID
@@ -104,7 +104,10 @@ def open_clocks(tenant: TenantState) -> list[Clock]:
     """List the clocks that run for a tenant, the earliest first.
 
     None runs before the tenant was created: what was then, was another tenant's.
+    One for which another tenant goes on has nothing left to wait for.
     """
+    if tenant.merged_into is not None and tenant.departure is not None:
+        return [Clock(ClockKind.MERGED, max(tenant.departure.at, tenant.created_at))]
     found = []
     if tenant.departure is not None:
         found.append((ClockKind.UNINSTALLED, tenant.departure.at))
@@ -123,10 +126,13 @@ def people_clock(tenant: TenantState) -> Clock | None:
     """People stay while a licence of theirs runs, and go with whichever came later.
 
     That is the first clock that opened or the end of the last licence (privacy
-    policy: contacts are removed six months after the subscription's end).
+    policy: contacts are removed six months after the subscription's end). Of a
+    tenant that goes on as another they move there at once.
     """
     clocks = open_clocks(tenant)
-    if not clocks or tenant.subscription.status is SubscriptionStatus.ACTIVE:
+    if not clocks or clocks[0].kind == ClockKind.MERGED:
+        return next(iter(clocks), None)
+    if tenant.subscription.status is SubscriptionStatus.ACTIVE:
         return None
     ended = [clock for clock in clocks if clock.kind == ClockKind.SUBSCRIPTION_ENDED]
     return ended[0] if ended else clocks[0]
@@ -192,6 +198,8 @@ _NARROWEST_FIRST = (Scope.SERVICE_DATA, Scope.PEOPLE, Scope.EVERYTHING)
 
 def _plan(tenant_id: UUID, scope: Scope, clock: Clock, retention: Retention) -> Plan:
     dates = dates_of(clock.started_at, retention)
+    if clock.kind == ClockKind.MERGED:
+        dates = replace(dates, start_at=min(clock.started_at, dates.start_at))
     return Plan(
         purge_id=purge_id(tenant_id, scope, clock.started_at),
         scope=scope,

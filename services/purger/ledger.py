@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 from chassis.tracing import continued
 from contracts.classes import DataClass
@@ -26,12 +27,18 @@ _ENTRIES_A_PAGE = 500
 
 
 async def record_erasure(
-    uow: Work, purge: Purge, classes: tuple[DataClass, ...], *, wave: int
+    uow: Work,
+    purge: Purge,
+    classes: tuple[DataClass, ...],
+    *,
+    wave: int,
+    merged_into: UUID | None,
 ) -> int:
     """Append that these classes of a tenant are to be erased; return the entry's number.
 
     From the commit on every restored database erases them again. The entry for
-    contacts carries the receipt's code, as their owner mails it first.
+    contacts carries the receipt's code, as their owner mails it first, and to
+    whom people move instead, as it may be read before the command is.
     """
     entry = await _append(
         uow,
@@ -41,6 +48,7 @@ async def record_erasure(
         tenant_id=purge.tenant_id,
         classes=classes,
         receipt_code=purge.receipt_code if wave == WAVE_OF_CONTACTS else None,
+        merged_into=merged_into,
     )
     return entry.number
 

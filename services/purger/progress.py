@@ -117,7 +117,8 @@ async def _receipt(
 async def _start_wave(uow: Work, purge: Purge, wave: int) -> None:
     steps = [step for step in steps_of(purge.plan.scope) if step.wave == wave]
     classes = tuple(each for step in steps for each in step.classes)
-    number = await ledger.record_erasure(uow, purge, classes, wave=wave)
+    merged_into = await store.merged_into(uow.connection, purge.tenant_id)
+    number = await ledger.record_erasure(uow, purge, classes, wave=wave, merged_into=merged_into)
     await store.start_steps(
         uow.connection,
         purge.plan.purge_id,
@@ -126,12 +127,19 @@ async def _start_wave(uow: Work, purge: Purge, wave: int) -> None:
         ask_again_at=uow.now + uow.context.silence,
     )
     for step in steps:
-        order = Order(purge.plan.purge_id, purge.tenant_id, step, number, purge.receipt_code)
-        order_erasure(uow, order)
+        order_erasure(
+            uow,
+            Order(
+                purge.plan.purge_id, purge.tenant_id, step, number, purge.receipt_code, merged_into
+            ),
+        )
 
 
 def order_erasure(uow: Work, order: Order) -> None:
-    """Tell an owner to erase; the receipt's code goes to whoever mails it."""
+    """Tell an owner to erase; the receipt's code goes to whoever mails it.
+
+    With the name of a tenant that goes on for this one, people move there instead.
+    """
     step = order.step
     uow.outbox.add(
         PurgeStarted(
@@ -143,5 +151,6 @@ def order_erasure(uow: Work, order: Order) -> None:
             classes=step.classes,
             ledger_number=order.ledger_number,
             receipt_code=order.receipt_code if step.wave == WAVE_OF_CONTACTS else None,
+            merged_into=order.merged_into,
         )
     )

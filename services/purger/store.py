@@ -47,6 +47,14 @@ async def forget_tenant(connection: Connection, tenant_id: UUID) -> None:
     await connection.execute("DELETE FROM tenants WHERE tenant_id = $1", tenant_id)
 
 
+async def merged_into(connection: Connection, tenant_id: UUID) -> UUID | None:
+    """Find the tenant that goes on for this one."""
+    found: UUID | None = await connection.fetchval(
+        "SELECT (state ->> 'merged_into')::uuid FROM tenants WHERE tenant_id = $1", tenant_id
+    )
+    return found
+
+
 # -- purges -----------------------------------------------------------------------------------
 
 _PLAN = """
@@ -476,6 +484,7 @@ class Order:
     step: StepPlan
     ledger_number: int
     receipt_code: str | None
+    merged_into: UUID | None = None
 
 
 async def claim_unanswered_steps(
@@ -497,8 +506,10 @@ async def claim_unanswered_steps(
                                       greatest($2::interval, $4::interval))
           FROM due
           JOIN purges p ON p.purge_id = due.purge_id
+          LEFT JOIN tenants t ON t.tenant_id = p.tenant_id
          WHERE (s.purge_id, s.step) = (due.purge_id, due.step)
-        RETURNING s.purge_id, p.tenant_id, p.scope, s.step, s.ledger_number, p.receipt_code
+        RETURNING s.purge_id, p.tenant_id, p.scope, s.step, s.ledger_number, p.receipt_code,
+                  (t.state ->> 'merged_into')::uuid AS merged_into
         """,
         now,
         silence,
@@ -512,6 +523,7 @@ async def claim_unanswered_steps(
             next(step for step in steps_of(Scope(row["scope"])) if step.step == row["step"]),
             row["ledger_number"],
             row["receipt_code"],
+            row["merged_into"],
         )
         for row in rows
     ]

@@ -1,14 +1,15 @@
 """Session keys: fetched when needed, never at the pace of whoever knocks."""
 
 import json
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import httpx2
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from joserfc.jwk import OKPKey
 
+from devstack.key_files import ensure_signing_key
 from services.config.clients import (
     FETCHED_AT_MOST_EVERY_SECONDS,
     KEPT_SECONDS,
@@ -120,8 +121,8 @@ async def test_only_public_ed25519_keys_for_signatures_are_taken() -> None:
         assert await keys.find(key_id) is None
 
 
-async def test_a_token_as_the_installer_signs_it_is_known_here() -> None:
-    signer = SessionSigner(Ed25519PrivateKey.generate())
+async def test_a_token_as_the_installer_signs_it_is_known_here(tmp_path: Path) -> None:
+    signer = SessionSigner.load(ensure_signing_key(tmp_path / "session.pem"))
     tenant_id = uuid4()
     token = signer.token_for(tenant_id, wall=NOW)
     keys = Published(json.loads(signer.jwks)).keys()

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from connect.descriptor import Descriptor, Lifecycle, Scope, Vendor
+from connect.descriptor import Descriptor, GeneralPage, Lifecycle, Scope, Vendor
 
 VENDOR = Vendor(name="Example Ltd", url="https://vendor.example.com")
 
@@ -38,9 +38,20 @@ EXPECTED = """\
     "signed-install": true
   },
   "enableLicensing": true,
-  "modules": {}
+  "modules": {
+    "generalPages": [
+      {
+        "key": "entry",
+        "name": {
+          "value": "Exämple"
+        },
+        "url": "/entry"
+      }
+    ]
+  }
 }
 """
+PAGE = GeneralPage(key="entry", name="Exämple", url="/entry")
 
 
 def _descriptor(**changes: Any) -> Descriptor:
@@ -54,7 +65,7 @@ def _descriptor(**changes: Any) -> Descriptor:
 
 
 def test_a_descriptor_is_these_very_bytes() -> None:
-    descriptor = _descriptor(scopes=(Scope.WRITE, Scope.READ, Scope.WRITE))
+    descriptor = _descriptor(scopes=(Scope.WRITE, Scope.READ, Scope.WRITE), general_pages=(PAGE,))
 
     assert descriptor.to_json() == EXPECTED.encode()
 
@@ -67,6 +78,10 @@ def test_what_makes_no_difference_makes_no_other_bytes() -> None:
     other = _descriptor(scopes=[Scope.WRITE, Scope.READ])
 
     assert one.to_json() == other.to_json()
+
+
+def test_an_app_without_pages_has_no_modules() -> None:
+    assert json.loads(_descriptor().to_json())["modules"] == {}
 
 
 def test_a_description_is_written_where_there_is_one() -> None:
@@ -94,6 +109,12 @@ def test_a_description_is_written_where_there_is_one() -> None:
         {"scopes": ["EVERYTHING"]},
         {"lifecycle": {"installed": "https://elsewhere.example.com/installed"}},
         {"lifecycle": {"installed": "installed"}},
+        {"general_pages": [{"key": "the entry", "name": "a", "url": "/entry"}]},
+        {"general_pages": [{"key": "", "name": "a", "url": "/entry"}]},
+        {"general_pages": [{"key": "entry", "name": "", "url": "/entry"}]},
+        {"general_pages": [{"key": "entry", "name": "a" * 81, "url": "/entry"}]},
+        {"general_pages": [{"key": "entry", "name": "a", "url": "https://elsewhere.example.com"}]},
+        {"general_pages": [PAGE, PAGE]},
         {"unknown": 1},
     ],
 )

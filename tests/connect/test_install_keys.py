@@ -12,7 +12,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from connect.install_keys import MAX_KEY_BYTES, InstallKeys, KeyHostAway, UnknownKey
+from connect.install_keys import MAX_KEY_BYTES, InstallKeys
+from connect.keys import KeyHostAway, UnknownKey
 from tests.connect.serving import serving
 
 
@@ -87,10 +88,21 @@ async def test_a_key_is_asked_for_once_and_kept(
     assert host.asked == ["kid-1"]
 
 
-async def test_line_ends_of_windows_and_space_around_a_key_are_tolerated(
-    host: KeyHost, http: httpx2.AsyncClient
+@pytest.mark.parametrize(
+    "written",
+    [
+        lambda pem: b"\r\n " + pem.replace(b"\n", b"\r\n") + b" \r\n\r\n",
+        lambda pem: pem.replace(b"\n", b"\r"),
+        lambda pem: pem.strip(),
+        lambda pem: pem + b"\n\n",
+        lambda pem: b"\xef\xbb\xbf" + pem,
+    ],
+    ids=["Windows", "old Macs", "no line end", "blank lines", "byte order mark"],
+)
+async def test_a_key_is_read_whatever_ends_its_lines_and_stands_around_it(
+    written: Callable[[bytes], bytes], host: KeyHost, http: httpx2.AsyncClient
 ) -> None:
-    host.pem = b"\r\n " + host.pem.replace(b"\n", b"\r\n") + b" \r\n\r\n"
+    host.pem = written(host.pem)
 
     assert await InstallKeys(http, host.url + "/").key("kid-1")
 

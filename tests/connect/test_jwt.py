@@ -26,6 +26,7 @@ from connect.jwt import (
     Algorithm,
     InvalidToken,
     Reason,
+    find_bearer_token,
     find_token,
     parse,
     sign,
@@ -46,7 +47,9 @@ def _segment(raw: bytes) -> str:
 
 
 def _token(header: str, payload: str = "{}", signature: bytes = b"x") -> str:
-    return f"{_segment(header.encode())}.{_segment(payload.encode())}.{_segment(signature)}"
+    # Half a surrogate pair stands for a byte that is no UTF-8.
+    parts = (part.encode(errors="surrogateescape") for part in (header, payload))
+    return ".".join(_segment(part) for part in (*parts, signature))
 
 
 def _reason(token: str, algorithm: Algorithm = Algorithm.HS256) -> Reason:
@@ -147,6 +150,12 @@ def test_joserfc_and_this_library_read_each_other(private_key: RSAPrivateKey) ->
         (_token('{"alg":"HS256"}', '{"exp":' + "9" * 5000 + "}"), Reason.MALFORMED),
         (_token('{"alg":"HS256"}', "{}\0"), Reason.MALFORMED),
         (_token('{"alg":"HS256"}', "\ufeff{}"), Reason.MALFORMED),
+        (_token('{"alg":"HS256"}\0'), Reason.MALFORMED),
+        (_token('{"alg":"HS256","kid":"a\0"}'), Reason.MALFORMED),
+        (_token('{"alg":"HS256"}', '{"iss":"a\0"}'), Reason.MALFORMED),
+        (_token('{"alg":"HS256"}', '{"iss":"\udcff"}'), Reason.MALFORMED),
+        (_token('{"alg":"HS256","kid":"\udcff"}'), Reason.MALFORMED),
+        (_token('{"alg":"HS256"}', '{"a":' + "[" * 2900 + "]" * 2900 + "}"), Reason.MALFORMED),
         (f"{_segment(b'{}'.decode().encode('utf-16'))}.e30.eA", Reason.MALFORMED),
         (_token("{}"), Reason.ALGORITHM),
         (_token('{"alg":"none"}'), Reason.ALGORITHM),
@@ -329,6 +338,7 @@ def test_a_token_is_found_in_header_query_and_form() -> None:
         ({}, Reason.NO_TOKEN),
         ({"authorization": "Bearer a.b.c"}, Reason.NO_TOKEN),
         ({"authorization": "JWTa.b.c"}, Reason.NO_TOKEN),
+        ({"authorization": []}, Reason.NO_TOKEN),
         ({"authorization": "", "raw_query": "JWT=a.b.c&xjwt=a"}, Reason.NO_TOKEN),
         ({"authorization": "JWT a.b.c", "raw_query": "jwt=a.b.c"}, Reason.TWO_TOKENS),
         ({"authorization": "JWT a.b.c", "raw_query": "jwt"}, Reason.TWO_TOKENS),
@@ -342,6 +352,18 @@ def test_a_request_carries_exactly_one_token(places: dict[str, Any], reason: Rea
         find_token(**places)
 
     assert refusal.value.reason is reason
+
+
+def test_a_bearer_is_another_token_than_one_of_connect() -> None:
+    assert find_bearer_token("Bearer a.b.c") == find_bearer_token(["JWT x", " bearer  a.b.c "])
+    for authorization, reason in (
+        (None, Reason.NO_TOKEN),
+        ("JWT a.b.c", Reason.NO_TOKEN),
+        (["Bearer a.b.c", "bearer a.b.c"], Reason.TWO_TOKENS),
+    ):
+        with pytest.raises(InvalidToken) as refusal:
+            find_bearer_token(authorization)
+        assert refusal.value.reason is reason
 
 
 @given(st.one_of(st.text(max_size=60), st.from_regex(r"[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*\.[a-z]*")))

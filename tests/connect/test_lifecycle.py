@@ -76,6 +76,8 @@ def test_only_the_fields_of_the_published_list_are_kept() -> None:
         "service_entitlement_number": "SEN-123",
         "oauth_client_id": "eyJob3N0S2V5IjoiLi4uIn0",
         "installation_id": "ari:cloud:ecosystem::installation/1",
+        "entitlement_id": "e",
+        "entitlement_number": None,
         "event_type": "installed",
     }
     assert body.shared_secret.get_secret_value() == "a-secret-key-not-to-be-lost"
@@ -238,3 +240,18 @@ def test_no_body_makes_the_reader_fail_in_another_way(value: Any) -> None:
 
     with suppress(InvalidBody):
         assert read_body(Installed, raw).key == value
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ', "clientKey": "another"',
+        ', "unknown": 1, "unknown": 1',
+        ', "unknown": [{"a": 1, "a": 2}]',
+    ],
+)
+def test_what_two_readers_could_read_differently_is_refused(more: str) -> None:
+    raw = json.dumps(INSTALLED)[:-1] + more + "}"
+    with pytest.raises(InvalidBody) as refusal:
+        read_body(Installed, raw.encode())
+    assert refusal.value.faults == (("body", "ambiguous"),)

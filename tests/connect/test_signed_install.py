@@ -9,11 +9,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from connect.install_keys import KeyHostAway, UnknownKey
+from connect.calls import Refusal, Refused
 from connect.jwt import MAX_TOKEN_BYTES, Reason, sign
+from connect.keys import KeyHostAway, UnknownKey
 from connect.lifecycle import Installed, Uninstalled, read_body
 from connect.qsh import query_string_hash
-from connect.signed_install import Refusal, Refused, SignedInstalls
+from connect.signed_install import SignedInstalls
 
 NOW = 1_795_000_000
 APP = "com.example.app"

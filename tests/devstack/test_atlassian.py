@@ -15,8 +15,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from connect.descriptor import Descriptor, Vendor
-from connect.install_keys import InstallKeys, KeyHostAway, UnknownKey
+from connect.install_keys import InstallKeys
 from connect.jwt import Algorithm, find_token, parse, verify
+from connect.keys import KeyHostAway, UnknownKey
 from connect.lifecycle import (
     Disabled,
     Enabled,
@@ -234,10 +235,12 @@ async def test_the_stand_in_runs_as_a_process_of_its_own(http: httpx2.AsyncClien
         "-m",
         "devstack.atlassian",
         *("--port", str(port), "--installer-url", "http://127.0.0.1:9", "--app-key", APP),
+        "--sites-here",
     )
     try:
         page = await _answer_once_it_listens(http, f"http://127.0.0.1:{port}/")
         assert APP in page.text
+        assert f"http://127.0.0.1:{port}/sites/initech/wiki" in page.text
     finally:
         os.kill(process.pid, signal.SIGTERM)
         await process.wait()

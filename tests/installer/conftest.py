@@ -2,9 +2,11 @@
 
 import asyncio
 import base64
+import io
 import json
+import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -15,6 +17,7 @@ from uuid import UUID
 import asyncpg
 import httpx2
 import pytest
+import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -23,6 +26,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from starlette.types import ASGIApp
 
+from chassis import logs
 from chassis.clock import ManualClock
 from chassis.data_map import DataMap
 from chassis.database import Pool, open_pool
@@ -40,7 +44,7 @@ from contracts.classes import DataClass
 from contracts.envelope import Envelope, from_headers
 from contracts.registry import by_ce_type
 from contracts.tenants import TenantState
-from devstack.atlassian import Atlassian, Hook, Site, create_app
+from devstack.atlassian import Atlassian, Hook, Site, create_app, forge_app_id
 from devstack.postgres import Roles
 from services.installer.app import build
 from services.installer.data_map import DATA_MAP
@@ -204,14 +208,23 @@ def units(database: Database, clock: ManualClock) -> Units[Door]:
 
 @asynccontextmanager
 async def serving(app: ASGIApp) -> AsyncIterator[str]:
-    """Serve an application on a free port."""
+    """Serve an application on a free port.
+
+    Its end is not waited for: uvicorn takes a fifth of a second for it, of each of 600 tests.
+    """
     server = HttpServer(app, host="127.0.0.1", port=0)
     running = asyncio.create_task(server.run())
+    _SERVED.add(running)
+    running.add_done_callback(_SERVED.discard)
     try:
         yield f"http://127.0.0.1:{server.port}"
     finally:
-        await server.stop()
-        await running
+        ending = asyncio.create_task(server.stop())
+        _SERVED.add(ending)
+        ending.add_done_callback(_SERVED.discard)
+
+
+_SERVED: set["asyncio.Task[None]"] = set()
 
 
 @pytest.fixture(scope="session")
@@ -258,8 +271,12 @@ def make_settings(
             "kafka_bootstrap_servers": "127.0.0.1:1",
             "http_port": 0,
             "public_url": PUBLIC_URL,
-            "apps": (App(key=APP, name="Example"), App(key=OTHER_APP, name="Other")),
+            "apps": (
+                App(key=APP, name="Example", forge_app_id=forge_app_id(APP)),
+                App(key=OTHER_APP, name="Other"),
+            ),
             "install_keys_url": f"{atlassian_at_work.url}/install-keys",
+            "forge_keys_url": f"{atlassian_at_work.url}/forge/.well-known/jwks.json",
             "session_key_file": session_key_file,
             "key_encryption_keys_file": database.keys_file,
             "development": True,
@@ -300,6 +317,11 @@ class Installer:
             f"{self.url}/connect/{app}{hook.path}",
             **({"content": hook.content, "headers": dict(hook.headers)} | changed),
         )
+
+    def figure(self, name: str, **labels: str) -> float:
+        """How far a counter of this process has come."""
+        found = self.running.resources.metrics.registry.get_sample_value(f"keepword_{name}", labels)
+        return found or 0.0
 
     async def installed(self, site: Site) -> UUID:
         """Install a site and return its tenant."""
@@ -348,6 +370,19 @@ async def start_installer(
 @pytest.fixture
 async def installer(start_installer: StartInstaller, make_settings: MakeSettings) -> Installer:
     return await start_installer(make_settings())
+
+
+@pytest.fixture
+def log() -> Iterator[io.StringIO]:
+    """All that is logged, by our loggers and by others'."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    stream = io.StringIO()
+    logs.configure("installer", "debug", stream=stream)
+    yield stream
+    structlog.reset_defaults()
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 @pytest.fixture

@@ -6,21 +6,30 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from contracts.classes import TENANT_CLASSES, DataClass
 from contracts.ledger import Receipt, ReceiptStage, StepProof
 from contracts.purges import PurgeRequested, Scope
-from contracts.tenants import ClassState, DepartureKind, TenantState, TenantStatus, Version
+from contracts.tenants import (
+    ClassState,
+    Departure,
+    DepartureKind,
+    Platform,
+    TenantState,
+    TenantStatus,
+    Version,
+)
 from services.installer.domain.tenants import (
     Accept,
     AcceptAgain,
-    Change,
-    Changed,
+    Heard,
+    HeardInstalled,
     Installation,
     PurgeDecision,
     Refusal,
     Refuse,
-    Unchanged,
     begin_purge,
     decide_purge,
     erased_by,
@@ -28,8 +37,12 @@ from services.installer.domain.tenants import (
     hear_installed,
     is_gone,
     leave,
+    merge_into,
+    move_to_forge,
+    new_forge_tenant,
     new_tenant,
     restated,
+    show_life,
 )
 
 NOW = datetime(2026, 11, 2, 9, 30, tzinfo=UTC)
@@ -56,10 +69,8 @@ def gone_away() -> TenantState:
     return left
 
 
-def hear(tenant: TenantState, **reported: Any) -> Changed:
-    heard = hear_installed(tenant, STORED, replace(STORED, **reported), epoch=5)
-    assert isinstance(heard, Changed)
-    return heard
+def hear(tenant: TenantState, **reported: Any) -> HeardInstalled:
+    return hear_installed(tenant, STORED, replace(STORED, **reported), epoch=5, now=LATER)
 
 
 def test_a_new_tenant_is_live_in_every_class_and_its_licence_unknown() -> None:
@@ -76,50 +87,144 @@ def test_a_licence_number_of_another_shape_stays_off_the_bus(number: str | None)
     assert replace(STORED, service_entitlement_number=number).licence_numbers == ()
 
 
+def test_both_numbers_of_a_licence_are_told_once_each() -> None:
+    both = replace(STORED, entitlement_number="E-AAA-BBB-CCC-DDD")
+    assert both.licence_numbers == ("SEN-1", "E-AAA-BBB-CCC-DDD")
+    assert replace(STORED, entitlement_number="SEN-1").licence_numbers == ("SEN-1",)
+
+
 def test_the_same_again_changes_nothing() -> None:
-    assert hear_installed(a_tenant(), STORED, STORED, epoch=5) == Unchanged()
+    heard = hear(a_tenant())
+    assert (heard.heard, heard.changes, heard.said) == (Heard.UNCHANGED, frozenset(), None)
+    assert heard.installation == STORED
 
 
 @pytest.mark.parametrize(
     ("reported", "change"),
     [
-        ({"shared_secret": "ATCOsecond"}, Change.ROTATED),
-        ({"base_url": "https://acme2.atlassian.net"}, Change.RENAMED),
-        ({"oauth_client_id": None}, Change.OTHER),
+        ({"shared_secret": "ATCOsecond"}, Heard.ROTATED),
+        ({"base_url": "https://acme2.atlassian.net"}, Heard.RENAMED),
+        ({"oauth_client_id": None}, Heard.UPGRADED),
+        ({"entitlement_id": "5f0c"}, Heard.UPGRADED),
     ],
 )
 def test_what_others_cannot_see_is_stored_and_not_said(
-    reported: dict[str, Any], change: Change
+    reported: dict[str, Any], change: Heard
 ) -> None:
     heard = hear(a_tenant(), **reported)
-    assert heard.changes == {change}
+    assert (heard.heard, heard.changes) == (change, frozenset({change}))
     assert heard.installation == replace(STORED, **reported)
     assert heard.said is None
 
 
+CHANGES = {
+    Heard.ROTATED: {"shared_secret": "ATCOsecond"},
+    Heard.RENAMED: {"base_url": "https://acme2.atlassian.net"},
+    Heard.UPGRADED: {"product_type": "confluence"},
+}
+
+
+@given(had_left=st.booleans(), kinds=st.sets(st.sampled_from(list(CHANGES))))
+def test_a_call_is_the_first_thing_that_is_true_of_it(had_left: bool, kinds: set[Heard]) -> None:
+    reported = {name: value for kind in kinds for name, value in CHANGES[kind].items()}
+    heard = hear(gone_away() if had_left else a_tenant(), **reported)
+    expected = kinds | ({Heard.REVIVED} if had_left else set())
+    assert heard.changes == expected
+    order = [Heard.REVIVED, Heard.ROTATED, Heard.RENAMED, Heard.UPGRADED, Heard.UNCHANGED]
+    assert heard.heard is next(
+        each for each in order if each in expected or each is Heard.UNCHANGED
+    )
+    assert heard.is_at_a_new_address is bool(expected & {Heard.REVIVED, Heard.RENAMED})
+
+
 def test_another_licence_number_is_said() -> None:
-    tenant = a_tenant()
-    heard = hear(tenant, service_entitlement_number="SEN-2")
-    assert heard.changes == {Change.RELICENSED}
+    heard = hear(a_tenant(), service_entitlement_number="SEN-2")
+    assert heard.heard is Heard.UPGRADED
     assert heard.said is not None
     assert heard.said.licence_numbers == ("SEN-2",)
     assert heard.said.version == Version(epoch=5, n=2)
 
 
-def test_a_licence_number_that_is_missing_says_nothing() -> None:
-    reported = replace(STORED, service_entitlement_number=None)
-    assert hear_installed(a_tenant(), STORED, reported, epoch=5) == Unchanged()
-    rotated = hear(a_tenant(), service_entitlement_number=None, shared_secret="ATCOsecond")
-    assert rotated.installation.service_entitlement_number == "SEN-1"
+def test_numbers_that_were_found_by_a_licence_stay_when_the_installations_change() -> None:
+    tenant = a_tenant().model_copy(update={"licence_numbers": ("E-FOUND", "SEN-1")})
+    assert hear(tenant, shared_secret="ATCOsecond").said is None
+    said = hear(tenant, entitlement_number="E-OWN").said
+    assert said is not None
+    assert said.licence_numbers == ("SEN-1", "E-OWN", "E-FOUND")
+
+
+@pytest.mark.parametrize(
+    "name", ["service_entitlement_number", "entitlement_id", "entitlement_number"]
+)
+def test_a_licence_number_that_is_missing_says_nothing(name: str) -> None:
+    stored = replace(STORED, **{name: "N-1"})
+    tenant = new_tenant(uuid4(), stored, epoch=5, now=NOW)
+    nothing: dict[str, Any] = {name: None}
+    missing = replace(stored, **nothing)
+    again = hear_installed(tenant, stored, missing, epoch=5, now=LATER)
+    assert again.heard is Heard.UNCHANGED
+    rotated = replace(missing, shared_secret="ATCOsecond")
+    heard = hear_installed(tenant, stored, rotated, epoch=5, now=LATER)
+    assert getattr(heard.installation, name) == "N-1"
 
 
 def test_an_install_revives_who_had_left() -> None:
     heard = hear(gone_away())
-    assert heard.changes == {Change.REVIVED}
+    assert heard.changes == {Heard.REVIVED}
     assert heard.said is not None
     assert heard.said.status is TenantStatus.INSTALLED
     assert heard.said.departure is None
     assert heard.said.version == Version(epoch=5, n=3)
+
+
+def on_forge() -> TenantState:
+    moved = move_to_forge(a_tenant(), epoch=5, now=LATER)
+    assert moved is not None
+    return moved
+
+
+def test_a_move_to_forge_is_told_once_and_revives() -> None:
+    moved = on_forge()
+    assert (moved.platform, moved.platform_since) == (Platform.FORGE, LATER)
+    assert move_to_forge(moved, epoch=5, now=LATER) is None
+    back = move_to_forge(gone_away(), epoch=5, now=LATER)
+    assert back is not None
+    assert (back.status, back.departure) == (TenantStatus.INSTALLED, None)
+
+
+def test_who_began_on_forge_did_not_move_there() -> None:
+    tenant = new_forge_tenant(uuid4(), "com.example.app", "jira", epoch=5, now=NOW)
+    assert (tenant.platform, tenant.platform_since) == (Platform.FORGE, None)
+    assert move_to_forge(tenant, epoch=5, now=LATER) is None
+
+
+@pytest.mark.parametrize("by_forge_too", [True, False])
+def test_connect_alone_brings_a_tenant_back_from_forge(by_forge_too: bool) -> None:
+    heard = hear_installed(on_forge(), STORED, STORED, epoch=5, now=LATER, on_forge=by_forge_too)
+    if by_forge_too:
+        assert heard.heard is Heard.UNCHANGED
+    else:
+        assert heard.heard is Heard.UPGRADED
+        assert heard.said is not None
+        assert heard.said.platform is Platform.CONNECT
+
+
+def test_a_name_that_comes_into_use_is_a_change_that_nobody_else_sees() -> None:
+    heard = hear_installed(a_tenant(), STORED, STORED, epoch=5, now=LATER, more_names=True)
+    assert (heard.heard, heard.said) == (Heard.UPGRADED, None)
+
+
+def test_a_merge_closes_a_tenant_and_winds_no_clock_back() -> None:
+    living = uuid4()
+    closed = merge_into(a_tenant(), living, epoch=5, now=LATER)
+    assert closed is not None
+    assert (closed.status, closed.merged_into) == (TenantStatus.UNINSTALLED, living)
+    assert closed.departure == Departure(at=LATER, how=DepartureKind.SUPERSEDED)
+    assert merge_into(closed, living, epoch=5, now=LATER) is None
+    had_left = merge_into(gone_away(), living, epoch=5, now=LATER)
+    assert had_left is not None
+    assert had_left.departure is not None
+    assert had_left.departure.at == NOW
 
 
 def test_people_who_are_being_forgotten_are_not_found_again_by_a_licence() -> None:
@@ -127,6 +232,17 @@ def test_people_who_are_being_forgotten_are_not_found_again_by_a_licence() -> No
     assert purging is not None
     heard = hear(purging, service_entitlement_number="SEN-2")
     assert heard.said is None
+
+
+def test_a_guess_that_access_was_lost_gives_way_to_an_uninstall_at_the_same_moment() -> None:
+    lost = leave(a_tenant(), DepartureKind.ACCESS_LOST, epoch=5, at=NOW)
+    assert lost is not None
+    left = leave(lost, DepartureKind.UNINSTALLED, epoch=5, at=LATER)
+    assert left is not None
+    assert left.departure == Departure(at=NOW, how=DepartureKind.UNINSTALLED)
+    assert show_life(lost, epoch=5) is not None
+    assert show_life(left, epoch=5) is None
+    assert leave(lost, DepartureKind.ACCESS_LOST, epoch=5, at=LATER) is None
 
 
 def test_a_second_departure_does_not_move_the_first() -> None:

@@ -212,7 +212,7 @@ async def test_a_reinstall_that_races_with_wave_0_is_either_seen_by_it_or_a_new_
         key = f"client-{n}"
         tenant = await gone_away(units, database, key)
         request = a_request(tenant)
-        race: list[Awaitable[None]] = [
+        race: list[Awaitable[object]] = [
             hear_installed(units, an_installation(key, secret="ATCOtwo")),
             obey(units, request),
         ]

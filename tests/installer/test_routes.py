@@ -3,9 +3,7 @@
 import asyncio
 import io
 import json
-import logging
 from base64 import urlsafe_b64decode
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,10 +11,8 @@ from uuid import UUID, uuid4
 
 import httpx2
 import pytest
-import structlog
 from joserfc.jwk import OKPKey
 
-from chassis import logs
 from chassis.clock import ManualClock
 from chassis.epochs import ensure_epoch
 from connect import jwt
@@ -265,35 +261,7 @@ async def test_a_reinstall_revives_the_same_tenant_with_the_new_secret(
     assert await installer.database.secret(tenant_id) == again.shared_secret
 
 
-@pytest.mark.parametrize("signed", [True, False])
-async def test_a_late_disabled_changes_nothing_after_uninstalled(
-    installer: Installer, site: Site, signed: bool
-) -> None:
-    tenant_id = await installer.installed(site)
-    await installer.uninstall(site)
-    hook = installer.hook(site, EventType.DISABLED)
-    headers = dict(hook.headers) if signed else {}
-    for event in (EventType.DISABLED, EventType.ENABLED):
-        sent = replace(hook, path=f"/lifecycle/{event}")
-        assert (await installer.send(sent, headers=headers)).status_code == 204
-    assert await installer.database.status(tenant_id) == "uninstalled"
-    assert len(await installer.database.said()) == 2
-
-
 # -- what is refused -------------------------------------------------------------------------
-
-
-@pytest.fixture
-def log() -> Iterator[io.StringIO]:
-    """All that is logged, by our loggers and by others'."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    stream = io.StringIO()
-    logs.configure("installer", "debug", stream=stream)
-    yield stream
-    structlog.reset_defaults()
-    root.handlers[:] = handlers
-    root.setLevel(level)
 
 
 def with_secret(site: Site, path: str) -> dict[str, str]:
@@ -346,6 +314,7 @@ BAD_BODIES: dict[str, Any] = {
     "a host that is not Atlassian's": lambda hook: body_of(hook, baseUrl="https://evil.example"),
     "another app": lambda hook: body_of(hook, key=OTHER_APP),
     "deep nesting": lambda _: b"[" * 20_000,
+    "a name twice": lambda hook: hook.content[:-1] + b', "clientKey": "another"}',
 }
 
 

@@ -61,14 +61,24 @@ OUR_WORDS = {
     "installer.tenants.status": "a state",
     "installer.tenants.subscription_status": "a state",
     "installer.tenants.classes": "states",
+    "installer.access_checks.addon_key": "the vendor's own app",
+    "installer.aliases.addon_key": "the vendor's own app",
+    "installer.aliases.kind": "one of two",
     "installer.installations.addon_key": "the vendor's own app",
     "installer.installations.product_type": "Atlassian's product",
+    "installer.licences.addon_key": "the vendor's own app",
+    "installer.licences.hosting": "one of a few",
+    "installer.licences.licence_type": "one of a few",
+    "installer.licences.matched_by": "one of a few",
+    "installer.licences.status": "one of three",
+    "installer.timelines.what": "one of a list",
     "notifier.tenants.addon_key": "the vendor's own app",
     "notifier.tenants.contacts": "a state",
 }
 # Sealed: the marker goes in through the door, and is looked for in what the keys open.
 SEALED = {
     "installer.installations.shared_secret": "shared-secret",
+    "installer.installations.replaced_secret": "shared-secret",
     "config.datasources.credentials": "datasource.credentials",
     "notifier.contacts.name": "contact.name",
     "notifier.contacts.address": "contact.address",
@@ -157,7 +167,13 @@ async def text_columns(url: str, table: str) -> list[str]:
 async def plant_where_no_door_leads(world: World, tenant_id: UUID) -> None:
     """Fill what the stand-in leaves empty, and write down a failure of this tenant everywhere."""
     for service, change in (
-        ("installer", "installations SET oauth_client_id = $2, service_entitlement_number = $2"),
+        (
+            "installer",
+            (
+                "installations SET oauth_client_id = $2, service_entitlement_number = $2,"
+                " entitlement_id = $2, entitlement_number = $2"
+            ),
+        ),
         ("config", "datasources SET options = jsonb_build_object($2::text, $2::text)"),
     ):
         connection = await asyncpg.connect(world.superuser_urls[service])
@@ -166,6 +182,7 @@ async def plant_where_no_door_leads(world: World, tenant_id: UUID) -> None:
             assert await connection.execute(statement, tenant_id, MARKER) == "UPDATE 1"
         finally:
             await connection.close()
+    await plant_other_names(world.superuser_urls["installer"], tenant_id)
     for url in world.superuser_urls.values():
         connection = await asyncpg.connect(url)
         try:
@@ -185,6 +202,33 @@ async def plant_where_no_door_leads(world: World, tenant_id: UUID) -> None:
             )
         finally:
             await connection.close()
+
+
+async def plant_other_names(url: str, tenant_id: UUID) -> None:
+    """Write what is learnt of a tenant later: its cloud id, its licence, a person's word on it."""
+    connection = await asyncpg.connect(url)
+    try:
+        for statement in (
+            (
+                "INSERT INTO aliases SELECT tenant_id, 'cloud-id', addon_key, $2::text, true, false,"
+                " created_at FROM tenants WHERE tenant_id = $1"
+            ),
+            (
+                "INSERT INTO licences (addon_key, number, sen, entitlement_id, entitlement_number,"
+                " hosting, status, licence_type, cloud_id, site_host, last_updated, first_seen_at,"
+                " heard_at, tenant_id, matched_by) SELECT addon_key, $2::text, $2, $2, $2, 'cloud',"
+                " 'inactive', 'commercial', $2, $2, created_at, created_at, created_at, tenant_id,"
+                " 'entitlement' FROM tenants WHERE tenant_id = $1"
+            ),
+            (
+                "INSERT INTO access_checks (tenant_id, addon_key, due_at, last_seen_at, confirmed_at,"
+                " confirmed_by) SELECT tenant_id, addon_key, created_at + interval '9 years',"
+                " created_at, created_at, $2::text FROM tenants WHERE tenant_id = $1"
+            ),
+        ):
+            assert await connection.execute(statement, tenant_id, MARKER) == "INSERT 0 1"
+    finally:
+        await connection.close()
 
 
 def forms_of(marker: str) -> list[bytes]:
@@ -283,6 +327,8 @@ async def test_nothing_of_a_purged_tenant_is_found_anywhere_and_its_neighbour_is
                 username=mark,
                 credentials=f"secret {mark}",
             )
+        # A secret that was replaced lies beside the present one for a while.
+        await leaving.install()
         await plant_where_no_door_leads(world, leaving.tenant_id)
 
         await the_marker_stands_in_every_column(world, leaving.tenant_id)
@@ -362,7 +408,7 @@ async def what_is_sealed_can_be_read_with_its_keys(
     for name in SEALED:
         told = opened(world, name, tenant_id, copies)
         assert told
-        assert MARKER.encode() in told or name == "installer.installations.shared_secret"
+        assert MARKER.encode() in told or name.endswith("_secret")
 
 
 async def one_trace_leads_from_the_webhook_to_the_last_answer(

@@ -47,7 +47,7 @@ from services.notifier.context import Context
 from services.notifier.data_map import DATA_MAP
 from services.notifier.domain import Tenant
 from services.notifier.handlers import erase_people, note_ledger_entry, ready_to_erase
-from services.notifier.jobs import ReceiptMail
+from services.notifier.jobs import ADDRESS, NAME, Moves, ReceiptMail
 from services.notifier.letters import Letters
 from services.notifier.settings import NotifierSettings
 
@@ -145,7 +145,7 @@ class Purge:
             ledger_number=1,
         )
 
-    def wave_2(self) -> PurgeStarted:
+    def wave_2(self, merged_into: UUID | None = None) -> PurgeStarted:
         return PurgeStarted(
             purge_id=self.purge_id,
             step="erase-contacts",
@@ -155,6 +155,7 @@ class Purge:
             classes=(DataClass.CONTACTS,),
             ledger_number=3,
             receipt_code=CODE,
+            merged_into=merged_into,
         )
 
 
@@ -173,6 +174,10 @@ class Notifier:
     sink: MailSink
     mail: ReceiptMail
     ledger: Ledger
+
+    async def move_people(self) -> int:
+        """Run the job that moves people once."""
+        return await Moves(self.units, self.worker).run()
 
     def eraser_job(self) -> EraserJob[Context]:
         return EraserJob(
@@ -229,7 +234,7 @@ class Notifier:
             )
         )
 
-    async def read_wave_2(self, purge: Purge) -> None:
+    async def read_wave_2(self, purge: Purge, merged_into: UUID | None = None) -> None:
         await self.read(
             self.ledger.seal(
                 purge.purge_id,
@@ -237,6 +242,7 @@ class Notifier:
                 tenant_id=purge.tenant_id,
                 classes=(DataClass.CONTACTS,),
                 receipt_code=CODE,
+                merged_into=merged_into,
             )
         )
 
@@ -262,6 +268,21 @@ class Notifier:
             "SELECT * FROM contacts WHERE tenant_id = $1 ORDER BY contact_id", tenant_id
         )
         return [dict(row) for row in rows]
+
+    async def people(self, tenant_id: UUID) -> list[tuple[str, str]]:
+        """Names and addresses of a tenant's contacts, by the tenant's own key."""
+        async with self.runtime.acquire() as connection:
+            return sorted(
+                [
+                    (
+                        (await self.keys.open(connection, tenant_id, NAME, row["name"])).decode(),
+                        (
+                            await self.keys.open(connection, tenant_id, ADDRESS, row["address"])
+                        ).decode(),
+                    )
+                    for row in await self.contacts(tenant_id)
+                ]
+            )
 
     async def answers(self, tenant_id: UUID) -> list[DataErased]:
         rows = await self.worker.fetch(

@@ -47,7 +47,7 @@ async def _empty(roles: Roles) -> None:
     try:
         await owner.execute(
             """
-            TRUNCATE deliveries, receipts, tenants, erasures, erased_tenants, tenant_keys, outbox,
+            TRUNCATE deliveries, receipts, moves, tenants, erasures, erased_tenants, tenant_keys, outbox,
                      ledger_reader
             """
         )

@@ -31,8 +31,7 @@ class Entrusted:
 
     def secrets_of(self, journey: Journey) -> tuple[str, ...]:
         """All that must be found nowhere once it is erased."""
-        host = f"{journey.site}.atlassian.net"
-        return (journey.client_key, host, self.address, self.name, *self.passwords)
+        return (journey.client_key, journey.base_url, self.address, self.name, *self.passwords)
 
 
 def without_given_servers() -> Mapping[str, str]:

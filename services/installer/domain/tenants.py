@@ -38,41 +38,50 @@ class Installation:
     service_entitlement_number: str | None = field(repr=False)
     shared_secret: str = field(repr=False)
     oauth_client_id: str | None = field(repr=False)
+    entitlement_id: str | None = field(default=None, repr=False)
+    entitlement_number: str | None = field(default=None, repr=False)
 
     @property
     def licence_numbers(self) -> tuple[str, ...]:
-        """The licence number, where it has a shape that may travel on the bus."""
-        number = self.service_entitlement_number
-        return (number,) if number and _ON_THE_BUS.fullmatch(number) else ()
+        """The licence's numbers, as far as they have a shape that may travel on the bus."""
+        numbers = (self.service_entitlement_number, self.entitlement_number)
+        told = (number for number in numbers if number and _ON_THE_BUS.fullmatch(number))
+        return tuple(dict.fromkeys(told))
 
 
-class Change(StrEnum):
-    """What an ``installed`` call changed of a tenant that we know."""
+class Heard(StrEnum):
+    """What an ``installed`` call was: exactly one of these, the first that is true of it."""
 
+    NEW = "new"
     REVIVED = "revived"
     ROTATED = "rotated"
     RENAMED = "renamed"
-    RELICENSED = "relicensed"
-    OTHER = "other"
+    UPGRADED = "upgraded"
+    """Anything else of it had changed."""
+    UNCHANGED = "unchanged"
 
 
 @dataclass(frozen=True, slots=True)
-class Unchanged:
-    """Nothing new was heard: nothing is written and nothing is said."""
+class HeardInstalled:
+    """What an ``installed`` call means for a tenant that we know.
 
+    ``installation`` is what is to be stored now; ``said`` is the tenant's new
+    state where others see a change.
+    """
 
-@dataclass(frozen=True, slots=True)
-class Changed:
-    """Something new was heard; ``said`` is the tenant's new state where others see a change."""
-
-    changes: frozenset[Change]
+    changes: frozenset[Heard]
     installation: Installation
     said: TenantState | None
 
     @property
+    def heard(self) -> Heard:
+        """What the call was."""
+        return next((each for each in Heard if each in self.changes), Heard.UNCHANGED)
+
+    @property
     def is_at_a_new_address(self) -> bool:
         """Whether the site may now stand where another one stood."""
-        return bool(self.changes & {Change.REVIVED, Change.RENAMED})
+        return bool(self.changes & {Heard.REVIVED, Heard.RENAMED})
 
 
 def new_tenant(
@@ -93,45 +102,132 @@ def new_tenant(
     )
 
 
+def new_forge_tenant(
+    tenant_id: UUID, addon_key: str, product_type: str, *, epoch: int, now: datetime
+) -> TenantState:
+    """Give the first state of a tenant that began on Forge."""
+    return TenantState(
+        tenant_id=tenant_id,
+        version=Version(epoch=epoch, n=1),
+        status=TenantStatus.INSTALLED,
+        classes=dict.fromkeys(TENANT_CLASSES, ClassState.LIVE),
+        platform=Platform.FORGE,
+        addon_key=addon_key,
+        product_type=product_type,
+        created_at=now,
+        subscription=Subscription(status=SubscriptionStatus.NONE),
+        licence_numbers=(),
+    )
+
+
 def hear_installed(
-    tenant: TenantState, stored: Installation, reported: Installation, *, epoch: int
-) -> Changed | Unchanged:
+    tenant: TenantState,
+    stored: Installation,
+    reported: Installation,
+    *,
+    epoch: int,
+    now: datetime,
+    more_names: bool = False,
+    on_forge: bool = False,
+) -> HeardInstalled:
     """Say what an ``installed`` call means for a tenant that is not purging.
 
     The call tells the site's present state, whatever it was sent for: install,
     upgrade, rotation or rename. It revives a tenant that had left. A licence
     number that is missing says nothing, as the call often lacks it
-    (community.developer.atlassian.com, topic 33953).
+    (community.developer.atlassian.com, topic 33953). ``more_names`` says that a
+    name came into use with it, ``on_forge`` that one of Forge's is in use: where
+    none is, a tenant that had moved to Forge is back on Connect.
     """
-    present = reported
-    if reported.service_entitlement_number is None:
-        present = replace(reported, service_entitlement_number=stored.service_entitlement_number)
+    present = _with_known_licence(stored, reported)
     changes = _changes(stored, present)
+    is_back = tenant.platform is Platform.FORGE and not on_forge
+    if more_names or is_back:
+        changes.add(Heard.UPGRADED)
     if tenant.departure is not None:
-        changes.add(Change.REVIVED)
+        changes.add(Heard.REVIVED)
     if not changes:
-        return Unchanged()
-    told = {
+        return HeardInstalled(frozenset(), present, None)
+    told: dict[str, object] = {
         "status": TenantStatus.INSTALLED,
         "departure": None,
         "product_type": present.product_type,
         # People who are being forgotten are not to be found again.
-        "licence_numbers": present.licence_numbers if _all_live(tenant) else (),
+        "licence_numbers": _licence_numbers(tenant, stored, present) if _all_live(tenant) else (),
     }
-    return Changed(frozenset(changes), present, newer(tenant, epoch, **told))
+    if is_back:
+        told |= {"platform": Platform.CONNECT, "platform_since": now}
+    return HeardInstalled(frozenset(changes), present, newer(tenant, epoch, **told))
 
 
-def _changes(stored: Installation, present: Installation) -> set[Change]:
-    names = {
-        "shared_secret": Change.ROTATED,
-        "base_url": Change.RENAMED,
-        "service_entitlement_number": Change.RELICENSED,
-        "product_type": Change.OTHER,
-        "oauth_client_id": Change.OTHER,
-    }
-    return {
-        change for name, change in names.items() if getattr(stored, name) != getattr(present, name)
-    }
+def _with_known_licence(stored: Installation, reported: Installation) -> Installation:
+    return replace(
+        reported,
+        service_entitlement_number=reported.service_entitlement_number
+        or stored.service_entitlement_number,
+        entitlement_id=reported.entitlement_id or stored.entitlement_id,
+        entitlement_number=reported.entitlement_number or stored.entitlement_number,
+    )
+
+
+def _licence_numbers(
+    tenant: TenantState, stored: Installation, present: Installation
+) -> tuple[str, ...]:
+    """List the numbers of the installation, and those that were found by its licences."""
+    if present.licence_numbers == stored.licence_numbers:
+        return tenant.licence_numbers
+    found = (each for each in tenant.licence_numbers if each not in stored.licence_numbers)
+    return tuple(dict.fromkeys((*present.licence_numbers, *found)))
+
+
+def _changes(stored: Installation, present: Installation) -> set[Heard]:
+    changes = set()
+    if present.shared_secret != stored.shared_secret:
+        changes.add(Heard.ROTATED)
+    if present.base_url != stored.base_url:
+        changes.add(Heard.RENAMED)
+    told = {"shared_secret": present.shared_secret, "base_url": present.base_url}
+    if replace(stored, **told) != present:
+        changes.add(Heard.UPGRADED)
+    return changes
+
+
+def move_to_forge(tenant: TenantState, *, epoch: int, now: datetime) -> TenantState | None:
+    """Give the state of a tenant that Forge calls installed; None where that is no news.
+
+    It revives a tenant that had left, in whichever order the uninstall by
+    Connect and the install on Forge were heard.
+    """
+    told: dict[str, object] = {"status": TenantStatus.INSTALLED, "departure": None}
+    if tenant.platform is not Platform.FORGE:
+        told |= {"platform": Platform.FORGE, "platform_since": now}
+    return newer(tenant, epoch, **told)
+
+
+def move_to_connect(tenant: TenantState, *, epoch: int, now: datetime) -> TenantState | None:
+    """Give the state of a tenant that only Connect calls installed; None where that is no news."""
+    if tenant.platform is not Platform.FORGE:
+        return None
+    return newer(tenant, epoch, platform=Platform.CONNECT, platform_since=now)
+
+
+def merge_into(
+    tenant: TenantState, living_id: UUID, *, epoch: int, now: datetime
+) -> TenantState | None:
+    """Give the state of a tenant for which another one goes on; None where that is no news.
+
+    Its licences are the other one's. A clock that runs is not wound back.
+    """
+    departed_at = max(now, tenant.created_at) if tenant.departure is None else tenant.departure.at
+    return newer(
+        tenant,
+        epoch,
+        status=TenantStatus.UNINSTALLED,
+        departure=Departure(at=departed_at, how=DepartureKind.SUPERSEDED),
+        subscription=Subscription(status=SubscriptionStatus.NONE),
+        licence_numbers=(),
+        merged_into=living_id,
+    )
 
 
 def leave(
@@ -140,11 +236,18 @@ def leave(
     """Give the state of a tenant that left ``at`` a moment; None where it had left already.
 
     The first departure stays: a clock that runs is not wound back by hearing
-    the same again. None lies before the tenant's creation.
+    the same again. Only how is told anew where we had to guess it, since a
+    call that was still on its way would take a guess back. No departure lies
+    before the tenant's creation.
     """
-    if tenant.status is not TenantStatus.INSTALLED:
-        return None
     departure = Departure(at=max(at, tenant.created_at), how=how)
+    match tenant.status, tenant.departure:
+        case TenantStatus.INSTALLED, _:
+            pass
+        case TenantStatus.UNINSTALLED, Departure(how=DepartureKind.ACCESS_LOST, at=lost_at):
+            departure = Departure(at=lost_at, how=how)
+        case _:
+            return None
     return newer(tenant, epoch, status=TenantStatus.UNINSTALLED, departure=departure)
 
 

@@ -121,8 +121,10 @@ CREATE TABLE licences (
     CHECK ((tenant_id IS NULL) = (matched_by IS NULL))
 );
 CREATE INDEX licences_tenant ON licences (tenant_id);
-CREATE INDEX licences_unmatched ON licences (addon_key, first_seen_at)
-    WHERE tenant_id IS NULL OR weak;
+-- Those that may still find an installation, and those that may become tenants of their own.
+CREATE INDEX licences_joinable ON licences (addon_key, number)
+    WHERE tenant_id IS NULL OR weak OR matched_by = 'itself';
+CREATE INDEX licences_alone ON licences (first_seen_at) WHERE tenant_id IS NULL;
 
 -- Licences whose tenants were purged, as keyed hashes, so that the report does not bring them back.
 CREATE TABLE purged_licences (
@@ -139,7 +141,10 @@ CREATE TABLE licence_reports (
     updated_since date,
     ended_at timestamptz,
     rows_read int NOT NULL DEFAULT 0,
-    rows_unreadable int NOT NULL DEFAULT 0
+    rows_unreadable int NOT NULL DEFAULT 0,
+    -- Wall time, as the Marketplace knows no other: when it began, until when it is being read.
+    began_wall_at timestamptz NOT NULL,
+    claimed_until timestamptz NOT NULL
 );
 
 -- Names of tenants that are purging are looked up too, to tell their callers so.

@@ -1,18 +1,26 @@
 """Routes that only a laptop has: they tell and give what nobody may ask for in production."""
 
-from typing import Annotated
+from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field
 
+from chassis.openapi import problem_response
 from chassis.problems import Problem
 from chassis.service import running
+from connect.lifecycle import AppKey, ClientKey
 from contracts.tenants import TenantStatus
+from services.installer.domain.timelines import Entry
 from services.installer.sessions import LIFETIME, SessionSigner
 from services.installer.store import tenants as store
+from services.installer.store import timelines
 
 _SHOWN = 100
+Responses = dict[int | str, dict[str, Any]]
+_NO_TENANT: Responses = {404: problem_response("There is no such tenant.")}
+_NOT_INSTALLED: Responses = {409: problem_response("The tenant is not installed.")}
 
 
 class _Closed(BaseModel):
@@ -32,11 +40,25 @@ class Tenants(_Closed):
     tenants: list[TenantListed]
 
 
+class TimelineEntry(_Closed):
+    """One thing that was heard of a tenant."""
+
+    at: datetime
+    what: Entry
+
+
+class Timeline(_Closed):
+    """What was heard of a tenant since it began, the oldest entry first."""
+
+    began_at: datetime
+    entries: list[TimelineEntry]
+
+
 class Name(_Closed):
     """By what Atlassian calls a tenant."""
 
-    addon_key: Annotated[str, StringConstraints(min_length=1, max_length=80)]
-    client_key: str = Field(min_length=1, max_length=255, repr=False)
+    addon_key: AppKey
+    client_key: ClientKey = Field(repr=False)
 
 
 class SessionWanted(_Closed):
@@ -67,7 +89,20 @@ def development_router(signer: SessionSigner) -> APIRouter:
         pool = running(request).units.pool
         return _listed(await store.tenants_named(pool, name.addon_key, name.client_key))
 
-    @router.post("/session-tokens", status_code=201)
+    @router.get("/tenants/{tenant_id}/timeline", responses=_NO_TENANT)
+    async def show_timeline(request: Request, tenant_id: UUID) -> Timeline:
+        """Show what was heard of a tenant lately, and when it began."""
+        pool = running(request).units.pool
+        began_at = await store.created_at(pool, tenant_id)
+        if began_at is None:
+            raise Problem(404, detail="There is no such tenant.")
+        entries = await timelines.timeline_of(pool, tenant_id)
+        return Timeline(
+            began_at=began_at,
+            entries=[TimelineEntry(at=each.at, what=each.what) for each in entries],
+        )
+
+    @router.post("/session-tokens", status_code=201, responses=_NO_TENANT | _NOT_INSTALLED)
     async def make_session_token(request: Request, wanted: SessionWanted) -> Session:
         """Give what an app's page would get by showing Atlassian's own token."""
         this = running(request)

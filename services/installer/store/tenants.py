@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -63,22 +63,22 @@ async def add_tenants(
               FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::timestamptz[],
                           $6::text[], $7::text[], $8::text[], $9::bytea[], $10::text[],
                           $11::text[], $12::bytea[], $13::text[], $14::uuid[], $15::text[],
-                          $16::bytea[])
+                          $16::bytea[], $17::text[], $18::text[])
                 AS given (tenant_id, epoch, addon_key, product_type, created_at,
-                          client_key, base_url, entitlement, shared_secret, oauth_client_id,
-                          licence_number, wrapped_key, kek_id, ce_id, headers,
-                          payload)
+                          client_key, base_url, sen, shared_secret, oauth_client_id,
+                          licence_numbers, wrapped_key, kek_id, ce_id, headers,
+                          payload, entitlement_id, entitlement_number)
              WHERE epoch = (SELECT max(epoch) FROM relay_epochs)
-               AND ($17 OR NOT EXISTS (SELECT FROM installations AS other
+               AND ($19 OR NOT EXISTS (SELECT FROM installations AS other
                                         WHERE other.live
                                           AND other.addon_key = given.addon_key
                                           AND other.base_url = given.base_url))),
         installed AS (
             INSERT INTO installations (tenant_id, live, addon_key, product_type, client_key,
                                        base_url, service_entitlement_number, shared_secret,
-                                       oauth_client_id)
-            SELECT tenant_id, true, addon_key, product_type, client_key, base_url, entitlement,
-                   shared_secret, oauth_client_id
+                                       oauth_client_id, entitlement_id, entitlement_number)
+            SELECT tenant_id, true, addon_key, product_type, client_key, base_url, sen,
+                   shared_secret, oauth_client_id, entitlement_id, entitlement_number
               FROM first
              ORDER BY addon_key, client_key  -- so that two batches cannot wait for each other
             ON CONFLICT (addon_key, client_key) WHERE live DO NOTHING
@@ -87,8 +87,8 @@ async def add_tenants(
             INSERT INTO tenants (tenant_id, version_epoch, version_n, status, classes, platform,
                                  addon_key, product_type, created_at, subscription_status,
                                  licence_numbers)
-            SELECT tenant_id, epoch, 1, $18, $19::text::jsonb, $20, addon_key, product_type,
-                   created_at, $21, array_remove(ARRAY[licence_number], NULL)
+            SELECT tenant_id, epoch, 1, $20, $21::text::jsonb, $22, addon_key, product_type,
+                   created_at, $23, string_to_array(licence_numbers, ',')
               FROM first JOIN installed ON tenant_id = installed_id),
         keys AS (
             INSERT INTO tenant_keys (tenant_id, wrapped_key, kek_id, made_at)
@@ -97,8 +97,8 @@ async def add_tenants(
         said AS (
             INSERT INTO outbox (written_at, epoch, topic, kind, record_key, tenant_id, ce_id,
                                 type, headers, payload, data_class)
-            SELECT $22, epoch, $23, $24, tenant_id::text, tenant_id, ce_id, $25, headers::jsonb,
-                   payload, $26
+            SELECT $24, epoch, $25, $26, tenant_id::text, tenant_id, ce_id, $27, headers::jsonb,
+                   payload, $28
               FROM first JOIN installed ON tenant_id = installed_id)
         SELECT installed_id FROM installed
         """,
@@ -112,12 +112,14 @@ async def add_tenants(
         [first.installation.service_entitlement_number for first in firsts],
         [first.sealed_secret for first in firsts],
         [first.installation.oauth_client_id for first in firsts],
-        [next(iter(first.state.licence_numbers), None) for first in firsts],
+        [",".join(first.state.licence_numbers) for first in firsts],
         [first.wrapped_key for first in firsts],
         [first.kek_id for first in firsts],
         [first.said.ce_id for first in firsts],
         [first.said.headers for first in firsts],
         [first.said.payload for first in firsts],
+        [first.installation.entitlement_id for first in firsts],
+        [first.installation.entitlement_number for first in firsts],
         beside_others,
         TenantStatus.INSTALLED,
         _ALL_LIVE,
@@ -130,6 +132,29 @@ async def add_tenants(
         INSTALLER_TENANTS.erases_as,
     )
     return {row["installed_id"] for row in rows}
+
+
+async def add_forge_tenant(uow: UnitOfWork[Any], tenant: TenantState) -> None:
+    """Write a tenant that has no installation of Connect's, and say it."""
+    await uow.connection.execute(
+        """
+        INSERT INTO tenants (tenant_id, version_epoch, version_n, status, classes, platform,
+                             addon_key, product_type, created_at, subscription_status,
+                             licence_numbers)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, '{}')
+        """,
+        tenant.tenant_id,
+        tenant.version.epoch,
+        tenant.version.n,
+        tenant.status,
+        tenant.classes,
+        tenant.platform,
+        tenant.addon_key,
+        tenant.product_type,
+        tenant.created_at,
+        tenant.subscription.status,
+    )
+    uow.outbox.add(tenant, type_name="tenant-installed")
 
 
 async def present_epoch(pool: Pool) -> int:
@@ -153,7 +178,8 @@ async def find_signer(pool: Pool, addon_key: str, client_key: str) -> asyncpg.Re
     return await pool.fetchrow(
         """
         SELECT tenant_id, i.live, t.status, t.platform, t.departed_how, i.shared_secret,
-               i.replaced_secret, i.replaced_until, k.wrapped_key, k.kek_id, a.last_seen_at
+               i.replaced_secret, i.replaced_until, k.wrapped_key, k.kek_id, a.last_seen_at,
+               a.losses
           FROM installations AS i
           JOIN tenants AS t USING (tenant_id)
           LEFT JOIN tenant_keys AS k USING (tenant_id)
@@ -170,12 +196,12 @@ async def find_signer(pool: Pool, addon_key: str, client_key: str) -> asyncpg.Re
 async def find_other_tenants_at(
     connection: Connection, addon_key: str, base_url: str, *, than: UUID
 ) -> list[UUID]:
-    """Find the other tenants of an app whose site stood at this base URL, in the order of ids."""
+    """Find the other tenants that are installed at this base URL, in the order of ids."""
     rows = await connection.fetch(
         """
         SELECT tenant_id
           FROM installations
-         WHERE addon_key = $1 AND base_url = $2 AND live AND tenant_id <> $3
+         WHERE addon_key = $1 AND base_url = $2 AND live AND present AND tenant_id <> $3
          ORDER BY tenant_id
         """,
         addon_key,
@@ -197,12 +223,23 @@ async def lock_tenant(connection: Connection, tenant_id: UUID) -> TenantState | 
     return None if row is None else _state_of(row)
 
 
-async def installation_of(
-    connection: Connection, tenant_id: UUID
-) -> tuple[Installation, bytes] | None:
-    """Read what is stored of a live installation: all but its secret, and that sealed.
+@dataclass(frozen=True, slots=True)
+class StoredInstallation:
+    """What is stored of an installation: all but its secret, and that sealed.
 
-    None for a tenant that is purging; call it under the tenant's lock.
+    ``present`` is whether the app is installed by Connect's name.
+    """
+
+    installation: Installation
+    sealed_secret: bytes = field(repr=False)
+    present: bool
+
+
+async def installation_of(connection: Connection, tenant_id: UUID) -> StoredInstallation | None:
+    """Read what is stored of a live installation.
+
+    None for a tenant that is purging, or has no installation of Connect's;
+    call it under the tenant's lock.
     """
     row = await connection.fetchrow(
         "SELECT * FROM installations WHERE tenant_id = $1 AND live", tenant_id
@@ -217,19 +254,36 @@ async def installation_of(
         service_entitlement_number=row["service_entitlement_number"],
         shared_secret="",
         oauth_client_id=row["oauth_client_id"],
+        entitlement_id=row["entitlement_id"],
+        entitlement_number=row["entitlement_number"],
     )
-    return installation, row["shared_secret"]
+    return StoredInstallation(installation, row["shared_secret"], row["present"])
 
 
 async def save_installation(
-    connection: Connection, tenant_id: UUID, installation: Installation, sealed_secret: bytes
+    connection: Connection,
+    tenant_id: UUID,
+    installation: Installation,
+    sealed_secret: bytes,
+    *,
+    replaced_until: datetime | None,
+    wall: datetime,
 ) -> None:
-    """Replace what is stored of an installation; its name stays."""
+    """Replace what is stored of an installation, and call it present; its name stays.
+
+    Where ``replaced_until`` is given, the secret was replaced, and the one
+    before counts until then. One whose time is over is forgotten.
+    """
     await connection.execute(
         """
         UPDATE installations
            SET product_type = $2, base_url = $3, service_entitlement_number = $4,
-               shared_secret = $5, oauth_client_id = $6
+               shared_secret = $5, oauth_client_id = $6, entitlement_id = $7,
+               entitlement_number = $8, present = true,
+               replaced_secret = CASE WHEN $9::timestamptz IS NOT NULL THEN shared_secret
+                                      WHEN replaced_until > $10 THEN replaced_secret END,
+               replaced_until = CASE WHEN $9::timestamptz IS NOT NULL THEN $9
+                                     WHEN replaced_until > $10 THEN replaced_until END
          WHERE tenant_id = $1
         """,
         tenant_id,
@@ -238,6 +292,51 @@ async def save_installation(
         installation.service_entitlement_number,
         sealed_secret,
         installation.oauth_client_id,
+        installation.entitlement_id,
+        installation.entitlement_number,
+        replaced_until,
+        wall,
+    )
+
+
+async def forget_replaced_secrets(database: "Pool | Connection", *, wall: datetime) -> int:
+    """Forget the replaced secrets whose time is over; answer how many there were."""
+    status = await database.execute(
+        """
+        UPDATE installations
+           SET replaced_secret = NULL, replaced_until = NULL
+         WHERE replaced_until <= $1
+        """,
+        wall,
+    )
+    return int(status.rpartition(" ")[2])
+
+
+async def put_out_of_use(connection: Connection, tenant_id: UUID) -> bool:
+    """Note that an app is not installed by Connect's name any more; False where that was known."""
+    was_present = await connection.fetchval(
+        """
+        UPDATE installations
+           SET present = false
+         WHERE tenant_id = $1 AND live AND present
+        RETURNING true
+        """,
+        tenant_id,
+    )
+    return was_present is True
+
+
+async def note_seen(database: "Pool | Connection", tenant_id: UUID, *, now: datetime) -> None:
+    """Note that a site was heard of, which ends a row of losses and a person's word of its end."""
+    await database.execute(
+        """
+        UPDATE access_checks
+           SET last_seen_at = greatest(last_seen_at, $2), losses = 0, first_lost_at = NULL,
+               last_lost_at = NULL, confirmed_at = NULL, confirmed_by = NULL
+         WHERE tenant_id = $1
+        """,
+        tenant_id,
+        now,
     )
 
 
@@ -388,6 +487,14 @@ async def status_of(pool: Pool, tenant_id: UUID) -> TenantStatus | None:
     """Say where a tenant stands."""
     status = await pool.fetchval("SELECT status FROM tenants WHERE tenant_id = $1", tenant_id)
     return None if status is None else TenantStatus(status)
+
+
+async def created_at(pool: Pool, tenant_id: UUID) -> datetime | None:
+    """Say when a tenant began; None where there is none."""
+    began_at: datetime | None = await pool.fetchval(
+        "SELECT created_at FROM tenants WHERE tenant_id = $1", tenant_id
+    )
+    return began_at
 
 
 async def latest_tenants(pool: Pool, *, limit: int) -> list[tuple[UUID, TenantStatus]]:

@@ -1,0 +1,185 @@
+"""An app's page in the customer's browser, in a frame at the customer's site."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from fastapi import APIRouter
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from chassis.problems import Problem
+from chassis.service import running
+from connect.hosts import AllowedHosts
+from services.installer.domain.visits import Refusal
+from services.installer.routes.calls import authorization_of
+from services.installer.routes.sessions import session_for, turn_away
+from services.installer.sessions import SessionSigner
+from services.installer.settings import ENTRY_PATH, InstallerSettings, path_of
+from services.installer.visitors import NoSession, admit
+
+_PAGES: Final = Path(__file__).parent.parent / "pages"
+_NO_APP: Final = "no-app"
+_STATIC: Final = {"entry.js": "text/javascript", "entry.css": "text/css"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Static:
+    content: bytes
+    headers: Mapping[str, str]
+
+
+def pages_router(settings: InstallerSettings, signer: SessionSigner) -> APIRouter:
+    """Return the routes of the apps' pages, and of what these load from us."""
+    pages = _Pages(settings, signer)
+    base = path_of("{addon_key}")
+    router = APIRouter()
+    router.add_route(f"{base}{ENTRY_PATH}", pages.entry, methods=["GET"])
+    router.add_route(f"{base}/", pages.descriptor, methods=["GET"])
+    for name in _STATIC:
+        # Below the page, so that its links are right wherever the app's address leads;
+        # the same for every app, and for a page that says there is no such app.
+        router.add_route(f"{base}/{name}", pages.static, methods=["GET"], name=name)
+    return router
+
+
+class _Pages:
+    """The pages, for all apps."""
+
+    def __init__(self, settings: InstallerSettings, signer: SessionSigner) -> None:
+        self._apps = {app.key: app for app in settings.apps}
+        self._signer = signer
+        self._shown = {
+            "bridge_url": settings.connect_bridge_url,
+            "policy_url": settings.privacy_policy_url,
+            "data_location": settings.data_location,
+        }
+        self._headers = {
+            "content-security-policy": content_policy(settings),
+            # The frame's address carries Atlassian's token.
+            "referrer-policy": "no-referrer",
+            "cache-control": "no-store",
+        }
+        self._templates = Environment(
+            loader=FileSystemLoader(_PAGES),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._static = {name: _read_static(name, kind) for name, kind in _STATIC.items()}
+
+    async def entry(self, request: Request) -> Response:
+        """Show the app's page, with a session for the site that signed its address."""
+        app = self._apps.get(request.path_params["addon_key"])
+        if app is None:
+            return self._no_app(request)
+        scope, addon_key = request.scope, app.key
+        this = running(request)
+        try:
+            caller = await admit(
+                this.units,
+                addon_key,
+                lambda gate: gate.verify(
+                    method=scope["method"],
+                    raw_path=scope["raw_path"],
+                    raw_query=scope["query_string"],
+                    authorization=authorization_of(request),
+                    base_path=path_of(addon_key),
+                ),
+            )
+        except NoSession as none:
+            return self._refused(request, none.refusal, addon_key)
+        session = session_for(self._signer, caller, wall=this.units.clock.wall())
+        return self._page("entry.html", {"app": app, "session": session, **self._shown})
+
+    async def descriptor(self, request: Request) -> Response:
+        """Lead whoever opens the app's own address to its descriptor."""
+        if request.path_params["addon_key"] not in self._apps:
+            return self._no_app(request)
+        return RedirectResponse("atlassian-connect.json", status_code=HTTPStatus.FOUND)
+
+    async def static(self, request: Request) -> Response:
+        """Serve a script or a style sheet; the browser asks each time whether it has changed."""
+        static = self._static[request.url.path.rpartition("/")[2]]
+        if request.headers.get("if-none-match") == static.headers["etag"]:
+            return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=static.headers)
+        return Response(static.content, headers=static.headers)
+
+    def _no_app(self, request: Request) -> Response:
+        if not _wants_page(request):
+            raise Problem(HTTPStatus.NOT_FOUND, detail="There is no such app here.")
+        return self._page("refusal.html", {"why": _NO_APP}, status=HTTPStatus.NOT_FOUND)
+
+    def _refused(self, request: Request, refusal: Refusal, addon_key: str) -> Response:
+        problem = turn_away(request, "entry", addon_key, refusal)
+        if not _wants_page(request):
+            raise problem
+        return self._page(
+            "refusal.html",
+            {"why": refusal.value},
+            status=problem.status,
+            headers=problem.headers,
+        )
+
+    def _page(
+        self,
+        name: str,
+        shown: Mapping[str, Any],
+        *,
+        status: int = HTTPStatus.OK,
+        headers: Mapping[str, str] | None = None,
+    ) -> Response:
+        return Response(
+            self._templates.get_template(name).render(shown),
+            status_code=status,
+            headers={**self._headers, **(headers or {})},
+            media_type="text/html",
+        )
+
+
+def content_policy(settings: InstallerSettings) -> str:
+    """Say what an app's page may load, whom it may call, and who may show it in a frame."""
+    connects = ["'self'", *([_origin(url)] if (url := settings.config_public_url) else [])]
+    directives = {
+        "default-src": ["'none'"],
+        "script-src": ["'self'", _origin(settings.connect_bridge_url)],
+        "style-src": ["'self'"],
+        "connect-src": connects,
+        "base-uri": ["'none'"],
+        "form-action": ["'none'"],
+        "frame-ancestors": _frames(settings.site_hosts),
+    }
+    return "; ".join(f"{name} {' '.join(sources)}" for name, sources in directives.items())
+
+
+def _frames(hosts: AllowedHosts) -> list[str]:
+    return [
+        *(f"https://*.{domain}" for domain in hosts.domains),
+        *(f"https://{host}" for host in sorted(hosts.https)),
+        *(f"http://{host}" for host in sorted(hosts.http)),
+    ]
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _read_static(name: str, kind: str) -> _Static:
+    content = (_PAGES / name).read_bytes()
+    headers = {
+        "content-type": f"{kind}; charset=utf-8",
+        "etag": f'"{sha256(content).hexdigest()[:32]}"',
+        "cache-control": "no-cache",
+    }
+    return _Static(content, headers)
+
+
+def _wants_page(request: Request) -> bool:
+    return "text/html" in request.headers.get("accept", "")
