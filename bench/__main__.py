@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import uvloop
 from rich.console import Console
 
-from bench import install_floor, installs_vs_ace, relay_latency, relay_throughput, sweep
+from bench import install_floor, installs_vs_ace, relay_latency, relay_throughput, schedules, sweep
 from bench.figures import Benchmark, CannotMeasure, Result
 from bench.report import save, show
 from bench.stack import started
@@ -23,6 +23,7 @@ BENCHMARKS = {
         install_floor.BENCHMARK,
         installs_vs_ace.BENCHMARK,
         sweep.BENCHMARK,
+        schedules.BENCHMARK,
     )
 }
 INCOMPLETE, UNKNOWN = 1, 2

@@ -25,6 +25,7 @@ from bench.stack import Stack, worker_pool
 from connect.lifecycle import EventType
 from devstack.atlassian import Atlassian, Site, new_atlassian
 from devstack.postgres import Roles
+from services.installer.data_map import DATA_MAP
 
 _CONNECTIONS = 32
 _INSTALLS = 4_000
@@ -46,8 +47,8 @@ Row = tuple[str, Sequence[Any]]
 async def measure(stack: Stack) -> list[Round]:
     """Install distinct tenants over HTTP and insert as many without it, round by round."""
     await stack.make_topics()
-    roles = await stack.make_installer_database("_floor")
-    bare = await stack.make_installer_database("_floor_bare")
+    roles = await stack.make_database(DATA_MAP, "_floor")
+    bare = await stack.make_database(DATA_MAP, "_floor_bare")
     async with (
         new_atlassian() as atlassian,
         key_host(atlassian) as keys,

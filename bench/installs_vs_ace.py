@@ -29,6 +29,7 @@ from connect.lifecycle import EventType
 from devstack.atlassian import Atlassian, Site, new_atlassian
 from devstack.postgres import Roles, provision
 from devstack.processes import free_port
+from services.installer.data_map import DATA_MAP
 
 _CONNECTIONS = 32
 _INSTALLS = 2_000
@@ -50,7 +51,7 @@ async def measure(stack: Stack) -> list[Round]:
     """
     vegeta, app = await asyncio.to_thread(tools.vegeta), await asyncio.to_thread(tools.ace)
     await stack.make_topics()
-    roles = await stack.make_installer_database("_ace")
+    roles = await stack.make_database(DATA_MAP, "_ace")
     made = await provision(stack.postgres.superuser_url(), ["ace"], folder=stack.folder)
     async with (
         new_atlassian() as atlassian,

@@ -35,6 +35,7 @@ from chassis.unit_of_work import Units
 from connect.product import ProductClient
 from contracts.classes import TENANT_CLASSES
 from services.installer.clients import Sites, client_of_sites
+from services.installer.data_map import DATA_MAP
 from services.installer.door import SECRET, Door
 from services.installer.jobs.access import SITES_EACH, AccessFigures, AccessJobs
 
@@ -80,7 +81,7 @@ async def measure(stack: Stack) -> list[Round]:
     Raises:
         RuntimeError: a site was not asked, too many were asked twice, or a job failed.
     """
-    roles = await stack.make_installer_database("_sweep")
+    roles = await stack.make_database(DATA_MAP, "_sweep")
     keys_file = _write_keys(stack.folder / "sweep-keys.json")
     async with _sites() as sites:
         await _fill(roles.owner_url, keys_file, sites.url)

@@ -97,6 +97,7 @@ def test_an_unknown_name_is_refused_with_the_names_that_there_are(
         "install-floor",
         "installs-vs-ace",
         "sweep",
+        "schedules",
     ]
     for name in BENCHMARKS:
         assert name in said
