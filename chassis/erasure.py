@@ -3,10 +3,12 @@
 What it erases comes from the service's data map and from the foreign keys of the live schema.
 """
 
+import asyncio
+import json
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Generic, TypeVar
 from uuid import UUID
 
@@ -31,6 +33,8 @@ NOBODY = UUID(int=0)
 _LEASE = timedelta(minutes=2)
 _ROWS_A_STATEMENT = 5_000
 _TENANTS_A_RUN = 200
+_SETTLE_ATTEMPTS = 20
+_SETTLE_PAUSE_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +106,19 @@ async def accept_erasure(
     return bool(status)
 
 
+_Named = tuple[UUID, str]
+_Counts = Mapping[UUID, Mapping[DataClass, int]]
+
+
 @dataclass(frozen=True, slots=True)
 class _Claim:
     order: ErasureOrder
     token: UUID
     traceparent: str | None
+
+    @property
+    def name(self) -> _Named:
+        return self.order.purge_id, self.order.step
 
 
 Ready = Callable[[Connection, Sequence[ErasureOrder]], Awaitable[set[UUID]]]
@@ -174,12 +186,27 @@ class EraserJob(Generic[C]):
             finished += await self._erase(classes, together)
         return finished
 
-    async def _release(self, claims: Sequence[_Claim]) -> None:
-        await self.worker.execute(
-            "UPDATE erasures SET claim_token = NULL, claimed_until = NULL"
-            " WHERE claim_token = ANY($1::uuid[])",
-            [claim.token for claim in claims],
-        )
+    async def _release(self, claims: Sequence[_Claim], counts: _Counts | None = None) -> None:
+        """Give claims back, so that others need not wait until the lease is over.
+
+        What was erased so far is added to what is known of each.
+        """
+
+        async def release(some: Sequence[_Claim]) -> set[_Named]:
+            rows = await self.worker.fetch(
+                f"""
+                WITH {_MINE}
+                UPDATE erasures e
+                   SET claim_token = NULL, claimed_until = NULL, counts = {_ADDED_UP}
+                  FROM mine
+                 WHERE (e.purge_id, e.step) = (mine.purge_id, mine.step)
+                RETURNING e.purge_id, e.step
+                """,  # noqa: S608 - made of constants
+                *_rows_of(some, counts or {}),
+            )
+            return {(row["purge_id"], row["step"]) for row in rows}
+
+        await _settle(claims, release)
 
     async def _erase(self, classes: tuple[DataClass, ...], claims: Sequence[_Claim]) -> int:
         tenants = [claim.order.tenant_id for claim in claims]
@@ -207,47 +234,101 @@ class EraserJob(Generic[C]):
                     remaining=remaining[claim.order.tenant_id],
                     unsent=unsent[claim.order.tenant_id],
                 )
-        await self._release([claim for claim in claims if claim not in clean])
-        for claim in clean:
-            with continued(claim.traceparent, "answer an erasure"):
-                await self._answer(claim, counts[claim.order.tenant_id])
-        return len(clean)
+        await self._release([claim for claim in claims if claim not in clean], counts)
+        return await _settle(clean, lambda some: self._answer(some, counts))
 
-    async def _answer(self, claim: _Claim, counts: Mapping[DataClass, int]) -> None:
-        order = claim.order
+    async def _answer(self, claims: Sequence[_Claim], counts: _Counts) -> set[_Named]:
+        """Write down what was erased and say it; return of which this could be done now."""
+        by_name = {claim.name: claim for claim in claims}
         async with self.units.begin() as uow:
-            # A second look, asked for again, must not forget what the first one erased.
-            total: dict[str, int] | None = await uow.connection.fetchval(
-                """
+            rows = await uow.connection.fetch(
+                f"""
+                WITH {_MINE}
                 UPDATE erasures e
-                   SET state = 'erased', erased_at = $4, claim_token = NULL, claimed_until = NULL,
-                       counts = (SELECT jsonb_object_agg(c.class, c.erased +
-                                            coalesce((e.counts ->> c.class)::bigint, 0))
-                                   FROM unnest($2::text[], $3::bigint[]) AS c(class, erased))
-                 WHERE claim_token = $1
-                RETURNING counts
-                """,
-                claim.token,
-                list(order.classes),
-                [counts.get(data_class, 0) for data_class in order.classes],
+                   SET state = 'erased', erased_at = $5, claim_token = NULL, claimed_until = NULL,
+                       counts = {_ADDED_UP}
+                  FROM mine
+                 WHERE (e.purge_id, e.step) = (mine.purge_id, mine.step)
+                RETURNING e.purge_id, e.step, e.counts
+                """,  # noqa: S608 - made of constants
+                *_rows_of(claims, counts),
                 uow.now,
             )
-            if total is None:
-                return  # the lease ran out, and another has taken over
-            uow.outbox.add(
-                DataErased(
-                    purge_id=order.purge_id,
-                    step=order.step,
-                    tenant_id=order.tenant_id,
-                    owner=self.data_map.service,
-                    ledger_number=order.ledger_number,
-                    counts={DataClass(name): count for name, count in total.items()},
-                    remaining=0,
-                    data_map_hash=self.data_map.hash(),
-                    erased_at=uow.now,
-                )
-            )
-        log.info("data erased", purge_id=str(order.purge_id), step=order.step)
+            for row in rows:
+                claim = by_name[row["purge_id"], row["step"]]
+                with continued(claim.traceparent, "answer an erasure"):
+                    uow.outbox.add(self._said(claim.order, row["counts"], at=uow.now))
+        for row in rows:
+            log.info("data erased", purge_id=str(row["purge_id"]), step=row["step"])
+        return {(row["purge_id"], row["step"]) for row in rows}
+
+    def _said(self, order: ErasureOrder, counts: Mapping[str, int], *, at: datetime) -> DataErased:
+        return DataErased(
+            purge_id=order.purge_id,
+            step=order.step,
+            tenant_id=order.tenant_id,
+            owner=self.data_map.service,
+            ledger_number=order.ledger_number,
+            counts={DataClass(name): count for name, count in counts.items()},
+            remaining=0,
+            data_map_hash=self.data_map.hash(),
+            erased_at=at,
+        )
+
+
+# Rows that somebody else holds are left out. A consumer that hears the same orders again holds some
+# of them in an order of its own, so to wait for one while others are held can be a deadlock.
+_MINE = """
+    mine AS (
+        SELECT e.purge_id, e.step, m.erased::jsonb AS erased
+          FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[])
+               AS m(purge_id, step, claim_token, erased)
+          JOIN erasures e USING (purge_id, step, claim_token)
+           FOR UPDATE OF e SKIP LOCKED)
+"""
+# A second look, and a second run after one that was not clean, must not forget the first.
+_ADDED_UP = """
+    (SELECT coalesce(jsonb_object_agg(
+                name, number::bigint + coalesce((e.counts ->> name)::bigint, 0)), e.counts)
+       FROM jsonb_each_text(mine.erased) AS n(name, number))
+"""
+
+
+def _rows_of(
+    claims: Sequence[_Claim], counts: _Counts
+) -> tuple[list[UUID], list[str], list[UUID], list[str]]:
+    """Give claims as the columns of ``_MINE``; no counts are given of a tenant that has none."""
+    erased = [
+        {each: counts[claim.order.tenant_id].get(each, 0) for each in claim.order.classes}
+        if claim.order.tenant_id in counts
+        else {}
+        for claim in claims
+    ]
+    return (
+        [claim.order.purge_id for claim in claims],
+        [claim.order.step for claim in claims],
+        [claim.token for claim in claims],
+        [json.dumps(each) for each in erased],
+    )
+
+
+async def _settle(
+    claims: Sequence[_Claim], settle: Callable[[Sequence[_Claim]], Awaitable[set[_Named]]]
+) -> int:
+    """Settle claims, again after a moment those whose rows were held; return how many were.
+
+    What is not settled after all of it is taken up again when its lease is over.
+    """
+    left = list(claims)
+    for attempt in range(_SETTLE_ATTEMPTS):
+        if attempt:
+            await asyncio.sleep(_SETTLE_PAUSE_SECONDS)
+        if left:
+            settled = await settle(left)
+            left = [claim for claim in left if claim.name not in settled]
+        if not left:
+            break
+    return len(claims) - len(left)
 
 
 def _claim_of(row: asyncpg.Record) -> _Claim:
