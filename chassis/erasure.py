@@ -33,7 +33,7 @@ NOBODY = UUID(int=0)
 _LEASE = timedelta(minutes=2)
 _ROWS_A_STATEMENT = 5_000
 _TENANTS_A_RUN = 200
-_SETTLE_ATTEMPTS = 20
+_SETTLE_ATTEMPTS = 200
 _SETTLE_PAUSE_SECONDS = 0.05
 
 
@@ -206,7 +206,7 @@ class EraserJob(Generic[C]):
             )
             return {(row["purge_id"], row["step"]) for row in rows}
 
-        await _settle(claims, release)
+        await self._settle(claims, release)
 
     async def _erase(self, classes: tuple[DataClass, ...], claims: Sequence[_Claim]) -> int:
         tenants = [claim.order.tenant_id for claim in claims]
@@ -235,7 +235,7 @@ class EraserJob(Generic[C]):
                     unsent=unsent[claim.order.tenant_id],
                 )
         await self._release([claim for claim in claims if claim not in clean], counts)
-        return await _settle(clean, lambda some: self._answer(some, counts))
+        return await self._settle(clean, lambda some: self._answer(some, counts))
 
     async def _answer(self, claims: Sequence[_Claim], counts: _Counts) -> set[_Named]:
         """Write down what was erased and say it; return of which this could be done now."""
@@ -261,6 +261,39 @@ class EraserJob(Generic[C]):
         for row in rows:
             log.info("data erased", purge_id=str(row["purge_id"]), step=row["step"])
         return {(row["purge_id"], row["step"]) for row in rows}
+
+    async def _settle(
+        self, claims: Sequence[_Claim], settle: Callable[[Sequence[_Claim]], Awaitable[set[_Named]]]
+    ) -> int:
+        """Settle claims, again after a moment those whose rows were held; return how many were.
+
+        One that another has taken over since is left to him, one that is held
+        for too long until its lease is over.
+        """
+        settled = 0
+        for _ in range(_SETTLE_ATTEMPTS):
+            if not claims:
+                break
+            done = await settle(claims)
+            settled += len(done)
+            claims = [claim for claim in claims if claim.name not in done]
+            if claims:
+                await asyncio.sleep(_SETTLE_PAUSE_SECONDS)
+                claims = await self._still_ours(claims)
+        return settled
+
+    async def _still_ours(self, claims: Sequence[_Claim]) -> list[_Claim]:
+        rows = await self.worker.fetch(
+            """
+            SELECT claim_token
+              FROM erasures
+              JOIN unnest($1::uuid[], $2::text[], $3::uuid[]) AS m(purge_id, step, claim_token)
+             USING (purge_id, step, claim_token)
+            """,
+            *_names_of(claims),
+        )
+        ours = {row["claim_token"] for row in rows}
+        return [claim for claim in claims if claim.token in ours]
 
     def _said(self, order: ErasureOrder, counts: Mapping[str, int], *, at: datetime) -> DataErased:
         return DataErased(
@@ -294,6 +327,14 @@ _ADDED_UP = """
 """
 
 
+def _names_of(claims: Sequence[_Claim]) -> tuple[list[UUID], list[str], list[UUID]]:
+    return (
+        [claim.order.purge_id for claim in claims],
+        [claim.order.step for claim in claims],
+        [claim.token for claim in claims],
+    )
+
+
 def _rows_of(
     claims: Sequence[_Claim], counts: _Counts
 ) -> tuple[list[UUID], list[str], list[UUID], list[str]]:
@@ -304,31 +345,7 @@ def _rows_of(
         else {}
         for claim in claims
     ]
-    return (
-        [claim.order.purge_id for claim in claims],
-        [claim.order.step for claim in claims],
-        [claim.token for claim in claims],
-        [json.dumps(each) for each in erased],
-    )
-
-
-async def _settle(
-    claims: Sequence[_Claim], settle: Callable[[Sequence[_Claim]], Awaitable[set[_Named]]]
-) -> int:
-    """Settle claims, again after a moment those whose rows were held; return how many were.
-
-    What is not settled after all of it is taken up again when its lease is over.
-    """
-    left = list(claims)
-    for attempt in range(_SETTLE_ATTEMPTS):
-        if attempt:
-            await asyncio.sleep(_SETTLE_PAUSE_SECONDS)
-        if left:
-            settled = await settle(left)
-            left = [claim for claim in left if claim.name not in settled]
-        if not left:
-            break
-    return len(claims) - len(left)
+    return (*_names_of(claims), [json.dumps(each) for each in erased])
 
 
 def _claim_of(row: asyncpg.Record) -> _Claim:
