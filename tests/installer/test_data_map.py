@@ -42,6 +42,7 @@ def test_an_erasure_takes_the_installation_and_nothing_besides() -> None:
         "aliases",
         "timelines",
         "access_checks",
+        "links",
     ]
 
 

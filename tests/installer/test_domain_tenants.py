@@ -177,6 +177,19 @@ def test_an_install_revives_who_had_left() -> None:
     assert heard.said.version == Version(epoch=5, n=3)
 
 
+def test_who_comes_back_goes_on_itself_whoever_was_to_go_on_for_it() -> None:
+    closed = merge_into(gone_away(), uuid4(), epoch=5, now=LATER)
+    assert closed is not None
+    assert closed.licence_numbers == ()
+    back = hear(closed).said
+    assert back is not None
+    assert (back.status, back.merged_into) == (TenantStatus.INSTALLED, None)
+    assert back.licence_numbers == STORED.licence_numbers
+    by_forge = move_to_forge(closed, epoch=5, now=LATER)
+    assert by_forge is not None
+    assert by_forge.merged_into is None
+
+
 def on_forge() -> TenantState:
     moved = move_to_forge(a_tenant(), epoch=5, now=LATER)
     assert moved is not None

@@ -221,6 +221,10 @@ async def plant_other_names(url: str, tenant_id: UUID) -> None:
                 " 'entitlement' FROM tenants WHERE tenant_id = $1"
             ),
             (
+                "INSERT INTO links SELECT tenant_id, tenant_id, gen_random_uuid(), created_at,"
+                " $2::text, $2, NULL FROM tenants WHERE tenant_id = $1"
+            ),
+            (
                 "INSERT INTO access_checks (tenant_id, addon_key, due_at, last_seen_at, confirmed_at,"
                 " confirmed_by) SELECT tenant_id, addon_key, created_at + interval '9 years',"
                 " created_at, created_at, $2::text FROM tenants WHERE tenant_id = $1"

@@ -133,7 +133,8 @@ def hear_installed(
     """Say what an ``installed`` call means for a tenant that is not purging.
 
     The call tells the site's present state, whatever it was sent for: install,
-    upgrade, rotation or rename. It revives a tenant that had left. A licence
+    upgrade, rotation or rename. It revives a tenant that had left, also where
+    another one was to go on for it: nothing has moved yet. A licence
     number that is missing says nothing, as the call often lacks it
     (community.developer.atlassian.com, topic 33953). ``more_names`` says that a
     name came into use with it, ``on_forge`` that one of Forge's is in use: where
@@ -151,9 +152,10 @@ def hear_installed(
     told: dict[str, object] = {
         "status": TenantStatus.INSTALLED,
         "departure": None,
+        "merged_into": None,
         "product_type": present.product_type,
         # People who are being forgotten are not to be found again.
-        "licence_numbers": _licence_numbers(tenant, stored, present) if _all_live(tenant) else (),
+        "licence_numbers": _licence_numbers(tenant, stored, present) if all_live(tenant) else (),
     }
     if is_back:
         told |= {"platform": Platform.CONNECT, "platform_since": now}
@@ -173,7 +175,12 @@ def _with_known_licence(stored: Installation, reported: Installation) -> Install
 def _licence_numbers(
     tenant: TenantState, stored: Installation, present: Installation
 ) -> tuple[str, ...]:
-    """List the numbers of the installation, and those that were found by its licences."""
+    """List the numbers of the installation, and those that were found by its licences.
+
+    Those of a tenant that another one was to go on for had been given away.
+    """
+    if tenant.merged_into is not None:
+        return present.licence_numbers
     if present.licence_numbers == stored.licence_numbers:
         return tenant.licence_numbers
     found = (each for each in tenant.licence_numbers if each not in stored.licence_numbers)
@@ -198,7 +205,11 @@ def move_to_forge(tenant: TenantState, *, epoch: int, now: datetime) -> TenantSt
     It revives a tenant that had left, in whichever order the uninstall by
     Connect and the install on Forge were heard.
     """
-    told: dict[str, object] = {"status": TenantStatus.INSTALLED, "departure": None}
+    told: dict[str, object] = {
+        "status": TenantStatus.INSTALLED,
+        "departure": None,
+        "merged_into": None,
+    }
     if tenant.platform is not Platform.FORGE:
         told |= {"platform": Platform.FORGE, "platform_since": now}
     return newer(tenant, epoch, **told)
@@ -370,7 +381,8 @@ def is_gone(tenant: TenantState) -> bool:
     return all(state is ClassState.ERASED for state in tenant.classes.values())
 
 
-def _all_live(tenant: TenantState) -> bool:
+def all_live(tenant: TenantState) -> bool:
+    """Say whether nothing of a tenant is erased or about to be."""
     return all(state is ClassState.LIVE for state in tenant.classes.values())
 
 

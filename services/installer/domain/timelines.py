@@ -31,6 +31,8 @@ class Entry(StrEnum):
     MOVED_TO_FORGE = "moved-to-forge"
     MOVED_TO_CONNECT = "moved-to-connect"
     MERGED = "merged"
+    LINKED = "linked"
+    """A person let it go on for an older one of its site, which is merged into it."""
 
 
 TOLD_AGAIN: Final = frozenset(

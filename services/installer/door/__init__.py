@@ -10,6 +10,7 @@ from services.installer.door.transactions import (
     Overtaken,
     leave,
     lock_living,
+    merge,
     show_life,
     until_undisturbed,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "hear_uninstalled",
     "leave",
     "lock_living",
+    "merge",
     "show_life",
     "until_undisturbed",
 ]

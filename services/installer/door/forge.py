@@ -15,6 +15,7 @@ from services.installer.door.transactions import (
     Overtaken,
     leave,
     lock_living,
+    note_revival,
     until_undisturbed,
 )
 from services.installer.store import aliases, timelines
@@ -101,6 +102,7 @@ async def _move(uow: UnitOfWork[Door], tenant: TenantState) -> bool:
         return False
     is_revived = tenant.departure is not None
     await store.record_state(uow, said, "tenant-installed" if is_revived else "tenant-updated")
+    await note_revival(uow, tenant)
     if said.platform is not tenant.platform:
         await timelines.add_entry(uow.connection, said.tenant_id, Entry.MOVED_TO_FORGE, now=uow.now)
     return True

@@ -20,10 +20,12 @@ from services.installer.door.transactions import (
     Overtaken,
     leave,
     lock_living,
+    merge,
+    note_revival,
     show_life,
     until_undisturbed,
 )
-from services.installer.store import aliases, licences, timelines
+from services.installer.store import aliases, timelines
 from services.installer.store import tenants as store
 from services.installer.store.tenants import FirstInstall, StoredInstallation
 from services.installer.subscriptions import renew_subscriptions
@@ -170,6 +172,7 @@ async def _store_change(
         revived = Heard.REVIVED in heard.changes
         type_name = "tenant-installed" if revived else "tenant-updated"
         await store.record_state(uow, heard.said, type_name)
+        await note_revival(uow, tenant)
     if heard.is_at_a_new_address or not stored.present:
         await _supersede_others(uow, tenant_id, heard.installation)
     log.info("tenant changed", tenant_id=tenant_id, changes=sorted(heard.changes))
@@ -216,13 +219,7 @@ async def _give_way(uow: UnitOfWork[Door], tenant: TenantState, living_id: UUID)
         await timelines.add_entry(connection, tenant_id, Entry.SUPERSEDED, now=uow.now)
         await leave(uow, tenant, DepartureKind.SUPERSEDED)
         return
-    await aliases.move_all_aliases(connection, tenant_id, to=living_id)
-    await licences.move_licences(connection, tenant_id, to=living_id)
-    said = domain.merge_into(tenant, living_id, epoch=await uow.epoch(), now=uow.now)
-    if said is not None:
-        await store.record_state(uow, said, "tenant-uninstalled")
-        await timelines.add_entry(connection, tenant_id, Entry.MERGED, now=uow.now)
-        log.info("tenant merged", tenant_id=tenant_id, merged_into=living_id)
+    await merge(uow, tenant, living_id)
 
 
 async def _go_on_for_it(uow: UnitOfWork[Door], tenant: TenantState) -> None:

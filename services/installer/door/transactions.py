@@ -13,7 +13,7 @@ from contracts.tenants import DepartureKind, TenantState, TenantStatus
 from services.installer.context import Door
 from services.installer.domain import tenants as domain
 from services.installer.domain.timelines import Entry
-from services.installer.store import aliases, timelines
+from services.installer.store import aliases, licences, links, timelines
 from services.installer.store import tenants as store
 
 log = structlog.get_logger(__name__)
@@ -66,6 +66,28 @@ async def leave(uow: UnitOfWork[Door], tenant: TenantState, how: DepartureKind) 
     if said is not None:
         await store.record_state(uow, said, "tenant-uninstalled")
         log.info("tenant left", tenant_id=tenant.tenant_id, how=how)
+
+
+async def merge(uow: UnitOfWork[Door], tenant: TenantState, living_id: UUID) -> None:
+    """Let another tenant go on for one: it closes, and its other names and its licences move.
+
+    Call it under the locks of both.
+    """
+    connection, tenant_id = uow.connection, tenant.tenant_id
+    await aliases.move_all_aliases(connection, tenant_id, to=living_id)
+    await licences.move_licences(connection, tenant_id, to=living_id)
+    said = domain.merge_into(tenant, living_id, epoch=await uow.epoch(), now=uow.now)
+    if said is not None:
+        await store.record_state(uow, said, "tenant-uninstalled")
+        await timelines.add_entry(connection, tenant_id, Entry.MERGED, now=uow.now)
+        log.info("tenant merged", tenant_id=tenant_id, merged_into=living_id)
+
+
+async def note_revival(uow: UnitOfWork[Door], tenant: TenantState) -> None:
+    """Undo the link of a tenant that comes back before its purge began; call it under its lock."""
+    if tenant.merged_into is not None:
+        await links.undo_link(uow.connection, tenant.tenant_id, now=uow.now)
+        log.info("link undone", tenant_id=tenant.tenant_id, merged_into=tenant.merged_into)
 
 
 async def show_life(uow: UnitOfWork[Door], tenant: TenantState) -> TenantState:

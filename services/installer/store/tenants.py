@@ -223,6 +223,12 @@ async def lock_tenant(connection: Connection, tenant_id: UUID) -> TenantState | 
     return None if row is None else _state_of(row)
 
 
+async def read_tenant(connection: Connection, tenant_id: UUID) -> TenantState | None:
+    """Read a tenant's state, which may change at once; no lock is taken."""
+    row = await connection.fetchrow("SELECT * FROM tenants WHERE tenant_id = $1", tenant_id)
+    return None if row is None else _state_of(row)
+
+
 @dataclass(frozen=True, slots=True)
 class StoredInstallation:
     """What is stored of an installation: all but its secret, and that sealed.
