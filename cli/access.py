@@ -1,32 +1,25 @@
 """`keepword access`: whose sites refuse us, and a person's word on it."""
 
-import asyncio
-import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import replace
-from datetime import datetime
-from pathlib import Path
-from typing import Final, assert_never
+from typing import Any, Final, assert_never
 from uuid import UUID
 
-import asyncpg
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from chassis.clock import Clock, OffsetClock, SystemClock
-from chassis.database import Connection, connect
-from cli.running import FAILED, MISUSED
+from chassis.clock import Clock
+from chassis.database import Connection
+from chassis.unit_of_work import Units
+from cli.installer import shown, tell, tell_by_somebody
+from cli.running import FAILED
 from services.installer.domain.access import Leave, Reason, Wait, decide_departure
 from services.installer.store import access as store
 from services.installer.store.access import Hold, LostTenant
 
-DATABASE_VARIABLES: Final = ("KEEPWORD_INSTALLER_DATABASE_URL", "KEEPWORD_DATABASE_URL")
-"""Where the installer's database is: on any machine, and in the installer's own pod."""
-
-_CLOCK_VARIABLE: Final = "KEEPWORD_CLOCK_OFFSET_FILE"
+_NAME: Final = "keepword access"
 _PAGE: Final = 500
-_LONGEST_NAME: Final = 80
 
 _REASONS: Final = {
     Reason.ON_FORGE: "stays: it is installed by Forge",
@@ -41,7 +34,7 @@ _Story = Callable[[Connection, Clock, Console], Awaitable[int]]
 
 def run_list() -> int:
     """Show which apps are held, and which tenants' sites refuse us."""
-    return _run(_show_all)
+    return tell(_on_a_connection(_show_all), name=_NAME)
 
 
 def run_confirm(tenant_id: UUID, *, by: str, dry_run: bool) -> int:
@@ -62,7 +55,7 @@ def run_confirm(tenant_id: UUID, *, by: str, dry_run: bool) -> int:
         console.print("Nothing was noted." if dry_run else f"Noted, by {escape(by)}.")
         return 0
 
-    return _by_somebody(by, confirm)
+    return tell_by_somebody(by, _on_a_connection(confirm), name=_NAME)
 
 
 def run_release(addon_key: str, *, by: str, dry_run: bool) -> int:
@@ -88,51 +81,15 @@ def run_release(addon_key: str, *, by: str, dry_run: bool) -> int:
         console.print("Nothing was released." if dry_run else f"Released, by {escape(by)}.")
         return 0
 
-    return _by_somebody(by, release)
+    return tell_by_somebody(by, _on_a_connection(release), name=_NAME)
 
 
-def database_url(environment: Mapping[str, str]) -> str | None:
-    """Read where the installer's database is."""
-    return next((url for name in DATABASE_VARIABLES if (url := environment.get(name))), None)
+def _on_a_connection(story: _Story) -> Callable[[Units[Any], Console], Awaitable[int]]:
+    async def told(units: Units[Any], console: Console) -> int:
+        async with units.pool.acquire() as connection:
+            return await story(connection, units.clock, console)
 
-
-def _by_somebody(by: str, story: _Story) -> int:
-    if not 0 < len(by.strip()) <= _LONGEST_NAME:
-        Console().print("Say with --by who decides this, in a few letters.")
-        return MISUSED
-    return _run(story)
-
-
-def _run(story: _Story) -> int:
-    console = Console()
-    url = database_url(os.environ)
-    if url is None:
-        console.print(
-            f"Set {DATABASE_VARIABLES[0]} to the address of the installer's database. In the"
-            f" installer's own pod {DATABASE_VARIABLES[1]} is it already.",
-            soft_wrap=True,
-        )
-        return MISUSED
-    try:
-        return asyncio.run(_tell(story, url, console))
-    except asyncpg.UndefinedTableError:
-        console.print("[red]This is not the installer's database[/], or it is not migrated.")
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, ValueError) as failure:
-        # Its message may repeat the address with the password in it.
-        console.print(
-            f"[red]{type(failure).__name__}.[/] Does the URL name the installer's database, and a"
-            " role that may enter it?",
-            soft_wrap=True,
-        )
-    return FAILED
-
-
-async def _tell(story: _Story, url: str, console: Console) -> int:
-    connection = await connect(url, name="keepword access")
-    try:
-        return await story(connection, _clock(os.environ), console)
-    finally:
-        await connection.close()
+    return told
 
 
 async def _show_all(connection: Connection, _: Clock, console: Console) -> int:
@@ -160,7 +117,7 @@ async def _all_lost(connection: Connection) -> AsyncIterator[LostTenant]:
 def _holds(holds: Iterable[Hold]) -> Table:
     table = Table("held app", "since", "lost", "of")
     for hold in holds:
-        table.add_row(hold.addon_key, _moment(hold.held_at), str(hold.losses), str(hold.asked))
+        table.add_row(hold.addon_key, shown(hold.held_at), str(hold.losses), str(hold.asked))
     return table
 
 
@@ -172,8 +129,8 @@ def _tenants(tenants: Iterable[LostTenant]) -> Table:
             str(lost.tenant_id),
             lost.addon_key,
             str(standing.losses),
-            _moment(standing.first_lost_at),
-            _moment(standing.last_seen_at),
+            shown(standing.first_lost_at),
+            shown(standing.last_seen_at),
             standing.subscription,
             _what_follows(lost),
         )
@@ -184,17 +141,8 @@ def _what_follows(lost: LostTenant) -> str:
     decision = decide_departure(lost.standing)
     match decision:
         case Leave(at):
-            return f"left {_moment(at)}, noted when the installer looks next"
+            return f"left {shown(at)}, noted when the installer looks next"
         case Wait(reason):
             return _REASONS[reason]
         case other:
             assert_never(other)
-
-
-def _moment(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%d %H:%M}"
-
-
-def _clock(environment: Mapping[str, str]) -> Clock:
-    moved = environment.get(_CLOCK_VARIABLE)
-    return OffsetClock(Path(moved)) if moved else SystemClock()
