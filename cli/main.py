@@ -65,6 +65,14 @@ def command_line() -> typer.Typer:
     access.command("confirm")(confirm_access)
     access.command("release")(release_access)
     app.add_typer(access, name="access")
+    tenants = typer.Typer(
+        help="Tenants as the installer knows them, and a person's word on imports of sites.",
+        no_args_is_help=True,
+        rich_markup_mode="markdown",
+    )
+    tenants.command("show")(show_tenant)
+    tenants.command("link")(link_tenants)
+    app.add_typer(tenants, name="tenants")
     return app
 
 
@@ -196,6 +204,43 @@ def release_access(
     from cli.access import run_release  # noqa: PLC0415 - see above
 
     raise typer.Exit(run_release(app, by=by, dry_run=dry_run))
+
+
+def show_tenant(
+    tenant_id: Annotated[UUID, typer.Argument(metavar="TENANT", help="The tenant's id.")],
+) -> None:
+    """Show what the installer knows of a tenant: how it left, its timeline, who replaced it.
+
+    Its host and its client key are shown, as you have the database; its secret never is.
+    Reads the installer's database, as `keepword access` does. Exit status 1 where there is no
+    such tenant.
+    """
+    from cli.tenants import run_show  # noqa: PLC0415 - see above
+
+    raise typer.Exit(run_show(tenant_id))
+
+
+def link_tenants(
+    old: Annotated[UUID, typer.Argument(metavar="OLD", help="The tenant that was superseded.")],
+    new: Annotated[UUID, typer.Argument(metavar="NEW", help="The tenant that goes on for it.")],
+    by: By,
+    reason: Annotated[
+        str,
+        typer.Option(
+            "--reason", metavar="TEXT", help="Why; it is kept. A ticket's number, no names."
+        ),
+    ],
+    dry_run: DryRun = False,
+) -> None:
+    """Let the new tenant of an imported site go on for the old one, whose data moves to it.
+
+    First make sure that both are one customer: an address can change hands, and what has moved
+    does not come back. The old tenant is purged at once instead of in months; until that
+    begins, its return undoes the link. Exit status 1 where the two may not be linked.
+    """
+    from cli.tenants import run_link  # noqa: PLC0415 - see above
+
+    raise typer.Exit(run_link(old, new, by=by, reason=reason, dry_run=dry_run))
 
 
 def version() -> None:
