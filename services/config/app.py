@@ -5,14 +5,12 @@ from chassis.unit_of_work import Units
 from contracts.classes import DataClass
 from contracts.topics import INSTALLER_TENANTS, PURGER_COMMANDS
 from services.config.clients import InstallerKeys
-from services.config.context import Context
+from services.config.context import STEP, Context
 from services.config.data_map import DATA_MAP
 from services.config.handlers import handlers
+from services.config.moves import Moves, note_ledger_entry, ready_to_erase
 from services.config.routes import router
 from services.config.settings import ConfigSettings
-
-STEP = "erase-config"
-"""The name of config's one step in a purge."""
 
 
 def build(settings: ConfigSettings) -> Service[Context]:
@@ -33,9 +31,13 @@ def build(settings: ConfigSettings) -> Service[Context]:
         context=context,
         restate=_restate,
         routers=(router,),
+        jobs=lambda this: Moves(this.units, this.resources.worker).jobs(),
         erases=Erases(
-            steps={DataClass.CONTENT: STEP, DataClass.ERRORS: STEP}, key_class=DataClass.CONTENT
+            steps={DataClass.CONTENT: STEP, DataClass.ERRORS: STEP},
+            key_class=DataClass.CONTENT,
+            ready=ready_to_erase,
         ),
+        on_ledger_entry=note_ledger_entry,
     )
 
 

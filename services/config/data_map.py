@@ -47,6 +47,25 @@ DATA_MAP: Final = DataMap(
                 "content": "whether the content is live or on its way out",
             },
         ),
+        Table(
+            name="moves",
+            data_class=DataClass.CONTENT,
+            promise="P2",
+            purpose="whose content moves to the tenant that goes on for its own",
+            retention="goes with the tenant's content",
+            counted=False,
+            tenant_column="tenant_id",
+            job_table=True,
+            columns={
+                "purge_id": "the purge that waits for the move",
+                "tenant_id": _TENANT,
+                "merged_into": "to whom it moves, as a pseudonym as well",
+                "state": "whether it has moved, or will not",
+                "noted_at": "from when its patience is counted",
+                "moved_up_to": "the last datasource that has moved",
+                "rows_moved": "how many rows have moved",
+            },
+        ),
     ),
     topics=(
         StoredTopic(

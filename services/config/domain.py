@@ -2,9 +2,11 @@
 
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
+from itertools import count
 from typing import Annotated, Any, Final, Self
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -138,6 +140,33 @@ def access_to_content(tenant: Tenant | None, erased: frozenset[DataClass]) -> Ac
     return Access.OPEN
 
 
+PATIENCE: Final = timedelta(hours=72)
+"""How long, in business time, a move may delay the erasure of what is to move."""
+
+
+class Move(StrEnum):
+    """What becomes of content whose tenant goes on as another."""
+
+    NOW = "now"
+    LATER = "later"
+    """The other tenant was not heard of yet."""
+    NEVER = "never"
+
+
+def decide_move(target: Tenant | None, erased: frozenset[DataClass], waited: timedelta) -> Move:
+    """Say whether content may move to a tenant, of whom the guard says what is ``erased``.
+
+    One that has left since keeps what it has until its own end, so it may get
+    more of it; content of who moved to Forge is no longer ours to keep.
+    """
+    if DataClass.CONTENT in erased:
+        return Move.NEVER
+    if target is None:
+        return Move.LATER if waited < PATIENCE else Move.NEVER
+    is_kept_here = target.platform is Platform.CONNECT and target.content is ClassState.LIVE
+    return Move.NOW if is_kept_here else Move.NEVER
+
+
 class DatasourceKind(StrEnum):
     """What kind of system a datasource is."""
 
@@ -154,7 +183,8 @@ _SECRET_OPTION: Final = re.compile(r"(?i)secret|passw|token|api.?key|credential|
 
 # PostgreSQL stores no NUL, and nothing here needs another control character.
 _PLAIN: Final = r"^[^\x00-\x1f\x7f]*$"
-Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=_PLAIN)]
+_LONGEST_NAME: Final = 200
+Name = Annotated[str, StringConstraints(min_length=1, max_length=_LONGEST_NAME, pattern=_PLAIN)]
 Address = Annotated[str, StringConstraints(min_length=1, max_length=2000, pattern=_PLAIN)]
 OptionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$")]
 OptionText = Annotated[str, StringConstraints(strict=True, max_length=2000, pattern=_PLAIN)]
@@ -230,6 +260,18 @@ class Datasource:
     version: int
     created_at: datetime
     updated_at: datetime
+
+
+def names_for_moved(name: str) -> Iterator[str]:
+    """List the names that a datasource may have where it moves, the best one first, without end.
+
+    Its own, or that with a word that says where it came from. Each is a name
+    that a customer could have given, so a long one is cut before the word.
+    """
+    yield name
+    for number in count(1):
+        word = " (moved)" if number == 1 else f" (moved {number})"
+        yield name[: _LONGEST_NAME - len(word)] + word
 
 
 def cursor_after(datasource_id: UUID) -> str:

@@ -11,6 +11,7 @@ from contracts.tenants import TenantState
 from services.config import store
 from services.config.context import Context
 from services.config.domain import Tenant
+from services.config.moves import note_move
 
 handlers: Handlers[Context] = Handlers("config")
 
@@ -37,5 +38,10 @@ async def forget_tenant(tenant_id: UUID, uow: UnitOfWork[Context]) -> None:
 
 @handlers.obeys(PurgeStarted)
 async def erase_content(command: PurgeStarted, uow: UnitOfWork[Context]) -> None:
-    """Set the guard and queue the erasure; asked again, look again and answer again."""
+    """Set the guard and queue the erasure; asked again, look again and answer again.
+
+    Where another tenant goes on for this one, what is the customer's moves first.
+    """
     await accept_erasure(uow, ErasureOrder.of(command))
+    if command.merged_into is not None and DataClass.CONTENT in command.classes:
+        await note_move(uow, command.purge_id, command.tenant_id, command.merged_into)

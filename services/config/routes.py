@@ -14,7 +14,7 @@ from chassis.service import Running, running
 from chassis.unit_of_work import UnitOfWork
 from services.config import store
 from services.config.clients import KeysAway
-from services.config.context import Context
+from services.config.context import CREDENTIALS, Context
 from services.config.domain import (
     Access,
     Datasource,
@@ -28,8 +28,6 @@ from services.config.domain import (
 )
 
 PATH: Final = "/api/v1/datasources"
-CREDENTIALS: Final = "datasource.credentials"
-"""The purpose under which a datasource's credentials are sealed."""
 
 router = APIRouter(prefix=PATH)
 

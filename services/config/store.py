@@ -1,11 +1,14 @@
 """Every SQL statement of config: the tenants it knows, the datasources they keep."""
 
+from collections.abc import Collection
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import asyncpg
 
-from chassis.database import Connection
+from chassis.database import Connection, Pool
 from contracts.tenants import ClassState, Platform, TenantStatus
 from services.config.domain import Datasource, DatasourceInput, DatasourceKind, Tenant
 
@@ -48,6 +51,96 @@ async def tenant(connection: Connection, tenant_id: UUID) -> Tenant | None:
         platform=Platform(row["platform"]),
         content=ClassState(row["content"]),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class OpenMove:
+    """Content that is to move to another tenant before its own is forgotten, and how far it has."""
+
+    purge_id: UUID
+    tenant_id: UUID
+    merged_into: UUID
+    noted_at: datetime
+    moved_up_to: UUID | None
+    rows_moved: int
+
+
+async def note_move(
+    connection: Connection,
+    purge_id: UUID,
+    step: str,
+    tenant_id: UUID,
+    merged_into: UUID,
+    *,
+    now: datetime,
+) -> None:
+    """Note, once, that content is to move before an accepted erasure that has never been begun.
+
+    `accept_erasure` holds the erasure's row until the transaction ends, so none
+    begins behind our back.
+    """
+    await connection.execute(
+        """
+        INSERT INTO moves (purge_id, tenant_id, merged_into, state, noted_at)
+        SELECT purge_id, $3, $4, 'open', $5
+          FROM erasures
+         WHERE purge_id = $1 AND step = $2 AND attempts = 0
+        ON CONFLICT (purge_id) DO NOTHING
+        """,
+        purge_id,
+        step,
+        tenant_id,
+        merged_into,
+        now,
+    )
+
+
+async def open_moves(pool: Pool) -> list[UUID]:
+    """List the purges whose content is to move, those that wait longest first."""
+    rows = await pool.fetch("SELECT purge_id FROM moves WHERE state = 'open' ORDER BY noted_at")
+    return [row["purge_id"] for row in rows]
+
+
+async def lock_open_move(connection: Connection, purge_id: UUID) -> OpenMove | None:
+    """Take a move that is still open, for this transaction alone; None where another has it."""
+    row = await connection.fetchrow(
+        """
+        SELECT purge_id, tenant_id, merged_into, noted_at, moved_up_to, rows_moved
+          FROM moves
+         WHERE purge_id = $1 AND state = 'open'
+           FOR UPDATE SKIP LOCKED
+        """,
+        purge_id,
+    )
+    return OpenMove(**row) if row else None
+
+
+async def note_moved(connection: Connection, purge_id: UUID, *, up_to: UUID, rows: int) -> None:
+    """Note how far a move has come, in the transaction that moved these rows."""
+    await connection.execute(
+        "UPDATE moves SET moved_up_to = $2, rows_moved = rows_moved + $3 WHERE purge_id = $1",
+        purge_id,
+        up_to,
+        rows,
+    )
+
+
+async def settle_move(connection: Connection, purge_id: UUID, *, moved: bool) -> None:
+    """Note what became of a move, so that the erasure may begin."""
+    await connection.execute(
+        "UPDATE moves SET state = $2 WHERE purge_id = $1",
+        purge_id,
+        "moved" if moved else "given-up",
+    )
+
+
+async def purges_with_open_moves(connection: Connection, purge_ids: Collection[UUID]) -> set[UUID]:
+    """Say which of these purges have content that is still to move."""
+    rows = await connection.fetch(
+        "SELECT purge_id FROM moves WHERE purge_id = ANY($1::uuid[]) AND state = 'open'",
+        list(purge_ids),
+    )
+    return {row["purge_id"] for row in rows}
 
 
 # The functions below need `act_for`: row-level security shows no tenant's rows otherwise. They
@@ -182,6 +275,77 @@ async def remove_datasource(
         version,
     )
     return removed is True
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDatasource:
+    """A datasource as it lies in the database, its credentials sealed."""
+
+    datasource_id: UUID
+    name: str = field(repr=False)
+    kind: str
+    url: str = field(repr=False)
+    options: dict[str, Any] = field(repr=False)
+    username: str | None = field(repr=False)
+    credentials: bytes | None = field(repr=False)
+    created_at: datetime
+    updated_at: datetime
+    version: int
+
+
+async def stored_datasources(
+    connection: Connection, tenant_id: UUID, *, after: UUID | None, limit: int
+) -> list[StoredDatasource]:
+    """List up to ``limit`` datasources with all that is stored of them, behind ``after``."""
+    rows = await connection.fetch(
+        """
+        SELECT datasource_id, name, kind, url, options, username, credentials, created_at,
+               updated_at, version
+          FROM datasources
+         WHERE tenant_id = $1 AND ($2::uuid IS NULL OR datasource_id > $2)
+         ORDER BY datasource_id
+         LIMIT $3
+        """,
+        tenant_id,
+        after,
+        limit,
+    )
+    return [StoredDatasource(**row) for row in rows]
+
+
+async def add_moved_datasource(
+    connection: Connection,
+    tenant_id: UUID,
+    moved: StoredDatasource,
+    *,
+    name: str,
+    sealed_credentials: bytes | None,
+) -> bool:
+    """Keep another tenant's datasource under this name, else as it was; False where that is taken.
+
+    Its id stays, so that what refers to it goes on doing so.
+    """
+    added = await connection.fetchval(
+        """
+        INSERT INTO datasources (tenant_id, datasource_id, name, kind, url, options, username,
+                                 credentials, created_at, updated_at, version)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+        ON CONFLICT (tenant_id, name) DO NOTHING
+        RETURNING true
+        """,
+        tenant_id,
+        moved.datasource_id,
+        name,
+        moved.kind,
+        moved.url,
+        moved.options,
+        moved.username,
+        sealed_credentials,
+        moved.created_at,
+        moved.updated_at,
+        moved.version,
+    )
+    return added is True
 
 
 def _datasource(row: asyncpg.Record) -> Datasource:

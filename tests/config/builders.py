@@ -35,6 +35,7 @@ from services.config.clients import InstallerKeys
 from services.config.context import Context
 from services.config.data_map import DATA_MAP
 from services.config.domain import Tenant, _EdDSAAlone
+from services.config.moves import ready_to_erase
 from services.config.settings import ConfigSettings
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -125,6 +126,7 @@ class Config:
             eraser=self.eraser,
             data_map=DATA_MAP,
             key_class=DataClass.CONTENT,
+            ready=ready_to_erase,
         )
 
     async def tenant(

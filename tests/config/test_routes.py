@@ -17,8 +17,9 @@ from chassis.erasure import accept_erasure
 from contracts.classes import DataClass
 from contracts.tenants import ClassState, Platform, TenantStatus
 from services.config import store
+from services.config.context import CREDENTIALS
 from services.config.domain import Tenant
-from services.config.routes import CREDENTIALS, PATH
+from services.config.routes import PATH
 from tests.config.builders import Config, Installer, a_datasource, an_order
 
 PROBLEM = "application/problem+json"

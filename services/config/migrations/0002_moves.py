@@ -1,0 +1,11 @@
+"""Content that moves to another tenant."""
+
+from chassis.migrations import run_sql
+
+revision = "0002"
+down_revision = "0001"
+
+
+def upgrade() -> None:
+    """Run the statements of the file beside this one."""
+    run_sql(__file__)
