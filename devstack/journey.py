@@ -5,7 +5,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from importlib import import_module
 from typing import Any, Final, TypeVar
@@ -71,6 +71,8 @@ class Journey:
     site: str
     patience_seconds: float = PATIENCE_SECONDS
     _tenant_id: UUID | None = field(default=None)
+    # Where an import has given the site another one than it began with.
+    _client_key: str | None = field(default=None)
 
     @property
     def tenant_id(self) -> UUID:
@@ -82,7 +84,7 @@ class Journey:
     @property
     def client_key(self) -> str:
         """Atlassian's name of the site."""
-        return Site.named(self.site).client_key
+        return self._client_key or Site.named(self.site).client_key
 
     @property
     def base_url(self) -> str:
@@ -98,6 +100,11 @@ class Journey:
     async def uninstall(self) -> None:
         """Let the site remove the app."""
         await self._call_app("uninstall")
+
+    async def import_data(self) -> "Journey":
+        """Let the site's data be replaced by an import; return who it is then, without the app."""
+        answer = await self._ask("POST", "atlassian", f"/sites/{self.site}/import")
+        return replace(self, _client_key=answer.json()["client_key"], _tenant_id=None)
 
     async def add_contact(self, name: str, address: str) -> None:
         """Give the tenant a person, as soon as notifier knows the tenant."""

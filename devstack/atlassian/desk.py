@@ -53,6 +53,7 @@ class Desk:
             Route("/key-host/{state}", self.move_key_host, methods=["POST"]),
             Route("/forge/.well-known/jwks.json", self.forge_keys),
             Route("/sites/{name}/delete", self.delete, methods=["POST"]),
+            Route("/sites/{name}/import", self.import_data, methods=["POST"]),
             Route("/sites/{name}/licence/{state}", self.change_licence, methods=["POST"]),
             Route("/sites/{name}/forge/{verb}", self.call_remote, methods=["POST"]),
             Route("/sites/{name}/{verb}", self.call_app, methods=["POST"]),
@@ -95,6 +96,11 @@ class Desk:
         site = site_of(self._atlassian, request)
         self._atlassian.deleted.add(site.name)
         return _page_or(request, JSONResponse({"site": site.name, "deleted": True}))
+
+    async def import_data(self, request: Request) -> Response:
+        """Let a site's data be replaced by an import, and say as whom it speaks from then on."""
+        site = self._atlassian.import_data(site_of(self._atlassian, request))
+        return _page_or(request, JSONResponse({"site": site.name, "client_key": site.client_key}))
 
     async def change_licence(self, request: Request) -> Response:
         """Let what a site pays for an app end, or begin again."""

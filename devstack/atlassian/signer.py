@@ -228,6 +228,17 @@ class Atlassian:
             timeout=HOOK_TIMEOUT_SECONDS,
         )
 
+    def import_data(self, site: Site) -> Site:
+        """Put other data in a site's place; give what it is now, by another client key.
+
+        Nothing is installed there, and no app is told so.
+        """
+        for place in [each for each in self.installed if each[0] == site.client_key]:
+            self.installed.discard(place)
+        imported = replace(site, client_key=str(uuid4()))
+        self.sites[site.name] = imported
+        return imported
+
     def is_installed(self, site: Site, app_key: str) -> bool:
         """Say whether the app took its install at this site, and has not been removed since."""
         return (site.client_key, app_key) in self.installed

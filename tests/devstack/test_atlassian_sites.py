@@ -153,11 +153,27 @@ async def test_a_deleted_site_answers_nothing_and_tells_nobody(stage: Stage) -> 
 
     assert isinstance(before, Reached)
     assert await client.licence(url, APP, site.shared_secret) == Lost(404)
-    for path in ("uninstall", "install", "delete", "licence/end", "forge/install"):
+    for path in ("uninstall", "install", "import", "delete", "licence/end", "forge/install"):
         assert await stage.post(f"/sites/acme/{path}") == 404
     page = await stage.http.get(stage.url)
     assert "/sites/acme/" not in page.text
     assert "/sites/globex/" in page.text
+
+
+async def test_an_import_gives_a_site_another_name_and_tells_nobody(stage: Stage) -> None:
+    await stage.post("/sites/acme/install")
+    before = stage.atlassian.site("acme")
+
+    assert await stage.post("/sites/acme/import") == 200
+
+    after = stage.atlassian.site("acme")
+    assert after.client_key != before.client_key
+    assert (after.base_url, after.product_type) == (before.base_url, before.product_type)
+    client, url = ProductClient(stage.http), f"{stage.url}/sites/acme"
+    assert await client.licence(url, APP, before.shared_secret) == Lost(404)
+    assert await stage.post("/sites/acme/install") == 200
+    secret = stage.atlassian.site("acme").shared_secret
+    assert isinstance(await client.licence(url, APP, secret), Reached)
 
 
 async def test_the_page_of_a_site_shows_the_app_by_a_url_that_its_gate_believes(
