@@ -103,7 +103,7 @@ class PurgeStarted(Message):
     ``(purge_id, step)`` identifies it, so an owner that is asked again looks
     again and answers again. ``receipt_code`` comes with wave 2, to be mailed
     before the contacts are forgotten. Where ``merged_into`` names another
-    tenant, people move there instead, and nobody is written to.
+    tenant, people and content move there instead, and nobody is written to.
     """
 
     purge_id: Pseudonym

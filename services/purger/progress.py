@@ -138,7 +138,7 @@ async def _start_wave(uow: Work, purge: Purge, wave: int) -> None:
 def order_erasure(uow: Work, order: Order) -> None:
     """Tell an owner to erase; the receipt's code goes to whoever mails it.
 
-    With the name of a tenant that goes on for this one, people move there instead.
+    With the name of a tenant that goes on for this one, people and content move there instead.
     """
     step = order.step
     uow.outbox.add(

@@ -91,6 +91,28 @@ async def test_a_merge_takes_the_place_of_what_was_planned(purger: Purger) -> No
     }
 
 
+async def test_a_link_makes_a_superseded_tenant_due_at_once_until_it_comes_back(
+    purger: Purger,
+) -> None:
+    left = Departure(at=LEFT_AT, how=DepartureKind.SUPERSEDED)
+    superseded = a_tenant(status=TenantStatus.UNINSTALLED, departure=left, subscription=NO_LICENCE)
+    back = a_tenant(n=3, tenant_id=superseded.tenant_id, subscription=NO_LICENCE)
+    await purger.hear(superseded)
+    [planned] = (await purger.state()).plans
+
+    await purger.hear(merged(superseded))
+    [due] = (await purger.state()).plans
+    await purger.hear(back)
+    [withdrawn] = (await purger.state()).plans
+
+    assert (planned.clock, planned.start_at > LEFT_AT) == (ClockKind.UNINSTALLED, True)
+    assert (due.clock, due.start_at) == (ClockKind.MERGED, LEFT_AT)
+    # The same clock is the same purge, however it was hurried.
+    assert due.purge_id == planned.purge_id == withdrawn.purge_id
+    assert withdrawn.phase is Phase.WITHDRAWN
+    assert await purger.sweeps.ask_for_due_purges() == 0
+
+
 async def start(purger: Purger) -> tuple[TenantState, list[PurgeStarted]]:
     """Close a tenant and let wave 1 begin, without time passing."""
     tenant = merged(a_licence_alone(), n=1)
