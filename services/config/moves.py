@@ -84,13 +84,20 @@ class Moves:
         """Move all that can move, and give up on what never will; return how many were settled.
 
         A batch is a transaction, and what has moved is noted with it: a worker
-        that dies leaves the rest to the next run, and nothing goes twice.
+        that dies leaves the rest to the next run, and nothing goes twice. One that
+        fails holds nobody else's up, and is raised in the end.
         """
-        settled = 0
+        settled, failures = 0, []
         for purge_id in await store.open_moves(self.worker):
-            while (state := await self._go_on(purge_id)) is _State.MOVING:
-                pass
-            settled += state is _State.SETTLED
+            try:
+                while (state := await self._go_on(purge_id)) is _State.MOVING:
+                    pass
+            except Exception as failure:  # noqa: BLE001 - raised below
+                failures.append(failure)
+            else:
+                settled += state is _State.SETTLED
+        if failures:
+            raise ExceptionGroup("moves failed", failures)
         return settled
 
     async def _go_on(self, purge_id: UUID) -> _State:
@@ -162,9 +169,11 @@ async def _sealed_anew(
 async def _add(
     connection: Connection, tenant_id: UUID, datasource: StoredDatasource, credentials: bytes | None
 ) -> None:
-    """Keep a datasource under the first of its names that is free there."""
+    """Keep a datasource under the first of its names that is free there, once."""
     for name in names_for_moved(datasource.name):
         if await store.add_moved_datasource(
             connection, tenant_id, datasource, name=name, sealed_credentials=credentials
         ):
             return
+        if await store.datasource(connection, tenant_id, datasource.datasource_id) is not None:
+            return  # another purge of the same tenant has brought it

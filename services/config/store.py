@@ -321,16 +321,17 @@ async def add_moved_datasource(
     name: str,
     sealed_credentials: bytes | None,
 ) -> bool:
-    """Keep another tenant's datasource under this name, else as it was; False where that is taken.
+    """Keep another tenant's datasource under this name, else as it was.
 
-    Its id stays, so that what refers to it goes on doing so.
+    False, and nothing kept, where the name is taken or the datasource is there:
+    its id stays, so that what refers to it goes on doing so.
     """
     added = await connection.fetchval(
         """
         INSERT INTO datasources (tenant_id, datasource_id, name, kind, url, options, username,
                                  credentials, created_at, updated_at, version)
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
-        ON CONFLICT (tenant_id, name) DO NOTHING
+        ON CONFLICT DO NOTHING
         RETURNING true
         """,
         tenant_id,

@@ -310,7 +310,7 @@ async def test_it_goes_on_where_it_was_cut_off_and_nothing_goes_twice(
 
     if rows - batches_before * 2 > 1:
         monkeypatch.setattr(store, "add_moved_datasource", dies_at_the_second)
-        with pytest.raises(ConnectionResetError):
+        with pytest.raises(ExceptionGroup, match="moves failed"):
             await mover(config).run()
         monkeypatch.setattr(store, "add_moved_datasource", add)
         assert len(await config.rows(new)) == batches_before * 2 - len(gone)
@@ -322,6 +322,49 @@ async def test_it_goes_on_where_it_was_cut_off_and_nothing_goes_twice(
     await config.eraser_job().run()
     [answer] = await answers(config, old)
     assert answer.counts[DataClass.CONTENT] == rows
+
+
+async def test_a_move_that_fails_holds_up_its_own_erasure_and_no_other(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stuck, old, new = [await config.tenant() for _ in range(3)]
+    await fill(config, stuck, "Stock")
+    await fill(config, old, "Sales")
+    for tenant_id in (stuck, old):
+        await merge(config, tenant_id, new)
+    add = store.add_moved_datasource
+
+    async def fails_for_one(*given: Any, **named: Any) -> bool:
+        if named["name"] == "Stock":
+            raise RuntimeError
+        return await add(*given, **named)
+
+    monkeypatch.setattr(store, "add_moved_datasource", fails_for_one)
+    with pytest.raises(ExceptionGroup, match="moves failed"):
+        await mover(config).run()
+    assert await config.eraser_job().run() == 1
+    assert [len(await config.rows(each)) for each in (stuck, old, new)] == [1, 0, 1]
+
+    monkeypatch.setattr(store, "add_moved_datasource", add)
+    await mover(config).run()
+    assert await config.eraser_job().run() == 1
+    assert await names_of(config, new) == ["Sales", "Stock"]
+
+
+async def test_two_purges_of_one_tenant_bring_each_row_once(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when a restored purger asks for the same erasure by another name."""
+    monkeypatch.setattr(moves, "ROWS_A_BATCH", 1)
+    old, new = await config.tenant(), await config.tenant()
+    await fill(config, old, "Sales", "Stock", "Wages")
+    first = await merge(config, old, new)
+    await mover(config)._go_on(first.purge_id)
+    await merge(config, old, new)
+    await mover(config).run()
+    assert await names_of(config, new) == ["Sales", "Stock", "Wages"]
+    await config.eraser_job().run()
+    assert await config.rows(old) == []
 
 
 async def test_two_workers_at_once_move_each_row_once(
