@@ -10,6 +10,7 @@ import pytest
 from contracts.classes import DataClass
 from devstack.postgres import Roles
 from services.config.app import build, main
+from services.config.moves import note_ledger_entry, ready_to_erase
 from tests.config.builders import keys_file, settings_for
 
 
@@ -30,6 +31,13 @@ def test_content_and_errors_are_one_step(config_roles: Roles, tmp_path: Path) ->
         DataClass.CONTENT: "erase-config",
         DataClass.ERRORS: "erase-config",
     }
+
+
+def test_erasures_wait_for_moves_whoever_orders_them(config_roles: Roles, tmp_path: Path) -> None:
+    service = build(settings_for(config_roles, keys_file(tmp_path)))
+    assert service.erases is not None
+    assert service.erases.ready is ready_to_erase
+    assert service.on_ledger_entry is note_ledger_entry
 
 
 async def test_it_waits_for_kafka_with_its_door_closed_and_stops_when_asked(
