@@ -80,13 +80,48 @@ class StoredTopic:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class External:
-    """A store outside the database: a mail queue, a log store, backups, another system."""
+    """A store outside the database: a mail queue, a log store, backups, another system.
+
+    ``setting`` is the environment variable in which an operator says for how many days it
+    remembers; without one nobody can look whether the declared ``retention`` is kept.
+    """
 
     name: str
     purpose: str
     retention: str
     data_class: DataClass = DataClass.PLUMBING
     promise: str = "P12"
+    setting: str | None = None
+
+
+def usual_externals(data_class: DataClass) -> tuple[External, ...]:
+    """What lies outside every service's database; backups hold what the database holds.
+
+    ``data_class`` is the most telling class of it.
+    """
+    return (
+        External(
+            name="backups",
+            purpose="to bring the database back after a loss",
+            retention="14 days by default; what is sealed in them is unreadable once its key is"
+            " destroyed",
+            data_class=data_class,
+            promise="P1",
+            setting="KEEPWORD_BACKUP_RETENTION_DAYS",
+        ),
+        External(
+            name="logs",
+            purpose="operation; they name tenants by pseudonym only",
+            retention="14 days by default",
+            setting="KEEPWORD_LOG_RETENTION_DAYS",
+        ),
+        External(
+            name="traces",
+            purpose="operation; they name tenants by pseudonym only",
+            retention="14 days by default",
+            setting="KEEPWORD_TRACE_RETENTION_DAYS",
+        ),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,19 +275,25 @@ def grants_sql(data_map: DataMap, service: str) -> list[str]:
         f"GRANT SELECT ON ALL SEQUENCES IN SCHEMA public TO {backup}",
         *(f"GRANT EXECUTE ON FUNCTION {function} TO {worker}" for function in PARTITION_FUNCTIONS),
     ]
-    of_the_worker = {table.name for table in (*PLUMBING, _version_table(service))}
     for table in data_map.all_tables:
-        verbs = "SELECT" if table.owner_writes_alone else "SELECT, INSERT, UPDATE, DELETE"
-        writers = [runtime]
-        if table.job_table or table.name in of_the_worker:
-            writers.append(worker)
-        statements.append(f'GRANT {verbs} ON "{table.name}" TO {", ".join(writers)}')
-        statements.append(f'GRANT SELECT ON "{table.name}" TO {backup}')
-        if _erasable(table):
-            statements.append(f'GRANT SELECT, DELETE ON "{table.name}" TO {eraser}')
-        elif table.eraser_reads:
-            statements.append(f'GRANT SELECT ON "{table.name}" TO {eraser}')
+        for kind, verbs in rights(table, service).items():
+            statements.append(f'GRANT {", ".join(verbs)} ON "{table.name}" TO "{service}_{kind}"')
     return statements
+
+
+def rights(table: Table, service: str) -> dict[str, tuple[str, ...]]:
+    """Say what each kind of role of a service may do with a table; others may do nothing."""
+    everything = ("SELECT", "INSERT", "UPDATE", "DELETE")
+    of_the_worker = {each.name for each in (*PLUMBING, _version_table(service))}
+    written = ("SELECT",) if table.owner_writes_alone else everything
+    found: dict[str, tuple[str, ...]] = {"runtime": written, "backup": ("SELECT",)}
+    if table.job_table or table.name in of_the_worker:
+        found["worker"] = written
+    if _erasable(table):
+        found["eraser"] = ("SELECT", "DELETE")
+    elif table.eraser_reads:
+        found["eraser"] = ("SELECT",)
+    return found
 
 
 def _erasable(table: Table) -> bool:

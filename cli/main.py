@@ -25,6 +25,15 @@ Containers = Annotated[
     typer.Option("--containers", help="Kafka and PostgreSQL in Docker, forgotten in the end."),
 ]
 
+ControllerFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--controller",
+        metavar="FILE",
+        help="Who answers for the data, in TOML. [default: docs/controller.toml]",
+    ),
+]
+
 By = Annotated[str, typer.Option("--by", metavar="NAME", help="Who decides this; it is kept.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Change nothing, show what would follow.")]
 
@@ -73,6 +82,14 @@ def command_line() -> typer.Typer:
     tenants.command("show")(show_tenant)
     tenants.command("link")(link_tenants)
     app.add_typer(tenants, name="tenants")
+    privacy = typer.Typer(
+        help="What is kept of whom, why and until when.",
+        no_args_is_help=True,
+        rich_markup_mode="markdown",
+    )
+    privacy.command("record")(privacy_record)
+    privacy.command("table")(privacy_table)
+    app.add_typer(privacy, name="privacy")
     return app
 
 
@@ -241,6 +258,32 @@ def link_tenants(
     from cli.tenants import run_link  # noqa: PLC0415 - see above
 
     raise typer.Exit(run_link(old, new, by=by, reason=reason, dry_run=dry_run))
+
+
+def privacy_record(
+    format_name: Annotated[
+        str, typer.Option("--format", metavar="FORMAT", help="md, json or html.")
+    ] = "md",
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", metavar="FILE", help="Where to. [default: standard output]"),
+    ] = None,
+    controller: ControllerFile = None,
+) -> None:
+    """Write the record of processing (GDPR, Article 30), made of the services' data maps.
+
+    The page in HTML is one file that fetches nothing.
+    """
+    from cli.privacy import run_record  # noqa: PLC0415 - see above
+
+    raise typer.Exit(run_record(format_name, output=output, controller=controller))
+
+
+def privacy_table(controller: ControllerFile = None) -> None:
+    """Write how long each store remembers, in Markdown: the table for customers to see."""
+    from cli.privacy import run_table  # noqa: PLC0415 - see above
+
+    raise typer.Exit(run_table(controller=controller))
 
 
 def version() -> None:

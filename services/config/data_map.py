@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from chassis.data_map import DataMap, StoredTopic, Table
+from chassis.data_map import DataMap, StoredTopic, Table, usual_externals
 from contracts.classes import DataClass
 from contracts.topics import CONFIG_ERASURES
 
@@ -76,4 +76,5 @@ DATA_MAP: Final = DataMap(
             promise="P2",
         ),
     ),
+    externals=usual_externals(DataClass.CONTENT),
 )

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from chassis.data_map import DataMap, External, StoredTopic, Table
+from chassis.data_map import DataMap, StoredTopic, Table, usual_externals
 from contracts.classes import DataClass
 from contracts.topics import INSTALLER_ERASURES, INSTALLER_TENANTS
 
@@ -242,18 +242,5 @@ DATA_MAP: Final = DataMap(
             promise="P1",
         ),
     ),
-    externals=(
-        External(
-            name="backups",
-            purpose="to bring the database back after a loss",
-            retention="14 days; secrets in them are unreadable once their key is destroyed",
-            data_class=DataClass.INSTALLATION,
-            promise="P1",
-        ),
-        External(
-            name="logs",
-            purpose="operation; they name tenants by pseudonym only",
-            retention="14 days",
-        ),
-    ),
+    externals=usual_externals(DataClass.INSTALLATION),
 )

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from chassis.data_map import DataMap, External, StoredTopic, Table
+from chassis.data_map import DataMap, External, StoredTopic, Table, usual_externals
 from contracts.classes import DataClass
 from contracts.topics import NOTIFIER_ERASURES
 
@@ -109,6 +109,7 @@ DATA_MAP: Final = DataMap(
         ),
     ),
     externals=(
+        *usual_externals(DataClass.CONTACTS),
         External(
             name="jira service management",
             data_class=DataClass.TICKETS,
@@ -121,7 +122,8 @@ DATA_MAP: Final = DataMap(
             data_class=DataClass.CONTACTS,
             promise="P3",
             purpose="receipts that the mail server took and has not delivered yet",
-            retention="5 days",
+            retention="5 days by default",
+            setting="KEEPWORD_MAIL_QUEUE_DAYS",
         ),
     ),
 )

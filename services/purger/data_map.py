@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from chassis.data_map import DataMap, External, StoredTopic, Table
+from chassis.data_map import DataMap, StoredTopic, Table, usual_externals
 from contracts.classes import DataClass
 
 _TENANT: Final = "whose purge it is, as the pseudonym that only the installer can resolve"
@@ -173,13 +173,5 @@ DATA_MAP: Final = DataMap(
             promise="P1",
         ),
     ),
-    externals=(
-        External(
-            name="database backups",
-            purpose="to get purger's database back after a loss",
-            retention="KEEPWORD_BACKUP_RETENTION_DAYS",
-            data_class=DataClass.ERASURE_PROOF,
-            promise="P1",
-        ),
-    ),
+    externals=usual_externals(DataClass.ERASURE_PROOF),
 )

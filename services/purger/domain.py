@@ -1,7 +1,7 @@
 """The rules of leaving: when a purge is due, what it takes, when it is proved and closed."""
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TypeAlias
@@ -46,15 +46,19 @@ class Retention:
     residue: timedelta = timedelta(days=14)
     run_margin: timedelta = timedelta(days=14)
 
-    def complaints(self, *, backups_kept: timedelta) -> list[str]:
-        """Say why these times cannot keep the promise; empty when they can."""
+    def complaints(self, *, copies_kept: Mapping[str, timedelta]) -> list[str]:
+        """Say why these times cannot keep the promise; empty when they can.
+
+        ``copies_kept`` is how long stores outside the databases remember, by their names.
+        """
         found = []
         if self.grace < timedelta():
             found.append("the grace is negative")
-        if self.residue < max(backups_kept, TOPIC_RESIDUE):
+        kept = {**copies_kept, "topics": TOPIC_RESIDUE}
+        if longer := {name: each for name, each in kept.items() if each > self.residue}:
+            remember = ", ".join(f"{name} ({each.days} days)" for name, each in longer.items())
             found.append(
-                "the residue is shorter than the time for which backups"
-                f" ({backups_kept.days} days) and topics ({TOPIC_RESIDUE.days} days) remember"
+                f"the residue is shorter than the time for which these remember: {remember}"
             )
         if self.run_margin < ESCALATION_BEFORE_ERASE_BY:
             found.append(

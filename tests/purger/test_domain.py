@@ -84,7 +84,7 @@ def test_settings_that_are_accepted_leave_both_the_grace_and_the_margin(
 ) -> None:
     dates = dates_of(start, retention)
 
-    assert retention.complaints(backups_kept=14 * DAY) == []
+    assert retention.complaints(copies_kept={"backups": 14 * DAY}) == []
     assert dates.start_at >= start + retention.grace
     assert dates.erase_by - dates.start_at >= retention.run_margin
 
@@ -119,11 +119,11 @@ def test_the_last_day_wins_over_the_grace() -> None:
     ],
 )
 def test_times_that_cannot_keep_the_promise_are_complained_of(retention: Retention) -> None:
-    assert len(retention.complaints(backups_kept=14 * DAY)) == 1
+    assert len(retention.complaints(copies_kept={"backups": 14 * DAY})) == 1
 
 
 def test_times_at_the_very_limit_are_accepted() -> None:
-    assert Retention(grace=151 * DAY).complaints(backups_kept=14 * DAY) == []
+    assert Retention(grace=151 * DAY).complaints(copies_kept={"backups": 14 * DAY}) == []
 
 
 def test_topics_remember_no_longer_than_the_residue_assumes() -> None:

@@ -38,7 +38,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 def test_the_usual_settings_keep_the_promise(environment: pytest.MonkeyPatch) -> None:
     settings = PurgerSettings.load()
 
-    assert settings.retention.complaints(backups_kept=settings.retention.residue) == []
+    assert settings.retention.complaints(copies_kept=settings.copies_kept) == []
 
 
 @pytest.mark.parametrize(
@@ -48,6 +48,9 @@ def test_the_usual_settings_keep_the_promise(environment: pytest.MonkeyPatch) ->
         ("GRACE_DAYS", "-1", "GRACE_DAYS"),
         ("RESIDUE_DAYS", "13", "backups (14 days)"),
         ("BACKUP_RETENTION_DAYS", "35", "backups (35 days)"),
+        ("LOG_RETENTION_DAYS", "15", "logs (15 days)"),
+        ("TRACE_RETENTION_DAYS", "15", "traces (15 days)"),
+        ("MAIL_QUEUE_DAYS", "15", "the mail queue (15 days)"),
         ("RUN_MARGIN_DAYS", "6", "run margin"),
         ("RUN_MARGIN_DAYS", "150", "six months"),
         ("SWEEP_SECONDS", "0", "SWEEP_SECONDS"),
