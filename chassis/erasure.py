@@ -438,16 +438,7 @@ async def _look_again(
     """Count what is still there, after proof that this role would see it."""
     found: Counter[UUID] = Counter()
     for table in tables:
-        hidden = await connection.fetchval(
-            f"""
-            SELECT c.relrowsecurity
-                   AND NOT EXISTS (SELECT 1 FROM {table.name} WHERE {table.tenant_column} = $2)
-              FROM pg_class c WHERE c.oid = to_regclass($1)
-            """,  # noqa: S608 - names come from the data map
-            table.name,
-            NOBODY,
-        )
-        if hidden:
+        if await is_blind(connection, table):
             raise BlindVerificationError(table.name)
         rows = await connection.fetch(
             f"""
@@ -459,6 +450,23 @@ async def _look_again(
         )
         found.update({row["tenant_id"]: row["count"] for row in rows})
     return found
+
+
+async def is_blind(connection: Connection, table: Table) -> bool:
+    """Whether this role may be shown less of a table than there is.
+
+    Under row-level security it must see the row of nobody that was planted for it.
+    """
+    hidden: bool = await connection.fetchval(
+        f"""
+        SELECT c.relrowsecurity
+               AND NOT EXISTS (SELECT 1 FROM {table.name} WHERE {table.tenant_column} = $2)
+          FROM pg_class c WHERE c.oid = to_regclass($1)
+        """,  # noqa: S608 - names come from the data map
+        table.name,
+        NOBODY,
+    )
+    return hidden
 
 
 class BlindVerificationError(Exception):

@@ -57,6 +57,7 @@ def command_line() -> typer.Typer:
     app.command("up")(up)
     app.command("demo")(demo)
     app.command("migrate")(migrate)
+    app.command("doctor")(doctor)
     app.command("version")(version)
     receipts = typer.Typer(
         help="Receipts of erasure, as anyone can check them.",
@@ -142,6 +143,23 @@ def migrate(
     from cli.migrate import run_migrate  # noqa: PLC0415 - see above
 
     raise typer.Exit(run_migrate(services or []))
+
+
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Findings for programs.")] = False,
+    state: State = None,
+) -> None:
+    """Look whether everything is as the data maps and the contracts want it; change nothing.
+
+    Databases and their roles' rights, migrations, planted rows, topics, the ledger's chain, clocks,
+    key files, and whether stores outside forget within the residue. What the environment names is
+    looked at (the URLs of `keepword migrate` and of the other roles, KAFKA_BOOTSTRAP_SERVERS, the
+    services' own variables); where it names nothing, the running `keepword up`.
+    Exit status 1 when a check failed; warnings alone are 0.
+    """
+    from cli.doctor import run_doctor  # noqa: PLC0415 - see above
+
+    raise typer.Exit(run_doctor(as_json=as_json, state=state))
 
 
 def verify_receipt(

@@ -35,7 +35,7 @@ from devstack.processes import (
     lock_folder,
 )
 from devstack.programs import ROOT, Program
-from devstack.provider import KAFKA_VARIABLE, start_stack
+from devstack.provider import KAFKA_VARIABLE, ROLE_VARIABLES, start_stack
 
 STATE_VARIABLE = "KEEPWORD_STATE_DIR"
 APP_KEY = "com.example.reports"
@@ -54,6 +54,7 @@ ENDED_BY_SIGTERM = -15
 _LOCK_FILE = "stack.lock"
 _PORTS_FILE = "ports.json"
 _ENDPOINTS_FILE = "endpoints.json"
+_ENVIRONMENT_FILE = "environment.json"
 _CLOCK_FILE = "clock-offset"
 
 _UNSENT = """
@@ -126,6 +127,18 @@ def known_endpoints(folder: Path) -> Endpoints | None:
         return Endpoints(**json.loads((folder / _ENDPOINTS_FILE).read_text("utf-8")))
     except FileNotFoundError:
         return None
+
+
+def known_environment(folder: Path) -> dict[str, str] | None:
+    """Read the variables that name the databases, the Kafka and the key files of a stack.
+
+    None when no stack runs on this folder.
+    """
+    try:
+        found: dict[str, str] = json.loads((folder / _ENVIRONMENT_FILE).read_text("utf-8"))
+    except FileNotFoundError:
+        return None
+    return found
 
 
 def forget_state(folder: Path) -> None:
@@ -301,6 +314,9 @@ async def start_local_stack(
         said = folder / _ENDPOINTS_FILE
         said.write_text(json.dumps(asdict(endpoints), indent=1), encoding="utf-8")
         started.callback(said.unlink, missing_ok=True)
+        named = folder / _ENVIRONMENT_FILE
+        write_private(named, json.dumps(_environment(folder, databases, kafka), indent=1).encode())
+        started.callback(named.unlink, missing_ok=True)
         return LocalStack(
             folder,
             databases=databases,
@@ -310,6 +326,25 @@ async def start_local_stack(
             stand_ins=programs.stand_ins,
             started=started.pop_all(),
         )
+
+
+def _environment(folder: Path, databases: Mapping[str, Roles], kafka: _Kafka) -> Mapping[str, str]:
+    keys = folder / "keys"
+    return {
+        **kafka.environment("purger"),
+        **{
+            variable.format(service.upper()): str(getattr(roles, kind))
+            for service, roles in databases.items()
+            for kind, variable in ROLE_VARIABLES.items()
+        },
+        **{
+            f"{PREFIX}{service.upper()}_KEY_ENCRYPTION_KEYS_FILE": str(keys / f"{service}.json")
+            for service in databases
+        },
+        f"{PREFIX}LEDGER_KEY_FILE": str(keys / "ledger.pem"),
+        f"{PREFIX}SESSION_KEY_FILE": str(keys / "session.pem"),
+        f"{PREFIX}CLOCK_OFFSET_FILE": str(folder / _CLOCK_FILE),
+    }
 
 
 def _prepared(folder: Path) -> Path:

@@ -34,12 +34,22 @@ def run_sql(migration: str) -> None:
     driver.run_async(lambda connection: connection.execute(sql))
 
 
+def newest_versions(service: str) -> dict[str, str | None]:
+    """Say which migration a database of a service has last, in each of its two version tables."""
+    folders = {"chassis_migrations": _HERE, f"{service}_migrations": migrations_of(service)}
+    return {table: _script(folder).get_current_head() for table, folder in folders.items()}
+
+
+def _script(folder: Path) -> ScriptDirectory:
+    return ScriptDirectory(str(folder), version_locations=[str(folder)])
+
+
 def _upgrade(connection: SyncConnection, folder: Path, version_table: str) -> None:
     config = Config()
     config.set_main_option("script_location", str(folder))
     config.set_main_option("version_locations", str(folder))
     config.set_main_option("path_separator", "os")
-    script = ScriptDirectory(str(folder), version_locations=[str(folder)])
+    script = _script(folder)
 
     with EnvironmentContext(
         config,

@@ -9,6 +9,7 @@ import psutil
 import pytest
 
 from chassis.keys import KeyEncryptionKeys
+from cli.doctor import State, examine
 from devstack.key_files import ensure_key_encryption_keys, ensure_signing_key
 from devstack.processes import FolderInUseError, StartFailedError
 from devstack.stack import (
@@ -17,6 +18,7 @@ from devstack.stack import (
     UnsentMessagesError,
     forget_state,
     known_endpoints,
+    known_environment,
     start_local_stack,
     state_folder,
 )
@@ -39,6 +41,18 @@ async def test_the_clock_is_moved_for_all_and_never_back(stack: LocalStack) -> N
     await stack.move_clock(to - timedelta(days=1))
 
     assert timedelta() <= stack.now() - to < timedelta(seconds=30)
+
+
+async def test_the_doctor_finds_a_fresh_stack_well(stack: LocalStack) -> None:
+    environment = known_environment(stack.folder)
+    assert environment is not None
+
+    findings = await examine(environment)
+
+    assert [each for each in findings if each.state is State.FAILED] == []
+    checked = {each.check for each in findings if each.state is State.OK}
+    assert {"purger: ledger", "notifier: eraser's sight", "topic purger.ledger.v1"} <= checked
+    assert (stack.folder / "environment.json").stat().st_mode & 0o077 == 0
 
 
 async def test_the_clock_stands_while_a_message_is_unsent(stack: LocalStack) -> None:
