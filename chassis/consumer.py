@@ -392,7 +392,7 @@ class Consumer(Generic[C]):
         for reading in arrived:
             writes = reading.handler.writes
             if writes and reading.tenant_id and writes in erased.get(reading.tenant_id, ()):
-                self._metrics.suppressed_total.labels(handler=reading.handler.name).inc()
+                uow.count_suppressed("consumer", writes)
                 continue
             await self._handle(uow, reading)
 

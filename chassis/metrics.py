@@ -74,10 +74,10 @@ class Metrics:
             namespace=NAMESPACE,
             registry=registry,
         )
-        self.suppressed_total = Counter(
-            "suppressed",
-            "Records dropped as repeats, as stale, or because the tenant's data is being erased.",
-            ("handler",),
+        self.writes_suppressed_total = Counter(
+            "writes_suppressed",
+            "Writes refused because the tenant's data of this class is erased or being erased.",
+            ("where", "class"),
             namespace=NAMESPACE,
             registry=registry,
         )

@@ -256,7 +256,7 @@ class _Core(Generic[C]):
             tenant_keys=_keys_of(settings),
         )
         context = service.context(resources)
-        units = Units(settings.service, runtime, clock, context, self._wake_relay)
+        units = Units(settings.service, runtime, clock, context, self._wake_relay, service.metrics)
         wakes: dict[str, Callable[[], None]] = {}
         this = Running(resources, units, context, lambda name: wakes[name]())
 

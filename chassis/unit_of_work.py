@@ -2,17 +2,21 @@
 
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeAlias, TypeVar
 from uuid import UUID
 
 from chassis.clock import Clock
 from chassis.database import Connection, Pool
+from chassis.metrics import Metrics
 from chassis.outbox import Outbox
 from contracts.classes import DataClass
 
 C = TypeVar("C")
+
+WayIn: TypeAlias = Literal["consumer", "route", "job", "import"]
+"""By which way a write comes in that the guard may have to refuse."""
 
 
 @dataclass(slots=True)
@@ -27,6 +31,7 @@ class UnitOfWork(Generic[C]):
     context: C
     now: datetime
     wall: datetime
+    metrics: Metrics
 
     async def lock_tenants(
         self, tenant_ids: Iterable[UUID], *, exclusively: Iterable[UUID] = ()
@@ -74,6 +79,10 @@ class UnitOfWork(Generic[C]):
         )
         return {row["tenant_id"]: frozenset(map(DataClass, row["classes"])) for row in rows}
 
+    def count_suppressed(self, where: WayIn, data_class: DataClass, writes: int = 1) -> None:
+        """Count writes that were refused because of the guard, or of the state that announces it."""
+        self.metrics.writes_suppressed_total.labels(where, data_class.value).inc(writes)
+
     async def act_for(self, tenant_id: UUID) -> None:
         """Let row-level security show this tenant's rows, and no others, until the end."""
         await self.connection.execute(
@@ -95,6 +104,7 @@ class Units(Generic[C]):
     clock: Clock
     context: C
     wake_relay: Callable[[], None]
+    metrics: Metrics = field(default_factory=Metrics)
 
     @asynccontextmanager
     async def begin(
@@ -107,7 +117,7 @@ class Units(Generic[C]):
         now, wall = self.clock.now(), self.clock.wall()
         outbox = Outbox(self.service, now, wall, causation, correlation)
         async with self.pool.acquire() as connection, connection.transaction():
-            yield UnitOfWork(connection, outbox, self.context, now, wall)
+            yield UnitOfWork(connection, outbox, self.context, now, wall, self.metrics)
             spoke = await outbox.flush(connection)
         if spoke:
             self.wake_relay()

@@ -12,6 +12,7 @@ from chassis.identifiers import uuid7
 from chassis.problems import Problem
 from chassis.service import Running, running
 from chassis.unit_of_work import UnitOfWork
+from contracts.classes import DataClass
 from services.config import store
 from services.config.clients import KeysAway
 from services.config.context import CREDENTIALS, Context
@@ -85,11 +86,13 @@ _REFUSED: Final = {
 }
 
 
-async def _enter(uow: UnitOfWork[Context], tenant_id: UUID) -> None:
+async def _enter(uow: UnitOfWork[Context], tenant_id: UUID, *, writes: bool = False) -> None:
     """Hold erasures of the tenant off until the end, and see its rows alone, if it is served."""
     await uow.lock_tenants([tenant_id])
     erased = (await uow.erased_classes([tenant_id])).get(tenant_id, frozenset())
     access = access_to_content(await store.tenant(uow.connection, tenant_id), erased)
+    if writes and access is Access.GOING:
+        uow.count_suppressed("route", DataClass.CONTENT)
     if access is not Access.OPEN:
         status, detail = _REFUSED[access]
         headers = {"retry-after": "1"} if access is Access.UNKNOWN else None
@@ -125,7 +128,7 @@ async def create(request: Request, config: Config, tenant_id: Tenant) -> Respons
     """Store a new datasource: 201 with its address, 409 where its name is taken."""
     wanted = await _wanted(request)
     async with config.units.begin() as uow:
-        await _enter(uow, tenant_id)
+        await _enter(uow, tenant_id, writes=True)
         made = await store.add_datasource(
             uow.connection,
             tenant_id,
@@ -179,7 +182,7 @@ async def replace(
     version = _wanted_version(request)
     try:
         async with config.units.begin() as uow:
-            await _enter(uow, tenant_id)
+            await _enter(uow, tenant_id, writes=True)
             replaced = await store.replace_datasource(
                 uow.connection,
                 tenant_id,
@@ -203,7 +206,7 @@ async def remove(
     """Remove a datasource: 412 where ``If-Match`` names another version."""
     version = _wanted_version(request)
     async with config.units.begin() as uow:
-        await _enter(uow, tenant_id)
+        await _enter(uow, tenant_id, writes=True)
         if not await store.remove_datasource(
             uow.connection, tenant_id, datasource_id, version=version
         ):

@@ -12,11 +12,13 @@ from chassis.housekeeping import ERASURE_PROOF_KEPT
 from chassis.jobs import Job
 from chassis.keys import KeyDestroyed, Undecipherable
 from chassis.unit_of_work import UnitOfWork, Units
+from contracts.classes import DataClass
 from services.notifier import store
 from services.notifier.clients import MailServer, MailSession
 from services.notifier.context import Context
 from services.notifier.domain import (
     PATIENCE,
+    Access,
     Deferred,
     Move,
     Outcome,
@@ -170,6 +172,8 @@ class Moves:
                 moved = await _move_people(uow, move)
                 log.info("people moved", purge_id=purge_id, people=moved)
             case Move.NEVER:
+                if access is Access.GOING:
+                    uow.count_suppressed("job", DataClass.CONTACTS)
                 log.warning("people not moved but erased", purge_id=purge_id, tenant=access)
             case Move.LATER:
                 return False

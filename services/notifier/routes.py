@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from chassis.identifiers import uuid7
 from chassis.problems import Problem
 from chassis.service import Running, running
+from contracts.classes import DataClass
 from services.notifier import store
 from services.notifier.context import Context
 from services.notifier.domain import Access, ContactInput, access_to_contacts, one_form
@@ -35,6 +36,7 @@ async def add_contact(request: Request) -> Response:
             case Access.UNKNOWN:
                 raise Problem(404, detail="There is no such tenant, or it has not been heard of.")
             case Access.GOING:
+                uow.count_suppressed("route", DataClass.CONTACTS)
                 raise Problem(410, detail="The people of this tenant are being erased.")
         await uow.act_for(tenant_id)
         contact = store.SealedContact(

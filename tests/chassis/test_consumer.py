@@ -27,7 +27,7 @@ from contracts.registry import by_name
 from contracts.tenants import TenantState, Version
 from contracts.topics import INSTALLER_ERASURES, INSTALLER_TENANTS, PURGER_COMMANDS, Topic
 from devstack.postgres import dump, provision, restore, start_postgres
-from tests.support.chassis import Sample, a_tenant, sample_of
+from tests.support.chassis import Sample, a_tenant, sample_of, suppressed
 from tests.support.topics import a_topic
 
 QUICK = Retries(
@@ -311,8 +311,9 @@ async def test_a_message_of_an_erased_tenant_is_dropped_for_a_handler_that_write
     living = uuid4()
     for tenant in (erased, living):
         await bus.say(an_event(tenant), "purge-accepted")
-    async with bus.consumer(hearing(write, writes=DataClass.CONTENT)):
+    async with bus.consumer(hearing(write, writes=DataClass.CONTENT)) as consumer:
         await reached(bus, 2)
+        assert suppressed(consumer._units) == {("consumer", "content"): 1}
     assert seen == [living]
 
 

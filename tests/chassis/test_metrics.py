@@ -14,7 +14,7 @@ EXPECTED = {
     "dead_letters": {"handler", "reason"},
     "dead_letters_open": set(),
     "retries": {"handler"},
-    "suppressed": {"handler"},
+    "writes_suppressed": {"where", "class"},
     "relay_sent": set(),
     "http_requests": {"route", "method", "status"},
     "http_seconds": {"route"},

@@ -21,6 +21,7 @@ from services.config.context import CREDENTIALS
 from services.config.domain import Tenant
 from services.config.routes import PATH
 from tests.config.builders import Config, Installer, a_datasource, an_order
+from tests.support.chassis import suppressed
 
 PROBLEM = "application/problem+json"
 SECRET = "correct-horse-battery"
@@ -251,6 +252,8 @@ async def test_who_is_not_served_can_store_nothing(
     assert [answer.status_code for answer in answers] == [status] * 5
     assert all(answer.headers["content-type"] == PROBLEM for answer in answers)
     assert await config.rows(tenant_id) == before
+    # What is read is refused as well, and is no write.
+    assert suppressed(config.units) == ({("route", "content"): 3} if status == 410 else {})
 
 
 async def test_a_tenant_not_heard_of_yet_is_asked_to_try_again(config: Config) -> None:
@@ -269,6 +272,7 @@ async def test_a_write_that_waits_for_an_erasure_stores_nothing(config: Config) 
             await somebody_waits(config, tenant_id)
         answer = await writing
     assert answer.status_code == 410
+    assert suppressed(config.units) == {("route", "content"): 1}
     assert await config.rows(tenant_id) == []
     assert await key_count(config, tenant_id) == 0
 

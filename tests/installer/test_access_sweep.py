@@ -36,6 +36,7 @@ from services.installer.jobs.access import AccessFigures, AccessJobs
 from services.installer.store import access as store
 from services.installer.store import timelines
 from tests.installer.conftest import APP, START, Database, Said, serving
+from tests.support.chassis import suppressed
 
 DAY = timedelta(days=1)
 # A little longer than the jitter of a day lets a site wait.
@@ -557,6 +558,8 @@ async def test_nothing_is_written_behind_the_guard(world: World) -> None:
     assert world.sites.asked["acme"]
     assert await world.database.owner.fetchval("SELECT count(*) FROM aliases") == 0
     assert await world.check(tenant_id, "licence_active") is None
+    counted = suppressed(world.units)
+    assert counted.keys() == {("job", "installation")}
 
 
 async def test_who_uninstalls_meanwhile_left_by_that(world: World) -> None:

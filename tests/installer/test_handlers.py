@@ -36,6 +36,7 @@ from services.installer.app import ERASES
 from services.installer.domain.tenants import Installation
 from services.installer.door import Door, Overtaken, hear_installed, hear_uninstalled
 from tests.installer.conftest import APP, Database
+from tests.support.chassis import suppressed
 
 WAVE_1 = tuple(each for each in TENANT_CLASSES if each is not DataClass.CONTACTS)
 
@@ -539,5 +540,7 @@ async def test_nothing_is_written_for_a_tenant_behind_the_guard(
         await hear_uninstalled(units, APP, "client")
     with pytest.raises(Overtaken):
         await hear_installed(units, an_installation(secret="ATCOtwo"))
+    # Each of the two was told five times, in case another transaction had crossed it.
+    assert suppressed(units) == {("route", "installation"): 10}
     assert await database.secret(tenant_id) == "ATCOone"
     assert len(await database.said()) == 1

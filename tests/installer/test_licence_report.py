@@ -30,6 +30,7 @@ from services.installer.subscriptions import (
 )
 from tests.installer.conftest import APP, Database, MakeSettings, StartInstaller
 from tests.installer.licences import ENTITLEMENT, Office, a_licence, a_row, install, open_office
+from tests.support.chassis import suppressed
 
 DAY = timedelta(days=1)
 
@@ -469,6 +470,7 @@ async def test_a_purged_licence_stays_away_unless_it_is_something_new(
     await office.read()
 
     assert await office.numbers() == ["2", "3"]
+    assert suppressed(office.jobs.units) == {("import", "installation"): 1}
 
 
 async def test_a_guess_goes_nowhere_with_the_tenant_that_it_was_made_of(

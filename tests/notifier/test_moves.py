@@ -11,6 +11,7 @@ from contracts.classes import DataClass
 from contracts.tenants import ClassState
 from services.notifier.domain import PATIENCE, Access, Move, Tenant, decide_move
 from tests.notifier.builders import Notifier, Purge
+from tests.support.chassis import suppressed
 
 ADA = ("Ada Ex", "ada@customer.example")
 BOB = ("Ada Ex", "bob@customer.example")
@@ -102,6 +103,7 @@ async def test_people_whose_other_tenant_is_purging_too_are_erased_and_not_writt
         assert await notifier.move_people() == 1
 
     assert [entry["event"] for entry in logs] == ["people not moved but erased"]
+    assert suppressed(notifier.units) == {("job", "contacts"): 1}
     await notifier.eraser_job().run()
     assert await notifier.contacts(empty) == []
     assert await notifier.contacts(other) == []

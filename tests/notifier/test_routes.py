@@ -21,6 +21,7 @@ from devstack.postgres import Roles
 from services.notifier.app import build
 from services.notifier.jobs import ADDRESS, NAME
 from tests.notifier.builders import CONTACTS_PATH, Notifier, settings_for
+from tests.support.chassis import suppressed
 
 PROBLEM = "application/problem+json"
 
@@ -87,6 +88,7 @@ async def test_who_is_unknown_or_going_gets_no_contacts(notifier: Notifier) -> N
     ]
     assert statuses == [410, 404]
     assert await notifier.contacts(going) == await notifier.contacts(unknown) == []
+    assert suppressed(notifier.units) == {("route", "contacts"): 1}
 
 
 async def test_a_contact_that_comes_during_the_erasure_is_not_kept(notifier: Notifier) -> None:

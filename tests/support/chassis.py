@@ -51,6 +51,16 @@ SAMPLE_MAP = DataMap(
 _MIGRATIONS = Path(__file__).parent / "sample" / "migrations"
 
 
+def suppressed(units: Units[Any]) -> dict[tuple[str, str], float]:
+    """How many writes the guard refused, by the way in and the class; what is zero is left out."""
+    [figure] = units.metrics.writes_suppressed_total.collect()
+    return {
+        (sample.labels["where"], sample.labels["class"]): sample.value
+        for sample in figure.samples
+        if sample.value
+    }
+
+
 async def no_restate() -> None:
     """Say nothing again."""
 

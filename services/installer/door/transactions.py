@@ -7,7 +7,7 @@ from uuid import UUID
 import asyncpg
 import structlog
 
-from chassis.unit_of_work import UnitOfWork
+from chassis.unit_of_work import UnitOfWork, WayIn
 from contracts.classes import DataClass
 from contracts.tenants import DepartureKind, TenantState, TenantStatus
 from services.installer.context import Door
@@ -41,16 +41,17 @@ async def until_undisturbed(story: Callable[[], Awaitable[T]]) -> T:
     raise Overtaken
 
 
-async def lock_living(uow: UnitOfWork[Door], tenant_id: UUID) -> TenantState | None:
+async def lock_living(
+    uow: UnitOfWork[Door], tenant_id: UUID, *, where: WayIn = "route"
+) -> TenantState | None:
     """Lock a tenant in the order lock, guard, row; None for one that is purging, or gone."""
     await uow.lock_tenants([tenant_id])
     erased = await uow.erased_classes([tenant_id])
     tenant = await store.lock_tenant(uow.connection, tenant_id)
-    if (
-        tenant is None
-        or tenant.status not in _LIVING
-        or DataClass.INSTALLATION in erased.get(tenant_id, ())
-    ):
+    if tenant is None:
+        return None
+    if tenant.status not in _LIVING or DataClass.INSTALLATION in erased.get(tenant_id, ()):
+        uow.count_suppressed(where, DataClass.INSTALLATION)
         return None
     return tenant
 

@@ -222,10 +222,12 @@ class AccessJobs:
     ) -> None:
         await uow.lock_tenants(news)
         erased = await uow.erased_classes(news)
+        going = {each for each in news if DataClass.INSTALLATION in erased.get(each, ())}
+        uow.count_suppressed("job", DataClass.INSTALLATION, len(going))
         living = [
             tenant_id
             for tenant_id in await store.lock_all_living(uow.connection, news)
-            if DataClass.INSTALLATION not in erased.get(tenant_id, ())
+            if tenant_id not in going
         ]
         outcomes = [news[tenant_id].outcome for tenant_id in living]
         recorded = await store.record_outcomes(uow.connection, token, outcomes, now=uow.now)
@@ -274,7 +276,7 @@ class AccessJobs:
     async def _leave(self, tenant_id: UUID) -> bool:
         """Let a tenant leave, if under its lock that is still what its losses mean."""
         async with self.units.begin() as uow:
-            tenant = await lock_living(uow, tenant_id)
+            tenant = await lock_living(uow, tenant_id, where="job")
             lost = await store.lost_tenant(uow.connection, tenant_id)
             if tenant is None or lost is None:
                 return False

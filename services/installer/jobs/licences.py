@@ -26,6 +26,7 @@ from connect.marketplace import (
     ReportAway,
     ReportRefused,
 )
+from contracts.classes import DataClass
 from services.installer.domain import licences as domain
 from services.installer.domain.licences import Licence, LicenceName
 from services.installer.door import Door
@@ -180,6 +181,8 @@ class LicenceJobs:
         by_name = {licence.name: licence for licence in licences}
         async with self.units.begin() as uow:
             fresh = await self._without_purged(by_name)
+            purged = len(by_name) - len(fresh)
+            uow.count_suppressed("import", DataClass.INSTALLATION, purged)
             await store.save_licences(
                 uow.connection, fresh, now=uow.now, last_day_past=domain.last_day_past(uow.now)
             )
@@ -198,7 +201,7 @@ class LicenceJobs:
             "licences": len(batch.rows),
             "unreadable": unreadable,
             "of_other_apps": len(batch.rows) - len(ours),
-            "purged_before": len(by_name) - len(fresh),
+            "purged_before": purged,
         }
 
     async def _without_purged(self, by_name: dict[LicenceName, Licence]) -> list[Licence]:
