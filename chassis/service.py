@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from chassis import logs, shutdown, tracing
 from chassis.broker import KafkaAccess
+from chassis.census import FOLLOWED_VERSIONS, TAKEN_EVERY, Census, with_doubts
 from chassis.clock import Clock, OffsetClock, SystemClock
 from chassis.consumer import Consumer
 from chassis.data_map import DataMap
@@ -114,6 +115,8 @@ class Service(Generic[C]):
     # Purger keeps the ledger, so it waits for none, and says how long it is when it starts.
     waits_for_ledger: bool = True
     on_start: Callable[[Running[C]], Awaitable[None]] | None = None
+    # SQL that gives tenant_id, epoch, n: at which version this service knows each tenant.
+    census_versions: str = FOLLOWED_VERSIONS
     pool_size: int = 10
     metrics: Metrics = field(default_factory=Metrics)
     health: Health = field(default_factory=Health)
@@ -265,8 +268,9 @@ class _Core(Generic[C]):
         await self._start_relay(stack, units)
         if service.on_start is not None:
             await service.on_start(this)
-        await self._start_consumer(stack, units, cluster_id)
-        self._start_jobs(stack, this, eraser, wakes)
+        census = Census(units, eraser, service.data_map, service.census_versions)
+        await self._start_consumer(stack, units, cluster_id, census)
+        self._start_jobs(stack, this, eraser, census, wakes)
         assert self.app is not None
         self.app.state.running = this
         # What is alive now stays: the collector need not look at it again with each pass.
@@ -316,7 +320,7 @@ class _Core(Generic[C]):
         log.info("ledger applied", number=number)
 
     async def _start_consumer(
-        self, stack: AsyncExitStack, units: Units[C], cluster_id: str
+        self, stack: AsyncExitStack, units: Units[C], cluster_id: str, census: Census[C]
     ) -> None:
         service = self._service
         if not service.topics:
@@ -324,7 +328,7 @@ class _Core(Generic[C]):
         consumer = Consumer(
             name=f"{self._settings.service}.main.v1",
             topics=service.topics,
-            handlers=service.handlers,
+            handlers=with_doubts(service.handlers, census),
             units=units,
             metrics=service.metrics,
             cluster_id=cluster_id,
@@ -385,6 +389,7 @@ class _Core(Generic[C]):
         stack: AsyncExitStack,
         this: Running[C],
         eraser: Pool,
+        census: Census[C],
         wakes: dict[str, Callable[[], None]],
     ) -> None:
         service = self._service
@@ -394,6 +399,8 @@ class _Core(Generic[C]):
         jobs = [*service.jobs(this), *housekeeping.jobs()]
         if state_models(this.units.service):
             jobs.append(Job("heartbeat", _HEARTBEAT_EVERY, lambda: beat(this.units)))
+        if census.classes:
+            jobs.append(Job("take census", TAKEN_EVERY, census.take))
         if service.erases is not None:
             eraser_job = EraserJob(
                 units=this.units,

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import cache
 
+from contracts.censuses import CensusDoubted, CensusListed, CensusTaken, StatesDoubted
 from contracts.ledger import LedgerEntry, LedgerHead
 from contracts.messages import Kind, Message
 from contracts.purges import (
@@ -15,15 +16,21 @@ from contracts.purges import (
 )
 from contracts.tenants import TenantState
 from contracts.topics import (
+    CONFIG_CENSUSES,
     CONFIG_ERASURES,
+    INSTALLER_CENSUSES,
     INSTALLER_ERASURES,
     INSTALLER_TENANTS,
+    NOTIFIER_CENSUSES,
     NOTIFIER_ERASURES,
+    PURGER_CENSUSES,
     PURGER_COMMANDS,
     PURGER_LEDGER,
     PURGER_PURGES,
     Topic,
 )
+
+_CENSUSES = (INSTALLER_CENSUSES, CONFIG_CENSUSES, NOTIFIER_CENSUSES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +86,10 @@ MESSAGE_TYPES = (
     MessageType("tenant-erased", LedgerEntry, (PURGER_LEDGER,), schema=2),
     MessageType("erasure-receipted", LedgerEntry, (PURGER_LEDGER,), schema=2),
     MessageType("ledger-head", LedgerHead, (PURGER_LEDGER,)),
+    MessageType("census-taken", CensusTaken, _CENSUSES),
+    MessageType("census-listed", CensusListed, _CENSUSES),
+    MessageType("census-doubted", CensusDoubted, (PURGER_CENSUSES,)),
+    MessageType("states-doubted", StatesDoubted, (PURGER_CENSUSES,)),
 )
 
 _BY_NAME = {message_type.name: message_type for message_type in MESSAGE_TYPES}

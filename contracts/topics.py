@@ -82,6 +82,25 @@ PURGER_LEDGER = Topic(
     "purger.ledger.v1", Kind.LOG, "purger", 1, DataClass.ERASURE_PROOF, _kept(400), key="number"
 )
 
+
+def _censuses(owner: str) -> Topic:
+    # One partition: an answer's pages come in order, and there are few.
+    return Topic(
+        f"{owner}.censuses.v1",
+        Kind.EVENT,
+        owner,
+        1,
+        DataClass.ERASURE_PROOF,
+        _kept(1),
+        key="owner",
+    )
+
+
+INSTALLER_CENSUSES = _censuses("installer")
+CONFIG_CENSUSES = _censuses("config")
+NOTIFIER_CENSUSES = _censuses("notifier")
+PURGER_CENSUSES = _censuses("purger")
+
 ALL_TOPICS = (
     INSTALLER_TENANTS,
     PURGER_PURGES,
@@ -90,13 +109,17 @@ ALL_TOPICS = (
     CONFIG_ERASURES,
     NOTIFIER_ERASURES,
     PURGER_LEDGER,
+    INSTALLER_CENSUSES,
+    CONFIG_CENSUSES,
+    NOTIFIER_CENSUSES,
+    PURGER_CENSUSES,
 )
 
 # Purger reads what it wrote itself: after a restore its topics know more than its database.
 _SUBSCRIPTIONS: Mapping[str, tuple[Topic, ...]] = MappingProxyType(
     {
-        "installer": (PURGER_COMMANDS, PURGER_LEDGER),
-        "config": (INSTALLER_TENANTS, PURGER_COMMANDS, PURGER_LEDGER),
+        "installer": (PURGER_COMMANDS, PURGER_LEDGER, PURGER_CENSUSES),
+        "config": (INSTALLER_TENANTS, PURGER_COMMANDS, PURGER_LEDGER, PURGER_CENSUSES),
         "purger": (
             INSTALLER_TENANTS,
             INSTALLER_ERASURES,
@@ -104,8 +127,17 @@ _SUBSCRIPTIONS: Mapping[str, tuple[Topic, ...]] = MappingProxyType(
             NOTIFIER_ERASURES,
             PURGER_PURGES,
             PURGER_LEDGER,
+            INSTALLER_CENSUSES,
+            CONFIG_CENSUSES,
+            NOTIFIER_CENSUSES,
         ),
-        "notifier": (INSTALLER_TENANTS, PURGER_COMMANDS, PURGER_LEDGER, PURGER_PURGES),
+        "notifier": (
+            INSTALLER_TENANTS,
+            PURGER_COMMANDS,
+            PURGER_LEDGER,
+            PURGER_PURGES,
+            PURGER_CENSUSES,
+        ),
     }
 )
 

@@ -3,7 +3,7 @@
 from chassis.service import Erases, Resources, Service, run_main
 from chassis.unit_of_work import Units
 from contracts.classes import DataClass
-from contracts.topics import INSTALLER_TENANTS, PURGER_COMMANDS
+from contracts.topics import INSTALLER_TENANTS, PURGER_CENSUSES, PURGER_COMMANDS
 from services.config.clients import InstallerKeys
 from services.config.context import STEP, Context
 from services.config.data_map import DATA_MAP
@@ -27,7 +27,7 @@ def build(settings: ConfigSettings) -> Service[Context]:
         settings=settings,
         data_map=DATA_MAP,
         handlers=handlers,
-        topics=(INSTALLER_TENANTS, PURGER_COMMANDS),
+        topics=(INSTALLER_TENANTS, PURGER_COMMANDS, PURGER_CENSUSES),
         context=context,
         restate=_restate,
         routers=(router,),

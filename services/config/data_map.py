@@ -4,7 +4,7 @@ from typing import Final
 
 from chassis.data_map import DataMap, StoredTopic, Table, usual_externals
 from contracts.classes import DataClass
-from contracts.topics import CONFIG_ERASURES
+from contracts.topics import CONFIG_CENSUSES, CONFIG_ERASURES
 
 _TENANT: Final = "whose data it is, as the pseudonym that only the installer can resolve"
 
@@ -73,6 +73,13 @@ DATA_MAP: Final = DataMap(
             data_class=CONFIG_ERASURES.erases_as,
             purpose="says that content was erased: ids, counts and times",
             retention="30 days",
+            promise="P2",
+        ),
+        StoredTopic(
+            name=CONFIG_CENSUSES.name,
+            data_class=CONFIG_CENSUSES.erases_as,
+            purpose="tells purger of which tenants data is held, as digests, and as a list on doubt",
+            retention="1 day",
             promise="P2",
         ),
     ),

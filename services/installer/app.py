@@ -15,7 +15,7 @@ from connect.key_sets import KeySet
 from connect.product import ProductClient
 from connect.signed_install import SignedInstalls
 from contracts.classes import DataClass
-from contracts.topics import PURGER_COMMANDS
+from contracts.topics import PURGER_CENSUSES, PURGER_COMMANDS
 from services.installer.clients import Sites, client_of_sites
 from services.installer.data_map import DATA_MAP
 from services.installer.door import Door
@@ -33,6 +33,7 @@ from services.installer.routes.pages import pages_router
 from services.installer.routes.sessions import sessions_router
 from services.installer.sessions import BadSessionKey, SessionSigner
 from services.installer.settings import App, InstallerSettings
+from services.installer.store import tenants as store
 
 ERASES = Erases(steps={DataClass.INSTALLATION: "erase-installer"}, key_class=DataClass.INSTALLATION)
 
@@ -54,7 +55,7 @@ def build(settings: InstallerSettings) -> Service[Door]:
         settings=settings,
         data_map=DATA_MAP,
         handlers=handlers,
-        topics=(PURGER_COMMANDS,),
+        topics=(PURGER_COMMANDS, PURGER_CENSUSES),
         context=_context,
         restate=restate,
         routers=routers,
@@ -62,6 +63,7 @@ def build(settings: InstallerSettings) -> Service[Door]:
         jobs=lambda this: _jobs(settings, this),
         erases=ERASES,
         on_ledger_entry=follow_ledger,
+        census_versions=store.KNOWN_VERSIONS,
     )
 
 

@@ -4,7 +4,7 @@ from typing import Final
 
 from chassis.data_map import DataMap, StoredTopic, Table, usual_externals
 from contracts.classes import DataClass
-from contracts.topics import INSTALLER_ERASURES, INSTALLER_TENANTS
+from contracts.topics import INSTALLER_CENSUSES, INSTALLER_ERASURES, INSTALLER_TENANTS
 
 _TENANT: Final = "whose data it is about, as the pseudonym that only this database can resolve"
 
@@ -239,6 +239,13 @@ DATA_MAP: Final = DataMap(
             data_class=INSTALLER_ERASURES.erases_as,
             purpose="what the installer answers when a purge asks it; ids and counts only",
             retention="30 days",
+            promise="P1",
+        ),
+        StoredTopic(
+            name=INSTALLER_CENSUSES.name,
+            data_class=INSTALLER_CENSUSES.erases_as,
+            purpose="tells purger of which tenants data is held, as digests, and as a list on doubt",
+            retention="1 day",
             promise="P1",
         ),
     ),

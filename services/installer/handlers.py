@@ -10,6 +10,7 @@ import structlog
 from chassis.erasure import ErasureOrder, accept_erasure
 from chassis.handlers import Handlers
 from chassis.unit_of_work import UnitOfWork, Units
+from contracts.censuses import StatesDoubted
 from contracts.classes import DataClass
 from contracts.ledger import LedgerEntry
 from contracts.purges import PurgeAccepted, PurgeRefused, PurgeRequested, PurgeStarted
@@ -96,6 +97,16 @@ async def follow_ledger(entry: LedgerEntry, uow: UnitOfWork[Door]) -> None:
         log.info("tenant gone", tenant_id=said.tenant_id, purge_id=entry.purge_id)
     else:
         await store.record_state(uow, said, "tenant-updated")
+
+
+@handlers.hears(StatesDoubted)
+async def restate_doubted(doubted: StatesDoubted, uow: UnitOfWork[Door]) -> None:
+    """Say these tenants' states again with newer versions; of who is gone nothing can be said."""
+    locked = [await store.lock_tenant(uow.connection, each) for each in sorted(doubted.tenant_ids)]
+    epoch = await uow.epoch()
+    known = [domain.restated(tenant, epoch=epoch) for tenant in locked if tenant is not None]
+    await store.restate_tenants(uow, known)
+    log.info("doubted states said again", restated=len(known), unknown=len(locked) - len(known))
 
 
 async def restate(units: Units[Any]) -> None:

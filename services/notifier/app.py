@@ -6,7 +6,7 @@ from chassis.jobs import Job
 from chassis.service import Erases, Resources, Running, Service, run_main
 from chassis.unit_of_work import Units
 from contracts.classes import DataClass
-from contracts.topics import INSTALLER_TENANTS, PURGER_COMMANDS
+from contracts.topics import INSTALLER_TENANTS, PURGER_CENSUSES, PURGER_COMMANDS
 from services.notifier.clients import MailServer
 from services.notifier.context import Context
 from services.notifier.data_map import DATA_MAP
@@ -47,7 +47,7 @@ def build(settings: NotifierSettings) -> Service[Context]:
         settings=settings,
         data_map=DATA_MAP,
         handlers=handlers,
-        topics=(INSTALLER_TENANTS, PURGER_COMMANDS),
+        topics=(INSTALLER_TENANTS, PURGER_COMMANDS, PURGER_CENSUSES),
         context=context,
         restate=_restate,
         routers=(development,) if settings.development else (),

@@ -4,7 +4,7 @@ from typing import Final
 
 from chassis.data_map import DataMap, External, StoredTopic, Table, usual_externals
 from contracts.classes import DataClass
-from contracts.topics import NOTIFIER_ERASURES
+from contracts.topics import NOTIFIER_CENSUSES, NOTIFIER_ERASURES
 
 _TENANT: Final = "whose data it is, as the pseudonym that only the installer can resolve"
 
@@ -105,6 +105,13 @@ DATA_MAP: Final = DataMap(
             data_class=NOTIFIER_ERASURES.erases_as,
             purpose="says that tickets and contacts were erased: ids, counts and times",
             retention="30 days",
+            promise="P3",
+        ),
+        StoredTopic(
+            name=NOTIFIER_CENSUSES.name,
+            data_class=NOTIFIER_CENSUSES.erases_as,
+            purpose="tells purger of which tenants data is held, as digests, and as a list on doubt",
+            retention="1 day",
             promise="P3",
         ),
     ),

@@ -6,9 +6,12 @@ from datetime import timedelta
 from chassis.jobs import Job
 from chassis.service import Resources, Running, Service, run_main
 from contracts.topics import (
+    CONFIG_CENSUSES,
     CONFIG_ERASURES,
+    INSTALLER_CENSUSES,
     INSTALLER_ERASURES,
     INSTALLER_TENANTS,
+    NOTIFIER_CENSUSES,
     NOTIFIER_ERASURES,
 )
 from services.purger.context import Context
@@ -16,6 +19,7 @@ from services.purger.data_map import DATA_MAP
 from services.purger.handlers import handlers
 from services.purger.jobs import Sweeps, restart, restate
 from services.purger.ledger_key import LedgerKey
+from services.purger.reconciliation import ReconciliationFigures, reconciliation_jobs
 from services.purger.routes import development_router, router
 from services.purger.settings import PurgerSettings
 
@@ -33,7 +37,11 @@ def build(settings: PurgerSettings) -> Service[Context]:
 
     def jobs(this: Running[Context]) -> Sequence[Job]:
         sweeps = Sweeps(this.units, this.resources.cluster_id)
-        return sweeps.jobs(sweep_every=timedelta(seconds=settings.sweep_seconds))
+        figures = ReconciliationFigures(this.resources.metrics.registry)
+        return (
+            *sweeps.jobs(sweep_every=timedelta(seconds=settings.sweep_seconds)),
+            *reconciliation_jobs(this.units, figures),
+        )
 
     async def on_start(this: Running[Context]) -> None:
         await restart(this.units, this.resources.cluster_id)
@@ -42,7 +50,15 @@ def build(settings: PurgerSettings) -> Service[Context]:
         settings=settings,
         data_map=DATA_MAP,
         handlers=handlers,
-        topics=(INSTALLER_TENANTS, INSTALLER_ERASURES, CONFIG_ERASURES, NOTIFIER_ERASURES),
+        topics=(
+            INSTALLER_TENANTS,
+            INSTALLER_ERASURES,
+            CONFIG_ERASURES,
+            NOTIFIER_ERASURES,
+            INSTALLER_CENSUSES,
+            CONFIG_CENSUSES,
+            NOTIFIER_CENSUSES,
+        ),
         context=context,
         restate=restate,
         routers=(router, development_router) if settings.development else (router,),

@@ -4,6 +4,7 @@ from typing import Final
 
 from chassis.data_map import DataMap, StoredTopic, Table, usual_externals
 from contracts.classes import DataClass
+from contracts.topics import PURGER_CENSUSES
 
 _TENANT: Final = "whose purge it is, as the pseudonym that only the installer can resolve"
 
@@ -149,6 +150,38 @@ DATA_MAP: Final = DataMap(
                 "released_at": "when",
             },
         ),
+        Table(
+            name="differences",
+            data_class=DataClass.ERASURE_PROOF,
+            promise="P1",
+            purpose="where an owner holds something else than it should, until that is mended",
+            retention="until a comparison does not find it any more",
+            tenant_column="tenant_id",
+            columns={
+                "owner": "which service",
+                "tenant_id": _TENANT,
+                "data_class": "which class of data",
+                "kind": "how it differs",
+                "epoch": "the epoch of the version that the owner knows",
+                "n": "the version's number in its epoch",
+                "first_seen_at": "when a round found it first, in wall time",
+                "last_seen_at": "when a round found it last",
+                "mended_at": "when what should mend it was asked for",
+            },
+        ),
+        Table(
+            name="comparisons",
+            data_class=DataClass.PLUMBING,
+            promise="P1",
+            purpose="how far each owner's last census has been compared",
+            retention="as long as the service",
+            columns={
+                "owner": "which service",
+                "census_id": "its last census",
+                "open_classes": "of which classes a list is still awaited",
+                "finished_at": "when one was last compared to its end, in wall time",
+            },
+        ),
     ),
     topics=(
         StoredTopic(
@@ -170,6 +203,13 @@ DATA_MAP: Final = DataMap(
             data_class=DataClass.ERASURE_PROOF,
             purpose="the ledger, for services that were restored",
             retention="400 days",
+            promise="P1",
+        ),
+        StoredTopic(
+            name=PURGER_CENSUSES.name,
+            data_class=PURGER_CENSUSES.erases_as,
+            purpose="asks owners about tenants of which they may hold something else than they should",
+            retention="1 day",
             promise="P1",
         ),
     ),

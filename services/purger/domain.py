@@ -4,6 +4,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import TypeAlias
 from uuid import UUID
 
@@ -11,7 +12,7 @@ from contracts.classes import TENANT_CLASSES, DataClass
 from contracts.deadlines import RULE_VERSION
 from contracts.deadlines import deadline as deadline_of
 from contracts.purges import ClockKind, Phase, Plan, Scope, purge_id
-from contracts.tenants import ClassState, SubscriptionStatus, TenantState
+from contracts.tenants import ClassState, SubscriptionStatus, TenantState, Version
 
 SHORTEST_TERM = timedelta(days=179, hours=12)
 """Between a clock's start and its deadline lies at least this: the shortest six months have 181
@@ -434,3 +435,80 @@ def why_to_brake(last: Sweep | None, this: Sweep, *, tenants_due: int, tenants: 
 def same_person(name: str) -> str:
     """Spell a name so that one person is one, whatever the case and the spaces."""
     return " ".join(name.split()).casefold()
+
+
+# -- reconciliation ---------------------------------------------------------------------------
+
+ROUNDS_APART = timedelta(hours=1)
+"""A difference that two rounds so far apart have found is none that was only on its way."""
+
+
+class DifferenceKind(StrEnum):
+    """How what an owner holds differs from what it should hold."""
+
+    ERASED_BUT_HELD = "erased-but-held"
+    NOT_HELD = "not-held"
+    """The owner does not know a tenant."""
+    OTHER_VERSION = "other-version"
+    """The owner knows another state of the tenant than we do; one of the two lags."""
+    UNKNOWN = "unknown"
+    """We know neither the tenant nor that it was erased."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What we know of one class of a tenant: its state, and what the ledger says of its erasure.
+
+    ``under_way`` is whether the erasure was ordered and is not answered yet.
+    """
+
+    version: Version | None = None
+    state: ClassState | None = None
+    erased: bool = False
+    under_way: bool = False
+
+
+def difference(owner: str, held: Version | None, expected: Expected) -> DifferenceKind | None:
+    """Say how what an owner holds of a tenant differs; None where that is as it should be.
+
+    ``held`` is the version at which it knows the tenant, None where it holds nothing. The ledger
+    counts before the state. What is on its way out may be there or not.
+    """
+    if held is None:
+        # The installer holds nothing of a tenant that is a licence alone.
+        missing = expected.state is ClassState.LIVE and owner != "installer"
+        return DifferenceKind.NOT_HELD if missing and not expected.erased else None
+    if expected.erased:
+        return None if expected.under_way else DifferenceKind.ERASED_BUT_HELD
+    if expected.state is ClassState.PURGING:
+        return None
+    if expected.state is not ClassState.LIVE:
+        return DifferenceKind.UNKNOWN
+    return None if held == expected.version else DifferenceKind.OTHER_VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A difference that a round has found: since when it stands, and whether it was to be mended."""
+
+    kind: DifferenceKind
+    tenant_id: UUID
+    first_seen_at: datetime
+    mended_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Mend:
+    """The difference is no passing one: what mends it is asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unexplained:
+    """What should have mended it has not: a person must look."""
+
+
+def judge_difference(seen: Seen, wall: datetime) -> Mend | Unexplained | None:
+    """Say what to do about a difference that was just seen; None while it may pass by itself."""
+    if seen.mended_at is not None:
+        return Unexplained() if wall - seen.mended_at >= ROUNDS_APART else None
+    return Mend() if wall - seen.first_seen_at >= ROUNDS_APART else None

@@ -6,9 +6,10 @@ from uuid import UUID
 import structlog
 
 from chassis.handlers import Handlers
+from contracts.censuses import CensusListed, CensusTaken
 from contracts.purges import DataErased, Phase, PurgeAccepted, PurgeRefused
 from contracts.tenants import TenantState
-from services.purger import store
+from services.purger import reconciliation, store
 from services.purger.context import Context, Work
 from services.purger.domain import (
     Schedule,
@@ -120,3 +121,15 @@ async def record_answer(answer: DataErased, uow: Work) -> None:
     )
     if is_new and await advance(uow, answer.purge_id):
         await say_purges(uow, [purge.tenant_id])
+
+
+@handlers.hears(CensusTaken)
+async def compare_census(census: CensusTaken, uow: Work) -> None:
+    """Compare what an owner holds with what it should hold; ask for lists where that differs."""
+    await reconciliation.compare(uow, census)
+
+
+@handlers.hears(CensusListed)
+async def look_at_list(listed: CensusListed, uow: Work) -> None:
+    """Note which tenants differ, and mend what two rounds have found."""
+    await reconciliation.settle(uow, listed)

@@ -8,10 +8,12 @@ from contracts.classes import DataClass
 from contracts.messages import Kind
 from contracts.topics import (
     ALL_TOPICS,
+    CONFIG_CENSUSES,
     CONFIG_ERASURES,
     INSTALLER_ERASURES,
     INSTALLER_TENANTS,
     NOTIFIER_ERASURES,
+    PURGER_CENSUSES,
     PURGER_COMMANDS,
     PURGER_LEDGER,
     PURGER_PURGES,
@@ -69,18 +71,24 @@ def test_what_state_replaced_is_gone_within_five_days(topic: Topic) -> None:
         (CONFIG_ERASURES, 30),
         (NOTIFIER_ERASURES, 30),
         (PURGER_LEDGER, 400),
+        (CONFIG_CENSUSES, 1),
+        (PURGER_CENSUSES, 1),
     ],
     ids=lambda each: getattr(each, "name", str(each)),
 )
-def test_commands_and_events_stay_30_days_and_the_ledger_400(topic: Topic, days: int) -> None:
+def test_commands_and_events_stay_30_days_the_ledger_400_and_censuses_one(
+    topic: Topic, days: int
+) -> None:
     assert span(topic, "retention.ms") == timedelta(days=days)
     assert topic.config["retention.bytes"] == "-1"
 
 
-def test_the_ledger_is_one_sequence_and_the_rest_is_spread_by_tenant() -> None:
+def test_ledger_and_censuses_are_one_sequence_and_the_rest_is_spread_by_tenant() -> None:
     assert (PURGER_LEDGER.partitions, PURGER_LEDGER.key) == (1, "number")
     for topic in ALL_TOPICS:
-        if topic is not PURGER_LEDGER:
+        if topic.name.endswith(".censuses.v1"):
+            assert (topic.partitions, topic.key) == (1, "owner")
+        elif topic is not PURGER_LEDGER:
             assert (topic.partitions, topic.key) == (6, "tenant_id")
 
 
@@ -112,17 +120,27 @@ def allowed(service: str, operation: str) -> set[str]:
     [
         (
             "installer",
-            {"installer.tenants.v1", "installer.erasures.v1"},
-            {"purger.commands.v1", "purger.ledger.v1"},
+            {"installer.tenants.v1", "installer.erasures.v1", "installer.censuses.v1"},
+            {"purger.commands.v1", "purger.ledger.v1", "purger.censuses.v1"},
         ),
         (
             "config",
-            {"config.erasures.v1"},
-            {"installer.tenants.v1", "purger.commands.v1", "purger.ledger.v1"},
+            {"config.erasures.v1", "config.censuses.v1"},
+            {
+                "installer.tenants.v1",
+                "purger.commands.v1",
+                "purger.ledger.v1",
+                "purger.censuses.v1",
+            },
         ),
         (
             "purger",
-            {"purger.purges.v1", "purger.commands.v1", "purger.ledger.v1"},
+            {
+                "purger.purges.v1",
+                "purger.commands.v1",
+                "purger.ledger.v1",
+                "purger.censuses.v1",
+            },
             {
                 "installer.tenants.v1",
                 "installer.erasures.v1",
@@ -130,12 +148,16 @@ def allowed(service: str, operation: str) -> set[str]:
                 "notifier.erasures.v1",
                 "purger.purges.v1",
                 "purger.ledger.v1",
+                "installer.censuses.v1",
+                "config.censuses.v1",
+                "notifier.censuses.v1",
             },
         ),
         (
             "notifier",
-            {"notifier.erasures.v1"},
+            {"notifier.erasures.v1", "notifier.censuses.v1"},
             {
+                "purger.censuses.v1",
                 "installer.tenants.v1",
                 "purger.commands.v1",
                 "purger.ledger.v1",

@@ -11,6 +11,7 @@ from chassis.clock import ManualClock
 from chassis.epochs import ensure_epoch
 from chassis.ledger import ledger_handlers
 from chassis.unit_of_work import UnitOfWork, Units
+from contracts.censuses import StatesDoubted
 from contracts.classes import TENANT_CLASSES, DataClass
 from contracts.ledger import (
     GENESIS,
@@ -521,6 +522,25 @@ async def test_all_tenants_are_said_again_with_newer_versions(
     async with database.runtime.acquire() as connection:
         versions = await connection.fetch("SELECT version_epoch, version_n FROM tenants")
     assert {row["version_epoch"] for row in versions} == {epoch.number}
+
+
+async def test_states_that_are_doubted_are_said_again_and_of_strangers_nothing_is(
+    units: Units[Door], database: Database
+) -> None:
+    await hear_installed(units, an_installation())
+    await hear_installed(units, an_installation(client_key="other"))
+    (tenant_id,) = await database.tenants("client")
+    (before,) = [each for each in await database.said() if each.tenant_id == tenant_id]
+    await database.forget_said()
+
+    async with units.begin() as uow:
+        doubted = StatesDoubted(tenant_ids=(uuid4(), tenant_id, uuid4()))
+        await handlers.restate_doubted(doubted, uow)
+
+    (again,) = await database.said()
+    assert (again.type, again.tenant_id) == ("tenant-updated", tenant_id)
+    assert again.state.version > before.state.version
+    assert again.state.model_copy(update={"version": before.state.version}) == before.state
 
 
 # -- the guard -------------------------------------------------------------------------------

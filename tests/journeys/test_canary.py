@@ -29,6 +29,7 @@ from contracts.topics import (
     CONFIG_ERASURES,
     INSTALLER_ERASURES,
     INSTALLER_TENANTS,
+    PURGER_CENSUSES,
     PURGER_COMMANDS,
     PURGER_PURGES,
     SERVICES,
@@ -450,7 +451,8 @@ async def no_topic_holds_the_marker(world: World, tenant_id: UUID) -> None:
             await asyncio.sleep(1)
     for topic in ALL_TOPICS:
         bus = await everything_on_the_bus(world, topic)
-        assert bus, f"{topic.name} was read and is empty"
+        # There purger speaks only when in doubt.
+        assert bus or topic is PURGER_CENSUSES, f"{topic.name} was read and is empty"
         assert not holds(bus), topic.name
 
 

@@ -15,6 +15,7 @@ from chassis.database import Pool, open_pool
 from chassis.epochs import ensure_epoch
 from chassis.migrations import migrate
 from chassis.unit_of_work import Units
+from contracts.censuses import CensusListed, CensusTaken
 from contracts.ledger import LedgerEntry, LedgerHead, verify_chain
 from contracts.messages import Message
 from contracts.purges import (
@@ -96,6 +97,10 @@ class Purger:
                         await handlers.postpone_purge(message, uow)
                     case DataErased():
                         await handlers.record_answer(message, uow)
+                    case CensusTaken():
+                        await handlers.compare_census(message, uow)
+                    case CensusListed():
+                        await handlers.look_at_list(message, uow)
                     case _:
                         raise AssertionError(message)
             if then is not None:

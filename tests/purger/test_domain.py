@@ -1,5 +1,6 @@
 """When a purge is due, what it takes, and what comes next."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
@@ -10,23 +11,31 @@ from hypothesis import strategies as st
 
 from contracts.classes import TENANT_CLASSES, DataClass
 from contracts.purges import ClockKind, Phase, Plan, Scope, purge_id
-from contracts.tenants import ClassState, TenantState
+from contracts.tenants import ClassState, TenantState, Version
 from contracts.topics import PURGER_PURGES
 from services.purger.domain import (
+    ROUNDS_APART,
     SHORTEST_TERM,
     TOPIC_RESIDUE,
+    DifferenceKind,
+    Expected,
+    Mend,
     Retention,
     Schedule,
+    Seen,
     StartWaveTwo,
     Step,
     Sweep,
+    Unexplained,
     Withdraw,
     WriteFirstReceipt,
     WriteLastReceipt,
     adopt_purge,
     compare_plans,
     dates_of,
+    difference,
     enough_tenants,
+    judge_difference,
     next_act,
     nothing_left,
     plan_purges,
@@ -444,3 +453,55 @@ def test_counting_may_stop_where_so_many_due_ones_are_few() -> None:
         enough = enough_tenants(due)
         assert why_to_brake(NOW, NOW, tenants_due=due, tenants=enough) is None
         assert why_to_brake(NOW, NOW, tenants_due=due, tenants=enough - 1) == "too-many-due"
+
+
+# -- reconciliation -----------------------------------------------------------------------------
+
+V1, V2 = Version(epoch=1, n=1), Version(epoch=1, n=2)
+LIVE_AT_1 = Expected(version=V1, state=ClassState.LIVE)
+
+
+@pytest.mark.parametrize(
+    ("owner", "held", "expected", "kind"),
+    [
+        ("config", V1, LIVE_AT_1, None),
+        ("config", V2, LIVE_AT_1, DifferenceKind.OTHER_VERSION),
+        ("config", None, LIVE_AT_1, DifferenceKind.NOT_HELD),
+        # A licence alone is a tenant too, and the installer holds no installation of it.
+        ("installer", None, LIVE_AT_1, None),
+        ("installer", V2, LIVE_AT_1, DifferenceKind.OTHER_VERSION),
+        ("config", V1, Expected(), DifferenceKind.UNKNOWN),
+        ("config", None, Expected(), None),
+        ("config", V1, Expected(version=V1, state=ClassState.PURGING), None),
+        ("config", None, Expected(version=V1, state=ClassState.PURGING), None),
+        # A state that calls erased what the ledger does not know cannot be.
+        ("config", V1, Expected(version=V1, state=ClassState.ERASED), DifferenceKind.UNKNOWN),
+        ("config", V1, Expected(erased=True), DifferenceKind.ERASED_BUT_HELD),
+        ("config", V1, Expected(erased=True, under_way=True), None),
+        ("config", None, Expected(erased=True), None),
+        # The ledger counts before a state that has not come yet.
+        (
+            "config",
+            V1,
+            Expected(version=V1, state=ClassState.LIVE, erased=True),
+            DifferenceKind.ERASED_BUT_HELD,
+        ),
+        ("config", None, Expected(version=V1, state=ClassState.LIVE, erased=True), None),
+    ],
+)
+def test_what_an_owner_holds_differs_where_nothing_explains_it(
+    owner: str, held: Version | None, expected: Expected, kind: DifferenceKind | None
+) -> None:
+    assert difference(owner, held, expected) is kind
+
+
+def test_a_difference_is_mended_after_two_rounds_and_unexplained_when_that_did_not_help() -> None:
+    fresh = Seen(DifferenceKind.UNKNOWN, uuid4(), LEFT_AT, None)
+    mended = replace(fresh, mended_at=LEFT_AT + ROUNDS_APART)
+    moment = timedelta(seconds=1)
+
+    assert judge_difference(fresh, LEFT_AT) is None
+    assert judge_difference(fresh, LEFT_AT + ROUNDS_APART - moment) is None
+    assert judge_difference(fresh, LEFT_AT + ROUNDS_APART) == Mend()
+    assert judge_difference(mended, LEFT_AT + 2 * ROUNDS_APART - moment) is None
+    assert judge_difference(mended, LEFT_AT + 2 * ROUNDS_APART) == Unexplained()

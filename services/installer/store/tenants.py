@@ -27,6 +27,9 @@ from contracts.tenants import (
 from contracts.topics import INSTALLER_TENANTS
 from services.installer.domain.tenants import Installation
 
+KNOWN_VERSIONS = "SELECT tenant_id, version_epoch AS epoch, version_n AS n FROM tenants"
+"""At which version each tenant's state is; it is made here, not followed."""
+
 _ALL_LIVE = json.dumps(dict.fromkeys(TENANT_CLASSES, ClassState.LIVE))
 
 
