@@ -387,6 +387,8 @@ PLUMBING: Final = (
             "database_oid": "the database in it",
             "opened_at": "when it was opened",
             "restated_at": "when all state had been written again after it",
+            "restored": "whether it began with the restore of an older copy",
+            "alive_at": "when it was last in use, by which an old copy is known as such",
         },
     ),
     Table(
@@ -499,6 +501,7 @@ PLUMBING: Final = (
             "queued_at": "when it was ordered",
             "erased_at": "when it was done",
             "traceparent": "the trace that the order belongs to",
+            "restored_at": "when the restore began that brought back what is erased",
         },
     ),
     Table(

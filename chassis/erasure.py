@@ -39,7 +39,10 @@ _SETTLE_PAUSE_SECONDS = 0.05
 
 @dataclass(frozen=True, slots=True)
 class ErasureOrder:
-    """What an owner has to erase; ``(purge_id, step)`` names it."""
+    """What an owner has to erase; ``(purge_id, step)`` names it.
+
+    ``restored_at`` is there where a restore may have brought it back; the answer tells it.
+    """
 
     purge_id: UUID
     step: str
@@ -47,6 +50,7 @@ class ErasureOrder:
     classes: tuple[DataClass, ...]
     ledger_number: int
     receipt_code: str | None = None
+    restored_at: datetime | None = None
 
     @classmethod
     def of(cls, command: PurgeStarted) -> "ErasureOrder":
@@ -86,8 +90,8 @@ async def accept_erasure(
     status = await uow.connection.fetchval(
         """
         INSERT INTO erasures AS e (purge_id, step, tenant_id, classes, ledger_number,
-                                   receipt_code, state, queued_at, traceparent)
-        VALUES ($1, $2, $3, $4, $5, $6, 'queued', $7, $9)
+                                   receipt_code, state, queued_at, traceparent, restored_at)
+        VALUES ($1, $2, $3, $4, $5, $6, 'queued', $7, $9, $10)
         ON CONFLICT (purge_id, step) DO UPDATE
            SET state = CASE WHEN $8 THEN 'queued' ELSE e.state END,
                receipt_code = coalesce(e.receipt_code, excluded.receipt_code)
@@ -102,6 +106,7 @@ async def accept_erasure(
         uow.now,
         answer_again,
         current_traceparent(),
+        order.restored_at,
     )
     return bool(status)
 
@@ -249,7 +254,7 @@ class EraserJob(Generic[C]):
                        counts = {_ADDED_UP}
                   FROM mine
                  WHERE (e.purge_id, e.step) = (mine.purge_id, mine.step)
-                RETURNING e.purge_id, e.step, e.counts
+                RETURNING e.purge_id, e.step, e.counts, e.restored_at
                 """,  # noqa: S608 - made of constants
                 *_rows_of(claims, counts),
                 uow.now,
@@ -257,7 +262,7 @@ class EraserJob(Generic[C]):
             for row in rows:
                 claim = by_name[row["purge_id"], row["step"]]
                 with continued(claim.traceparent, "answer an erasure"):
-                    uow.outbox.add(self._said(claim.order, row["counts"], at=uow.now))
+                    uow.outbox.add(self._said(claim.order, row, at=uow.now))
         for row in rows:
             log.info("data erased", purge_id=str(row["purge_id"]), step=row["step"])
         return {(row["purge_id"], row["step"]) for row in rows}
@@ -295,17 +300,18 @@ class EraserJob(Generic[C]):
         ours = {row["claim_token"] for row in rows}
         return [claim for claim in claims if claim.token in ours]
 
-    def _said(self, order: ErasureOrder, counts: Mapping[str, int], *, at: datetime) -> DataErased:
+    def _said(self, order: ErasureOrder, row: asyncpg.Record, *, at: datetime) -> DataErased:
         return DataErased(
             purge_id=order.purge_id,
             step=order.step,
             tenant_id=order.tenant_id,
             owner=self.data_map.service,
             ledger_number=order.ledger_number,
-            counts={DataClass(name): count for name, count in counts.items()},
+            counts={DataClass(name): count for name, count in row["counts"].items()},
             remaining=0,
             data_map_hash=self.data_map.hash(),
             erased_at=at,
+            restored_at=row["restored_at"],
         )
 
 

@@ -7,6 +7,7 @@ import structlog
 
 from chassis.clock import Clock
 from chassis.database import Pool
+from chassis.epochs import note_alive
 from chassis.jobs import Job
 from chassis.keys import Rewrapped, TenantKeys
 from chassis.metrics import Metrics
@@ -41,9 +42,11 @@ class Housekeeping:
     async def tidy(self) -> None:
         """Make the outbox's coming partitions, drop old ones that are sent, forget old rows.
 
+        Leaves a mark of the day, by which an old copy of the database is known as such.
         Partitions go by the wall clock, which stamps their rows; all else by business time.
         """
         today, now = self.clock.wall().date(), self.clock.now()
+        await note_alive(self.worker, wall=self.clock.wall())
         await self.worker.execute(
             "SELECT outbox_make_partitions($1::date, $2)", today, _PARTITIONS_AHEAD
         )

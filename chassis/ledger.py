@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
 from typing import TypeVar
 
 import structlog
@@ -9,11 +10,19 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from chassis.broker import KafkaAccess
 from chassis.database import TRANSIENT_ERRORS, Pool
+from chassis.epochs import behind_since
 from chassis.erasure import ErasureOrder, accept_erasure
 from chassis.handlers import Handlers
 from chassis.unit_of_work import UnitOfWork
 from contracts.classes import DataClass
-from contracts.ledger import GENESIS, EntryKind, LedgerEntry, LedgerHead, entry_hash
+from contracts.ledger import (
+    GENESIS,
+    EntryKind,
+    LedgerEntry,
+    LedgerHead,
+    RestoredEntry,
+    entry_hash,
+)
 from contracts.topics import PURGER_LEDGER
 
 log = structlog.get_logger(__name__)
@@ -37,6 +46,7 @@ def ledger_handlers(service: str, steps: Step, on_entry: OnEntry[C] | None = Non
     """
     handlers: Handlers[C] = Handlers(service)
 
+    @handlers.reads(RestoredEntry)
     @handlers.reads(LedgerEntry)
     async def apply_entry(entry: LedgerEntry, uow: UnitOfWork[C]) -> None:
         """Set the guard and queue the erasure of an entry that is next; others are known."""
@@ -50,7 +60,7 @@ def ledger_handlers(service: str, steps: Step, on_entry: OnEntry[C] | None = Non
             (applied["applied_number"], applied["applied_hash"]) if applied is not None else None,
         )
         if entry.kind is EntryKind.TENANT_ERASED:
-            await _accept_own(entry, steps, uow)
+            await _accept_own(entry, steps, uow, restored_at=await behind_since(uow.connection))
         if on_entry is not None:
             await on_entry(entry, uow)
         await uow.connection.execute(
@@ -102,7 +112,9 @@ def _require_next(entry: LedgerEntry, applied: tuple[int, str] | None) -> None:
         raise LedgerBrokenError(f"ledger entry {entry.number} does not follow the one applied")
 
 
-async def _accept_own(entry: LedgerEntry, steps: Step, uow: UnitOfWork[C]) -> None:
+async def _accept_own(
+    entry: LedgerEntry, steps: Step, uow: UnitOfWork[C], *, restored_at: datetime | None
+) -> None:
     assert entry.tenant_id is not None
     by_step: dict[str, list[DataClass]] = {}
     for data_class in entry.classes:
@@ -118,6 +130,7 @@ async def _accept_own(entry: LedgerEntry, steps: Step, uow: UnitOfWork[C]) -> No
                 classes=tuple(classes),
                 ledger_number=entry.number,
                 receipt_code=entry.receipt_code,
+                restored_at=restored_at,
             ),
             answer_again=False,
         )

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 from chassis.broker import KafkaAccess
 from chassis.clock import Clock
 from chassis.database import Connection, connect
-from chassis.epochs import Epoch, ensure_epoch, mark_restated
+from chassis.epochs import EVENTS_KEPT, Epoch, epoch_in, mark_restated
 from chassis.metrics import Metrics
 
 log = structlog.get_logger(__name__)
@@ -136,7 +136,7 @@ class Relay:
         clock: Clock,
         metrics: Metrics,
         restate: Callable[[], Awaitable[None]],
-        event_retention: timedelta = timedelta(days=30),
+        event_retention: timedelta = EVENTS_KEPT,
         idle: timedelta = timedelta(milliseconds=500),
         acknowledged_within: timedelta = timedelta(seconds=30),
     ) -> None:
@@ -194,7 +194,12 @@ class Relay:
 
     async def _lead(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
         cluster_id = await self._kafka.cluster_id()
-        epoch = await self._present_epoch(connection, cluster_id)
+        epoch = await epoch_in(
+            connection,
+            cluster_id,
+            wall=self._clock.wall(),
+            event_retention=self._event_retention,
+        )
         producer = self._kafka.producer()
         await producer.start()
         try:
@@ -212,42 +217,6 @@ class Relay:
             raise
         finally:
             await producer.stop()
-
-    async def _present_epoch(self, connection: Connection, cluster_id: str) -> Epoch:
-        wall = self._clock.wall()
-        epoch = await ensure_epoch(connection, wall=wall)
-        known: str | None = await connection.fetchval(
-            "SELECT cluster_id FROM relay_cursor WHERE epoch = $1", epoch.number
-        )
-        if known is None:
-            known = await connection.fetchval(
-                "SELECT cluster_id FROM relay_cursor WHERE epoch < $1 ORDER BY epoch DESC LIMIT 1",
-                epoch.number,
-            )
-        if known not in {None, cluster_id}:
-            log.warning("kafka is another cluster, events are said again", epoch=epoch.number)
-            async with connection.transaction():
-                await self._rewind(connection, epoch)
-                epoch = await ensure_epoch(connection, wall=wall, force=True)
-        await connection.execute(
-            "UPDATE relay_cursor SET cluster_id = $2 WHERE epoch = $1", epoch.number, cluster_id
-        )
-        return epoch
-
-    async def _rewind(self, connection: Connection, epoch: Epoch) -> None:
-        """Put the cursor back before everything that the lost cluster would still have kept."""
-        await connection.execute(
-            """
-            UPDATE relay_cursor
-               SET (xid, position) = (SELECT coalesce(min(o.xid::text::numeric) - 1, 0)::text::xid8,
-                                             0
-                                        FROM outbox o
-                                       WHERE o.epoch = $1 AND o.written_at >= $2)
-             WHERE epoch = $1
-            """,
-            epoch.number,
-            self._clock.wall() - self._event_retention,
-        )
 
     async def _send_left_over(
         self, connection: Connection, producer: AIOKafkaProducer, present: Epoch

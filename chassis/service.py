@@ -21,7 +21,7 @@ from chassis.clock import Clock, OffsetClock, SystemClock
 from chassis.consumer import Consumer
 from chassis.data_map import DataMap
 from chassis.database import TRANSIENT_ERRORS, Pool, open_pool_patiently
-from chassis.epochs import ensure_epoch
+from chassis.epochs import epoch_in
 from chassis.erasure import EraserJob, Ready
 from chassis.handlers import Handlers
 from chassis.health import Health
@@ -112,6 +112,9 @@ class Service(Generic[C]):
     jobs: Callable[[Running[C]], Sequence[Job]] = lambda _: ()
     erases: Erases | None = None
     on_ledger_entry: OnEntry[C] | None = None
+    # After a restore, before anything else: make up for what this database lost. A start that is
+    # cut off does it again.
+    take_over: Callable[[Running[C], KafkaAccess], Awaitable[None]] | None = None
     # Purger keeps the ledger, so it waits for none, and says how long it is when it starts.
     waits_for_ledger: bool = True
     on_start: Callable[[Running[C]], Awaitable[None]] | None = None
@@ -247,8 +250,9 @@ class _Core(Generic[C]):
             await connection.execute(
                 "SELECT outbox_make_partitions($1::date, 8)", clock.wall().date()
             )
-            await ensure_epoch(connection, wall=clock.wall())
         cluster_id = await self._kafka.wait()
+        async with worker.acquire() as connection:
+            epoch = await epoch_in(connection, cluster_id, wall=clock.wall())
         resources = Resources(
             settings=settings,
             clock=clock,
@@ -263,6 +267,8 @@ class _Core(Generic[C]):
         wakes: dict[str, Callable[[], None]] = {}
         this = Running(resources, units, context, lambda name: wakes[name]())
 
+        if service.take_over is not None and epoch.is_behind:
+            await service.take_over(this, self._kafka)
         if service.waits_for_ledger:
             await self._apply_ledger(stack, units, cluster_id)
         await self._start_relay(stack, units)

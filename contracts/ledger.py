@@ -2,10 +2,10 @@
 
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from hashlib import sha256
-from typing import Annotated, Self
+from typing import Annotated, Any, Literal, Self
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -30,6 +30,16 @@ class EntryKind(StrEnum):
 
     TENANT_ERASED = "tenant-erased"
     RECEIPT = "receipt"
+    RESTORED = "restored"
+    """A database came back from an older copy; said as a message of its own, ``RestoredEntry``."""
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: Any, handler: Callable[[Any], dict[str, Any]]
+    ) -> dict[str, Any]:
+        """Publish the kinds that the messages of this enum were born with: it cannot grow there."""
+        schema = handler(core_schema)
+        return {**schema, "enum": [each for each in schema["enum"] if each != cls.RESTORED]}
 
 
 class ReceiptStage(StrEnum):
@@ -85,7 +95,7 @@ class UnsealedEntry(_Kept):
         names_a_tenant = self.kind is EntryKind.TENANT_ERASED
         if names_a_tenant != (self.tenant_id is not None):
             raise ValueError("tenant_id belongs to tenant-erased, and to nothing else")
-        if names_a_tenant != (self.receipt is None):
+        if (self.kind is EntryKind.RECEIPT) != (self.receipt is not None):
             raise ValueError("receipt belongs to the kind receipt, and to nothing else")
         if self.merged_into is not None and not names_a_tenant:
             raise ValueError("merged_into belongs to tenant-erased, and to nothing else")
@@ -94,7 +104,13 @@ class UnsealedEntry(_Kept):
     @property
     def type_name(self) -> str:
         """The message type under which this entry is published."""
-        return "tenant-erased" if self.kind is EntryKind.TENANT_ERASED else "erasure-receipted"
+        match self.kind:
+            case EntryKind.TENANT_ERASED:
+                return "tenant-erased"
+            case EntryKind.RECEIPT:
+                return "erasure-receipted"
+            case EntryKind.RESTORED:
+                return "database-restored"
 
 
 class LedgerEntry(UnsealedEntry):
@@ -103,6 +119,25 @@ class LedgerEntry(UnsealedEntry):
     hash: Sha256
     signature: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{86}$"), FieldClass.EVIDENCE]
     key_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$"), FieldClass.EVIDENCE]
+
+
+class Restoration(_Kept):
+    """Whose database was restored, and when; ``counts`` is what came back and was erased again."""
+
+    service: Word
+    restored_at: Instant
+    counts: dict[TenantClass, Count]
+
+
+class RestoredEntry(LedgerEntry):
+    """The entry that a database came back from an older copy.
+
+    Purger's own begins its ledger's next life, and ``purge_id`` names the
+    restore; an owner's is about one purge, which took again what had come back.
+    """
+
+    kind: Annotated[Literal[EntryKind.RESTORED], FieldClass.PROCESS]
+    restoration: Restoration
 
 
 class LedgerHead(Message):

@@ -143,7 +143,8 @@ class DataErased(Message):
 
     ``counts`` is the number of rows erased by class, ``remaining`` what the
     second look still saw: 0 when clean. ``data_map_hash`` says by which data
-    map it looked.
+    map it looked. ``restored_at`` is there where a restore had brought the rows
+    back: when that began.
     """
 
     purge_id: Pseudonym
@@ -155,6 +156,7 @@ class DataErased(Message):
     remaining: Count
     data_map_hash: Sha256
     erased_at: Instant
+    restored_at: Instant | None = None
 
 
 def purge_id(tenant_id: UUID, scope: Scope, clock_started_at: datetime) -> UUID:

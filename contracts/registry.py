@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from contracts.censuses import CensusDoubted, CensusListed, CensusTaken, StatesDoubted
-from contracts.ledger import LedgerEntry, LedgerHead
+from contracts.ledger import LedgerEntry, LedgerHead, RestoredEntry
 from contracts.messages import Kind, Message
 from contracts.purges import (
     DataErased,
@@ -81,10 +81,14 @@ MESSAGE_TYPES = (
     MessageType("purge-accepted", PurgeAccepted, (INSTALLER_ERASURES,)),
     MessageType("purge-refused", PurgeRefused, (INSTALLER_ERASURES,)),
     MessageType(
-        "data-erased", DataErased, (INSTALLER_ERASURES, CONFIG_ERASURES, NOTIFIER_ERASURES)
+        "data-erased",
+        DataErased,
+        (INSTALLER_ERASURES, CONFIG_ERASURES, NOTIFIER_ERASURES),
+        schema=2,
     ),
     MessageType("tenant-erased", LedgerEntry, (PURGER_LEDGER,), schema=2),
     MessageType("erasure-receipted", LedgerEntry, (PURGER_LEDGER,), schema=2),
+    MessageType("database-restored", RestoredEntry, (PURGER_LEDGER,)),
     MessageType("ledger-head", LedgerHead, (PURGER_LEDGER,)),
     MessageType("census-taken", CensusTaken, _CENSUSES),
     MessageType("census-listed", CensusListed, _CENSUSES),

@@ -115,10 +115,11 @@ ALL_TOPICS = (
     PURGER_CENSUSES,
 )
 
-# Purger reads what it wrote itself: after a restore its topics know more than its database.
+# Installer and purger read what they wrote themselves: after a restore their topics know more than
+# their databases.
 _SUBSCRIPTIONS: Mapping[str, tuple[Topic, ...]] = MappingProxyType(
     {
-        "installer": (PURGER_COMMANDS, PURGER_LEDGER, PURGER_CENSUSES),
+        "installer": (PURGER_COMMANDS, PURGER_LEDGER, PURGER_CENSUSES, INSTALLER_TENANTS),
         "config": (INSTALLER_TENANTS, PURGER_COMMANDS, PURGER_LEDGER, PURGER_CENSUSES),
         "purger": (
             INSTALLER_TENANTS,

@@ -77,12 +77,11 @@ async def follow_ledger(entry: LedgerEntry, uow: UnitOfWork[Door]) -> None:
 
     The last proof of a tenant's last class leaves a tombstone.
     """
-    if entry.receipt is None:
-        assert entry.tenant_id is not None
+    if entry.tenant_id is not None:
         await _begin_purge(uow, entry.tenant_id, entry.purge_id, entry.classes)
         return
     purge = await store.accepted_purge(uow.connection, entry.purge_id)
-    if purge is None:
+    if purge is None or entry.receipt is None:
         return
     tenant = await store.lock_tenant(uow.connection, purge.tenant_id)
     if tenant is None:

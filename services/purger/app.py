@@ -22,6 +22,7 @@ from services.purger.ledger_key import LedgerKey
 from services.purger.reconciliation import ReconciliationFigures, reconciliation_jobs
 from services.purger.routes import development_router, router
 from services.purger.settings import PurgerSettings
+from services.purger.takeover import take_over
 
 
 def build(settings: PurgerSettings) -> Service[Context]:
@@ -64,6 +65,7 @@ def build(settings: PurgerSettings) -> Service[Context]:
         routers=(router, development_router) if settings.development else (router,),
         jobs=jobs,
         waits_for_ledger=False,
+        take_over=take_over,
         on_start=on_start,
     )
 

@@ -19,6 +19,7 @@ from services.purger.domain import (
     plan_purges,
     steps_of,
 )
+from services.purger.ledger import record_owners_restore
 from services.purger.progress import advance, begin_erasing, say_purges
 
 log = structlog.get_logger(__name__)
@@ -97,6 +98,7 @@ async def postpone_purge(refused: PurgeRefused, uow: Work) -> None:
 async def record_answer(answer: DataErased, uow: Work) -> None:
     """Keep an owner's answer and do what can be done now: a receipt, wave 2, the end."""
     purge = await store.lock_purge(uow.connection, answer.purge_id)
+    await record_owners_restore(uow, answer)
     if purge is None or purge.plan.phase not in _UNDER_WAY:
         return
     owners = {step.step: step.owner for step in steps_of(purge.plan.scope)}

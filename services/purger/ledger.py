@@ -1,9 +1,9 @@
 """Continues the ledger: each entry is numbered, chained and signed in the transaction it records."""
 
 from collections.abc import Sequence
-from datetime import timedelta
-from typing import Any
-from uuid import UUID
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import UUID, uuid5
 
 from chassis.tracing import continued
 from contracts.classes import DataClass
@@ -14,16 +14,19 @@ from contracts.ledger import (
     LedgerHead,
     Receipt,
     ReceiptStage,
+    Restoration,
     StepProof,
     UnsealedEntry,
     seal,
 )
+from contracts.purges import DataErased
 from services.purger import store
 from services.purger.context import Work
-from services.purger.domain import WAVE_OF_CONTACTS, Purge, Step
+from services.purger.domain import WAVE_OF_CONTACTS, Purge, Step, restoration_part
 from services.purger.store import Publication
 
 _ENTRIES_A_PAGE = 500
+_OWN_RESTORES: Final = UUID("b0a3c6de-0f1a-5d0c-8a56-6d2a6c1f7e21")
 
 
 async def record_erasure(
@@ -36,13 +39,14 @@ async def record_erasure(
 ) -> int:
     """Append that these classes of a tenant are to be erased; return the entry's number.
 
-    From the commit on every restored database erases them again. The entry for
-    contacts carries the receipt's code, as their owner mails it first, and to
+    From the commit on every restored database erases them again. Where that
+    stands in the ledger already, as after a restore of ours, that is its entry.
+    The entry for contacts carries the receipt's code, as their owner mails it first, and to
     whom people move instead, as it may be read before the command is.
     """
-    entry = await _append(
+    entry = await _append_once(
         uow,
-        purge,
+        purge.plan.purge_id,
         part=f"wave-{wave}",
         kind=EntryKind.TENANT_ERASED,
         tenant_id=purge.tenant_id,
@@ -56,11 +60,11 @@ async def record_erasure(
 async def record_receipt(
     uow: Work, purge: Purge, stage: ReceiptStage, steps: Sequence[Step]
 ) -> None:
-    """Append what the owners have answered so far, with open steps named as open."""
+    """Append what the owners have answered so far, with open steps named as open; once a stage."""
     assert purge.receipt_code is not None
-    await _append(
+    await _append_once(
         uow,
-        purge,
+        purge.plan.purge_id,
         part=f"receipt-{stage}",
         kind=EntryKind.RECEIPT,
         classes=purge.plan.scope.classes,
@@ -74,14 +78,51 @@ async def record_receipt(
     )
 
 
-async def _append(uow: Work, purge: Purge, *, part: str, **fields: Any) -> LedgerEntry:
+async def record_own_restore(uow: Work, restored_at: datetime) -> None:
+    """Append, once, that purger's own database was restored; what follows is its next life."""
+    await _append_restoration(
+        uow,
+        uuid5(_OWN_RESTORES, restored_at.isoformat()),
+        Restoration(service="purger", restored_at=restored_at, counts={}),
+    )
+
+
+async def record_owners_restore(uow: Work, answer: DataErased) -> None:
+    """Append, once for each restore, what it had brought back and an owner has erased again."""
+    if answer.restored_at is None or not any(answer.counts.values()):
+        return
+    await _append_restoration(
+        uow,
+        answer.purge_id,
+        Restoration(
+            service=answer.owner, restored_at=answer.restored_at, counts=dict(answer.counts)
+        ),
+    )
+
+
+async def _append_restoration(uow: Work, purge_id: UUID, restoration: Restoration) -> None:
+    classes = tuple(restoration.counts)
+    await _append_once(
+        uow,
+        purge_id,
+        part=restoration_part(restoration, classes),
+        kind=EntryKind.RESTORED,
+        classes=classes,
+        restoration=restoration,
+    )
+
+
+async def _append_once(uow: Work, purge_id: UUID, *, part: str, **fields: Any) -> LedgerEntry:
     end = await store.lock_ledger(uow.connection)
+    known = await store.entry_of(uow.connection, purge_id, part)
+    if known is not None:
+        return known
     key = uow.context.ledger_key
     entry = seal(
         UnsealedEntry(
             number=end.number + 1,
             at=uow.now,
-            purge_id=purge.plan.purge_id,
+            purge_id=purge_id,
             previous_hash=end.hash,
             **fields,
         ),

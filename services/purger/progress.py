@@ -68,8 +68,9 @@ def ask_installer(uow: Work, asking: Asking) -> None:
 async def begin_erasing(uow: Work, purge: Purge) -> None:
     """Wave 1: put the purge into the ledger and tell the owners to begin."""
     purge_id, scope = purge.plan.purge_id, purge.plan.scope
+    told = await store.receipt_code_in_ledger(uow.connection, purge_id)
     await store.give_receipt_code(
-        uow.connection, purge_id, secrets.token_urlsafe(_RECEIPT_CODE_BYTES)
+        uow.connection, purge_id, told or secrets.token_urlsafe(_RECEIPT_CODE_BYTES)
     )
     await store.move_purge(uow.connection, purge_id, Phase.ERASING, now=uow.now)
     await store.open_steps(uow.connection, purge_id, steps_of(scope))

@@ -1028,3 +1028,116 @@ async def last_comparisons(connection: Connection) -> dict[str, datetime]:
         "SELECT owner, finished_at FROM comparisons WHERE finished_at IS NOT NULL"
     )
     return {row["owner"]: row["finished_at"] for row in rows}
+
+
+# -- after a restore ----------------------------------------------------------------------------
+
+
+async def entry_of(connection: Connection, purge_id: UUID, part: str) -> LedgerEntry | None:
+    """Find what the ledger has recorded of this part of a purge."""
+    text = await connection.fetchval(
+        "SELECT entry FROM ledger WHERE purge_id = $1 AND part = $2", purge_id, part
+    )
+    return None if text is None else LedgerEntry.decode(text)
+
+
+async def receipt_code_in_ledger(connection: Connection, purge_id: UUID) -> str | None:
+    """Find the code under which a purge's receipt was told, by whichever entry told it."""
+    code: str | None = await connection.fetchval(
+        """
+        SELECT coalesce(receipt_code, entry::json ->> 'receipt_code')
+          FROM ledger
+         WHERE purge_id = $1
+           AND coalesce(receipt_code, entry::json ->> 'receipt_code') IS NOT NULL
+         LIMIT 1
+        """,
+        purge_id,
+    )
+    return code
+
+
+async def ledger_hashes(connection: Connection, numbers: Collection[int]) -> dict[int, str]:
+    """Read the hashes of these entries, as far as we have them."""
+    rows = await connection.fetch(
+        """
+        SELECT number, entry::json ->> 'hash' AS hash FROM ledger WHERE number = ANY($1::bigint[])
+        """,
+        list(numbers),
+    )
+    return {row["number"]: row["hash"] for row in rows}
+
+
+async def versions_said(
+    connection: Connection, tenant_ids: Collection[UUID]
+) -> dict[UUID, Version]:
+    """Read the versions of what we know to have said of these tenants' purges."""
+    rows = await connection.fetch(
+        "SELECT tenant_id, epoch, n FROM purge_states WHERE tenant_id = ANY($1::uuid[])",
+        list(tenant_ids),
+    )
+    return {row["tenant_id"]: Version(epoch=row["epoch"], n=row["n"]) for row in rows}
+
+
+async def take_over_version(connection: Connection, tenant_id: UUID, version: Version) -> None:
+    """Go on from the version that was said of a tenant's purges; never back."""
+    await connection.execute(
+        """
+        INSERT INTO purge_states AS s (tenant_id, epoch, n) VALUES ($1, $2, $3)
+        ON CONFLICT (tenant_id) DO UPDATE
+           SET epoch = excluded.epoch, n = excluded.n, forgotten_at = NULL
+         WHERE (s.epoch, s.n) < (excluded.epoch, excluded.n)
+        """,
+        tenant_id,
+        version.epoch,
+        version.n,
+    )
+
+
+async def take_over_plan(
+    connection: Connection, tenant_id: UUID, plan: Plan, *, now: datetime
+) -> None:
+    """Make a purge what this plan says; one that is asked for is asked for again at once."""
+    await connection.execute(
+        f"""
+        INSERT INTO purges ({_PLAN}, changed_at, ask_again_at)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11,
+                CASE WHEN $10 = 'requested' THEN $11::timestamptz END)
+        ON CONFLICT (purge_id) DO UPDATE
+           SET deadline = excluded.deadline, erase_by = excluded.erase_by,
+               start_at = excluded.start_at, rule_version = excluded.rule_version,
+               clock = excluded.clock, phase = excluded.phase, changed_at = excluded.changed_at,
+               ask_again_at = excluded.ask_again_at, times_asked = 0
+        """,  # noqa: S608 - made of constants
+        plan.purge_id,
+        tenant_id,
+        plan.scope,
+        plan.clock,
+        plan.clock_started_at,
+        plan.rule_version,
+        plan.deadline,
+        plan.erase_by,
+        plan.start_at,
+        plan.phase,
+        now,
+    )
+
+
+async def agree_with_ledger(connection: Connection, *, now: datetime) -> None:
+    """Close the purges that the ledger proves, and ask again for those that it knows as begun."""
+    await connection.execute(
+        """
+        WITH recorded AS (
+            SELECT purge_id, bool_or(part = 'receipt-closed') AS closed
+              FROM ledger
+             WHERE part IN ('wave-1', 'wave-2', 'receipt-closed')
+             GROUP BY purge_id)
+        UPDATE purges p
+           SET phase = CASE WHEN closed THEN 'closed' ELSE 'requested' END, changed_at = $1,
+               ask_again_at = CASE WHEN closed THEN NULL ELSE $1::timestamptz END
+          FROM recorded
+         WHERE p.purge_id = recorded.purge_id
+           AND (closed AND p.phase <> 'closed'
+                OR NOT closed AND p.phase IN ('planned', 'withdrawn'))
+        """,
+        now,
+    )

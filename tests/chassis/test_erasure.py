@@ -282,3 +282,15 @@ async def test_the_runtime_role_sees_only_the_tenant_it_acts_for(sample: Sample)
         assert {r["tenant_id"] for r in await uow.connection.fetch("SELECT * FROM notes")} == {mine}
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         await sample.worker.fetch("SELECT * FROM notes")
+
+
+async def test_an_answer_tells_of_the_restore_that_brought_back_what_was_erased(
+    sample: Sample,
+) -> None:
+    await accept(sample, an_order(uuid4(), restored_at=NOW))
+    await accept(sample, an_order(uuid4(), step="erase-other"))
+    await an_eraser(sample).run()
+    assert {answer.step: answer.restored_at for answer in await answers(sample)} == {
+        "erase-sample": NOW,
+        "erase-other": None,
+    }

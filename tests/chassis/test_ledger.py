@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from chassis.epochs import ensure_epoch, mark_restated
 from chassis.handlers import Handlers
 from chassis.ledger import LedgerBrokenError, OnEntry, ledger_handlers
 from contracts.classes import DataClass
@@ -16,6 +17,8 @@ from contracts.ledger import (
     EntryKind,
     LedgerEntry,
     LedgerHead,
+    Restoration,
+    RestoredEntry,
     UnsealedEntry,
     seal,
 )
@@ -48,6 +51,23 @@ class Chain:
         )
         self.entries.append(entry)
         return entry
+
+    def restored(self) -> RestoredEntry:
+        entry = seal(
+            UnsealedEntry(
+                number=len(self.entries) + 1,
+                kind=EntryKind.RESTORED,
+                at=NOW,
+                purge_id=uuid4(),
+                classes=(),
+                previous_hash=self.entries[-1].hash,
+                restoration=Restoration(service="purger", restored_at=NOW, counts={}),
+            ),
+            self.key,
+            "k",
+        )
+        self.entries.append(entry)
+        return RestoredEntry.decode(entry.encode())
 
 
 def a_reader(on_entry: OnEntry[None] | None = None) -> Handlers[None]:
@@ -128,3 +148,25 @@ async def test_two_readers_at_once_apply_an_entry_once(sample: Sample) -> None:
     handlers, entry = a_reader(), Chain().erased(uuid4())
     await asyncio.gather(*(apply(sample, handlers, entry) for _ in range(4)))
     assert await sample.worker.fetchval("SELECT count(*) FROM erasures") == 1
+
+
+async def test_what_is_erased_after_a_restore_is_told_as_brought_back(sample: Sample) -> None:
+    handlers, chain = a_reader(), Chain()
+    await apply(sample, handlers, chain.erased(uuid4()))
+    async with sample.worker.acquire() as connection:
+        opened = await ensure_epoch(connection, wall=NOW, force=True)
+    await apply(sample, handlers, chain.erased(uuid4()))
+    async with sample.worker.acquire() as connection:
+        await mark_restated(connection, opened, wall=NOW)
+    await apply(sample, handlers, chain.erased(uuid4()))
+    rows = await sample.worker.fetch("SELECT restored_at FROM erasures ORDER BY ledger_number")
+    assert [row["restored_at"] for row in rows] == [None, NOW, None]
+
+
+async def test_that_a_database_was_restored_erases_nobody(sample: Sample) -> None:
+    handlers, chain = a_reader(), Chain()
+    await apply(sample, handlers, chain.erased(uuid4()))
+    await apply(sample, handlers, chain.restored())
+    await apply(sample, handlers, chain.erased(uuid4()))
+    assert await sample.worker.fetchval("SELECT count(*) FROM erasures") == 2
+    assert await sample.worker.fetchval("SELECT applied_number FROM ledger_reader") == 3

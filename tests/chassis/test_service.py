@@ -5,6 +5,7 @@ import json
 from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import ClassVar
@@ -14,9 +15,11 @@ import pytest
 from fastapi import APIRouter, Request
 
 from chassis.broker import KafkaAccess
+from chassis.epochs import behind_since, ensure_epoch
 from chassis.handlers import Handlers
-from chassis.service import Erases, Service, running
+from chassis.service import Erases, Running, Service, running
 from chassis.settings import ServiceSettings
+from chassis.shutdown import PartFailed
 from chassis.unit_of_work import UnitOfWork, Units
 from contracts.classes import DataClass
 from contracts.envelope import to_headers
@@ -199,3 +202,49 @@ async def test_a_stop_lets_the_handler_in_hand_finish_and_its_answer_go_out(
         "SELECT count(*) FROM followed_states WHERE tenant_id = $1", state.tenant_id
     )
     assert done == 1
+
+
+async def test_a_restored_database_takes_over_before_the_ledger_and_once(
+    sample: Sample, own_kafka: RunningKafka, keys_file: Path
+) -> None:
+    access = KafkaAccess(own_kafka.bootstrap_servers, "sample")
+    await create_topics(ALL_TOPICS, **access.client_options())
+    await say_head(access)
+    calls: list[int] = []
+
+    async def take_over(this: Running[None], kafka: KafkaAccess) -> None:
+        calls.append(await this.units.pool.fetchval("SELECT count(*) FROM ledger_reader"))
+
+    settings = settings_of(sample, own_kafka, keys_file)
+    async with started(replace(a_service(settings), take_over=take_over)) as client:
+        await until(client, "/readyz", 200)
+    assert calls == []
+    await sample.worker.execute("DELETE FROM ledger_reader")
+    await sample.worker.execute("DELETE FROM positions")
+    async with sample.worker.acquire() as connection:
+        await ensure_epoch(connection, wall=datetime.now(UTC), force=True)
+    for _ in range(2):
+        async with started(replace(a_service(settings), take_over=take_over)) as client:
+            await until(client, "/readyz", 200)
+            async with asyncio.timeout(20):
+                while await behind_since_in(sample):
+                    await asyncio.sleep(0.05)
+    assert calls == [0]
+
+
+async def behind_since_in(sample: Sample) -> datetime | None:
+    async with sample.worker.acquire() as connection:
+        return await behind_since(connection)
+
+
+async def test_what_cannot_be_taken_over_ends_the_service(
+    sample: Sample, own_kafka: RunningKafka, keys_file: Path
+) -> None:
+    async def take_over(this: Running[None], kafka: KafkaAccess) -> None:
+        raise RuntimeError("the ledger is forked")
+
+    async with sample.worker.acquire() as connection:
+        await ensure_epoch(connection, wall=datetime.now(UTC), force=True)
+    service = replace(a_service(settings_of(sample, own_kafka, keys_file)), take_over=take_over)
+    with pytest.raises(PartFailed, match="RuntimeError"):
+        await asyncio.wait_for(service.run(), 30)

@@ -121,7 +121,12 @@ def allowed(service: str, operation: str) -> set[str]:
         (
             "installer",
             {"installer.tenants.v1", "installer.erasures.v1", "installer.censuses.v1"},
-            {"purger.commands.v1", "purger.ledger.v1", "purger.censuses.v1"},
+            {
+                "installer.tenants.v1",
+                "purger.commands.v1",
+                "purger.ledger.v1",
+                "purger.censuses.v1",
+            },
         ),
         (
             "config",

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeVar
@@ -184,6 +185,14 @@ def ledger_key() -> LedgerKey:
 
 @pytest.fixture
 async def purger(
+    databases: Databases, postgres: RunningPostgres, ledger_key: LedgerKey
+) -> AsyncIterator[Purger]:
+    async with a_purger(databases, postgres, ledger_key) as running:
+        yield running
+
+
+@asynccontextmanager
+async def a_purger(
     databases: Databases, postgres: RunningPostgres, ledger_key: LedgerKey
 ) -> AsyncIterator[Purger]:
     roles = (await databases("purger"))["purger"]

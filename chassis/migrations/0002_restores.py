@@ -1,0 +1,11 @@
+"""What a database has to know of its own restores."""
+
+from chassis.migrations import run_sql
+
+revision = "0002"
+down_revision = "0001"
+
+
+def upgrade() -> None:
+    """Run the statements of the file beside this one."""
+    run_sql(__file__)

@@ -1,0 +1,11 @@
+"""What the ledger records of restores."""
+
+from chassis.migrations import run_sql
+
+revision = "0004"
+down_revision = "0001"
+
+
+def upgrade() -> None:
+    """Run the statements of the file beside this one."""
+    run_sql(__file__)

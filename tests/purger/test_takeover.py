@@ -1,0 +1,267 @@
+"""A purger that was restored goes on where the lost one had come to, and records nothing twice."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from chassis.epochs import ensure_epoch
+from chassis.own_topics import Said
+from contracts.ledger import (
+    GENESIS,
+    BrokenChain,
+    EntryKind,
+    LedgerEntry,
+    ReceiptStage,
+    RestoredEntry,
+    seal,
+)
+from contracts.purges import DataErased, Phase, PurgeRequested, PurgeStarted
+from contracts.tenants import TenantState
+from devstack.postgres import RunningPostgres
+from services.purger import store, takeover
+from services.purger.domain import ForkedLedgerError, entries_beyond, part_of
+from services.purger.ledger_key import LedgerKey
+from services.purger.takeover import continue_ledger, continue_purges
+from tests.purger.builders import LEFT_AT, a_tenant, acceptance, answer
+from tests.purger.conftest import Purger, a_purger
+from tests.support.stack import Databases
+
+PAIR = [
+    EntryKind.TENANT_ERASED,
+    EntryKind.RECEIPT,
+    EntryKind.TENANT_ERASED,
+    EntryKind.RECEIPT,
+]
+
+
+@dataclass
+class Twins:
+    """A purger that is lost, and one with an older copy of its database."""
+
+    lost: Purger
+    restored: Purger
+    tenant: TenantState
+
+    async def restore(self) -> None:
+        """Let the older one take over what the lost one has said."""
+        lost, restored = self.lost, self.restored
+        restored.clock.set(lost.clock.now())
+        async with restored.units.begin() as uow:
+            await ensure_epoch(uow.connection, wall=uow.wall, force=True)
+        await self.take_over()
+
+    async def take_over(self) -> None:
+        entries = await self.lost.ledger()
+        async with self.restored.units.begin() as uow:
+            await continue_ledger(uow, entries)
+        async with self.restored.units.begin() as uow:
+            said = Said(await self.lost.state(), uow.now)
+            await continue_purges(uow, [said])
+        async with self.restored.units.begin() as uow:
+            await takeover.begin_next_life(uow)
+
+    async def go_on(self) -> None:
+        """Let the restored one ask, and everybody answer, until nothing is asked any more."""
+        purger = self.restored
+        asked = answered = 0
+        for _ in range(6):
+            purger.clock.advance(timedelta(hours=7))
+            await purger.sweeps.ask_again()
+            requests = await purger.said(PurgeRequested)
+            orders = await purger.said(PurgeStarted)
+            for request in requests[asked:]:
+                await purger.hear(acceptance(request, purger.clock.now()))
+            for order in orders[answered:]:
+                await purger.hear(answer(order, purger.clock.now()))
+            asked, answered = len(requests), len(orders)
+
+
+@pytest.fixture
+async def twins(
+    purger: Purger, databases: Databases, postgres: RunningPostgres, ledger_key: LedgerKey
+) -> AsyncIterator[Twins]:
+    """Both know a tenant that has left; what the one does from here on is lost."""
+    tenant = a_tenant(left_at=LEFT_AT)
+    async with a_purger(databases, postgres, ledger_key) as restored:
+        await restored.hear(tenant)
+        yield Twins(purger, restored, tenant)
+
+
+async def phase(purger: Purger) -> Phase:
+    [plan] = (await purger.state()).plans
+    return plan.phase
+
+
+async def brake_reason(purger: Purger) -> str | None:
+    async with purger.units.begin() as uow:
+        return (await store.read_brake(uow.connection)).reason
+
+
+async def test_the_ledger_goes_on_from_the_last_entry_that_was_published(twins: Twins) -> None:
+    await twins.lost.finish_wave_one(twins.tenant)
+    published = await twins.lost.ledger()
+
+    await twins.restore()
+
+    continued = await twins.restored.ledger()
+    assert continued[:-1] == published
+    assert continued[-1].kind is EntryKind.RESTORED
+    assert continued[-1].previous_hash == published[-1].hash
+    told = RestoredEntry.model_validate(continued[-1].model_dump()).restoration
+    assert (told.service, told.counts) == ("purger", {})
+    assert await brake_reason(twins.restored) == "restored"
+
+
+@pytest.mark.parametrize("lost_after", ["asking", "wave 1", "the first receipt", "the last one"])
+async def test_a_purge_under_way_goes_on_to_one_pair_of_receipts(
+    twins: Twins, lost_after: str
+) -> None:
+    match lost_after:
+        case "asking":
+            await twins.lost.ask(twins.tenant)
+        case "wave 1":
+            await twins.lost.begin(twins.tenant)
+        case "the first receipt":
+            await twins.lost.finish_wave_one(twins.tenant)
+        case "the last one":
+            for order in await twins.lost.finish_wave_one(twins.tenant):
+                await twins.lost.hear(answer(order, twins.lost.clock.now()))
+    published = await twins.lost.ledger()
+    code = next((each.receipt.receipt_code for each in published if each.receipt), None)
+
+    await twins.restore()
+    await twins.go_on()
+
+    entries = await twins.restored.ledger()
+    assert entries[: len(published)] == published
+    assert [each.kind for each in entries if each.kind is not EntryKind.RESTORED] == PAIR
+    stages = [each.receipt for each in entries if each.receipt]
+    assert [each.stage for each in stages] == list(ReceiptStage)
+    codes = {each.receipt_code for each in stages}
+    assert len(codes) == 1
+    assert code is None or codes == {code}
+    async with twins.restored.units.begin() as uow:
+        plans = await store.plans_of(uow.connection, [twins.tenant.tenant_id])
+    assert [plan.phase for plan in plans[twins.tenant.tenant_id][1]] == [Phase.CLOSED]
+
+
+async def test_what_had_not_begun_waits_for_the_brake(twins: Twins) -> None:
+    await twins.lost.hear(twins.tenant)
+    twins.lost.clock.set((await twins.lost.state()).plans[0].start_at)
+
+    await twins.restore()
+    await twins.restored.sweeps.ask_for_due_purges()
+
+    assert await twins.restored.said(PurgeRequested) == []
+    assert await phase(twins.restored) is Phase.PLANNED
+
+
+async def test_a_purge_whose_end_the_ledger_proves_is_closed_though_nobody_says_it_any_more(
+    twins: Twins,
+) -> None:
+    for order in await twins.lost.finish_wave_one(twins.tenant):
+        await twins.lost.hear(answer(order, twins.lost.clock.now()))
+    entries = await twins.lost.ledger()
+    async with twins.restored.units.begin() as uow:
+        await ensure_epoch(uow.connection, wall=uow.wall, force=True)
+        await continue_ledger(uow, entries)
+    async with twins.restored.units.begin() as uow:
+        await takeover.begin_next_life(uow)
+        plans = await store.plans_of(uow.connection, [twins.tenant.tenant_id])
+    assert [plan.phase for plan in plans[twins.tenant.tenant_id][1]] == [Phase.CLOSED]
+
+
+async def test_to_take_over_again_changes_nothing(twins: Twins) -> None:
+    await twins.lost.finish_wave_one(twins.tenant)
+    await twins.restore()
+    before = await twins.restored.everything()
+    await twins.take_over()
+    assert await twins.restored.everything() == before
+
+
+async def test_a_state_that_is_older_than_ours_is_left_alone(twins: Twins) -> None:
+    await twins.lost.begin(twins.tenant)
+    older = await twins.lost.state()
+    await twins.restore()
+    async with twins.restored.units.begin() as uow:
+        plans = [plan.model_copy(update={"phase": Phase.WITHDRAWN}) for plan in older.plans]
+        said = older.model_copy(update={"plans": tuple(plans)})
+        assert await continue_purges(uow, [Said(said, uow.now)]) == 0
+
+
+async def test_a_fork_starts_nothing(twins: Twins) -> None:
+    await twins.lost.begin(twins.tenant)
+    other = a_tenant(left_at=LEFT_AT)
+    await twins.restored.begin(other)
+    before = await twins.restored.everything()
+    with pytest.raises(ForkedLedgerError, match="entry 1 of the topic is not the one"):
+        await twins.take_over()
+    assert await twins.restored.everything() == before
+
+
+async def test_a_gap_starts_nothing(twins: Twins) -> None:
+    await twins.lost.finish_wave_one(twins.tenant)
+    entries = await twins.lost.ledger()
+    with pytest.raises(ForkedLedgerError, match="entry 1 is missing"):
+        entries_beyond(0, GENESIS, {}, entries[1:])
+
+
+async def test_an_entry_that_another_key_signed_starts_nothing(twins: Twins) -> None:
+    await twins.lost.begin(twins.tenant)
+    [entry] = await twins.lost.ledger()
+    forged = seal(entry, Ed25519PrivateKey.generate(), entry.key_id)
+    with pytest.raises(BrokenChain, match="signature"):
+        async with twins.restored.units.begin() as uow:
+            await continue_ledger(uow, [forged])
+    assert await twins.restored.ledger() == []
+
+
+async def test_what_was_published_twice_counts_once(twins: Twins) -> None:
+    await twins.lost.finish_wave_one(twins.tenant)
+    entries = await twins.lost.ledger()
+    assert entries_beyond(0, GENESIS, {}, [*entries[:2], *entries]) == entries
+
+
+async def test_parts_read_from_entries_are_those_they_were_written_as(purger: Purger) -> None:
+    for order in await purger.finish_wave_one():
+        await purger.hear(answer(order, purger.clock.now()))
+    await purger.hear(erased_again(await purger.said(PurgeStarted), purger))
+    rows = await purger.runtime.fetch("SELECT part, entry FROM ledger ORDER BY number")
+    assert [row["part"] for row in rows] == [
+        part_of(LedgerEntry.decode(row["entry"])) for row in rows
+    ]
+    assert len({row["part"] for row in rows}) == 5
+
+
+def erased_again(orders: list[PurgeStarted], purger: Purger, *, rows: int = 3) -> DataErased:
+    """What an owner answers when the ledger made it erase what a restore had brought back."""
+    answered = answer(orders[0], purger.clock.now(), rows=rows)
+    return answered.model_copy(update={"restored_at": LEFT_AT})
+
+
+async def test_what_came_back_and_was_erased_again_is_recorded_once(purger: Purger) -> None:
+    orders = await purger.begin()
+    again = erased_again(orders, purger)
+    await purger.hear(again)
+    await purger.hear(again)
+    restored = [e for e in await purger.ledger() if e.kind is EntryKind.RESTORED]
+    [told] = [RestoredEntry.model_validate(e.model_dump()).restoration for e in restored]
+    assert restored[0].purge_id == again.purge_id
+    assert (told.service, told.counts, told.restored_at) == (again.owner, again.counts, LEFT_AT)
+
+
+async def test_evidence_is_kept_of_purges_that_are_forgotten(purger: Purger) -> None:
+    orders = await purger.begin()
+    again = erased_again(orders, purger).model_copy(update={"purge_id": uuid4()})
+    await purger.hear(again)
+    assert [e.purge_id for e in await purger.ledger()][1:] == [again.purge_id]
+
+
+async def test_nothing_is_recorded_where_nothing_had_come_back(purger: Purger) -> None:
+    orders = await purger.begin()
+    await purger.hear(erased_again(orders, purger, rows=0))
+    assert [e.kind for e in await purger.ledger()] == [EntryKind.TENANT_ERASED]
