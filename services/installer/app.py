@@ -34,6 +34,7 @@ from services.installer.routes.sessions import sessions_router
 from services.installer.sessions import BadSessionKey, SessionSigner
 from services.installer.settings import App, InstallerSettings
 from services.installer.store import tenants as store
+from services.installer.takeover import take_over
 
 ERASES = Erases(steps={DataClass.INSTALLATION: "erase-installer"}, key_class=DataClass.INSTALLATION)
 
@@ -64,6 +65,7 @@ def build(settings: InstallerSettings) -> Service[Door]:
         erases=ERASES,
         on_ledger_entry=follow_ledger,
         census_versions=store.KNOWN_VERSIONS,
+        take_over=take_over,
     )
 
 

@@ -33,6 +33,7 @@ class Entry(StrEnum):
     MERGED = "merged"
     LINKED = "linked"
     """A person let it go on for an older one of its site, which is merged into it."""
+    ORPHANED = "orphaned"
 
 
 TOLD_AGAIN: Final = frozenset(

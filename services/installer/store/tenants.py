@@ -17,6 +17,7 @@ from contracts.registry import ce_type
 from contracts.tenants import (
     ClassState,
     Departure,
+    DepartureKind,
     Platform,
     Subscription,
     SubscriptionStatus,
@@ -354,8 +355,16 @@ async def record_state(uow: UnitOfWork[Any], tenant: TenantState, type_name: str
 
     Call it under the tenant's lock.
     """
+    await write_state(uow.connection, tenant)
+    uow.outbox.add(tenant, type_name=type_name)
+    if tenant.purge_id is not None:
+        _keep_as_proof(uow)
+
+
+async def write_state(connection: Connection, tenant: TenantState) -> None:
+    """Write a tenant's newer state, and find a purging tenant by no name any more; say nothing."""
     departure = tenant.departure
-    await uow.connection.execute(
+    await connection.execute(
         """
         UPDATE tenants
            SET version_epoch = $2, version_n = $3, status = $4, classes = $5, product_type = $6,
@@ -381,16 +390,13 @@ async def record_state(uow: UnitOfWork[Any], tenant: TenantState, type_name: str
         tenant.merged_into,
     )
     if tenant.classes[DataClass.INSTALLATION] is not ClassState.LIVE:
-        await uow.connection.execute(
+        await connection.execute(
             "UPDATE installations SET live = false WHERE tenant_id = $1 AND live",
             tenant.tenant_id,
         )
-        await uow.connection.execute(
+        await connection.execute(
             "UPDATE aliases SET live = false WHERE tenant_id = $1 AND live", tenant.tenant_id
         )
-    uow.outbox.add(tenant, type_name=type_name)
-    if tenant.purge_id is not None:
-        _keep_as_proof(uow)
 
 
 async def record_purge(
@@ -443,6 +449,11 @@ async def forget_tenant(uow: UnitOfWork[Any], tenant_id: UUID) -> None:
     restore the ledger is applied before the eraser runs.
     """
     await uow.connection.execute("DELETE FROM tenants WHERE tenant_id = $1", tenant_id)
+    say_gone(uow, tenant_id)
+
+
+def say_gone(uow: UnitOfWork[Any], tenant_id: UUID) -> None:
+    """Set the tombstone of a tenant's state."""
     uow.outbox.tombstone(TenantState, tenant_id)
     _keep_as_proof(uow)
 
@@ -490,6 +501,48 @@ async def restate_tenants(uow: UnitOfWork[Any], tenants: Sequence[TenantState]) 
         uow.outbox.add(tenant, type_name="tenant-updated")
         if tenant.purge_id is not None:
             _keep_as_proof(uow)
+
+
+async def add_orphan(connection: Connection, tenant: TenantState) -> None:
+    """Write a tenant of which nothing but its state is known; nothing is said of it yet."""
+    await connection.execute(
+        """
+        INSERT INTO tenants (tenant_id, version_epoch, version_n, status, classes, platform,
+                             addon_key, product_type, created_at, subscription_status,
+                             licence_numbers)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, '{}')
+        """,
+        tenant.tenant_id,
+        tenant.version.epoch,
+        tenant.version.n,
+        tenant.status,
+        tenant.classes,
+        tenant.platform,
+        tenant.addon_key,
+        tenant.product_type,
+        tenant.created_at,
+        tenant.subscription.status,
+    )
+    await write_state(connection, tenant)
+
+
+async def note_whether_installed(connection: Connection, tenant: TenantState) -> None:
+    """Let a tenant's names be in use as its state says, as far as that can tell.
+
+    A lost access leaves them in use. By which name on Forge it came back is not known.
+    """
+    departure = tenant.departure
+    if departure is not None and departure.how is not DepartureKind.ACCESS_LOST:
+        await connection.execute(
+            "UPDATE installations SET present = false WHERE tenant_id = $1", tenant.tenant_id
+        )
+        await connection.execute(
+            "UPDATE aliases SET present = false WHERE tenant_id = $1", tenant.tenant_id
+        )
+    elif departure is None and tenant.platform is Platform.CONNECT:
+        await connection.execute(
+            "UPDATE installations SET present = true WHERE tenant_id = $1", tenant.tenant_id
+        )
 
 
 async def status_of(pool: Pool, tenant_id: UUID) -> TenantStatus | None:
