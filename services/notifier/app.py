@@ -21,6 +21,7 @@ from services.notifier.jobs import Moves, ReceiptMail
 from services.notifier.letters import Letters
 from services.notifier.routes import development
 from services.notifier.settings import NotifierSettings
+from services.notifier.takeover import take_over
 
 
 def build(settings: NotifierSettings) -> Service[Context]:
@@ -58,6 +59,7 @@ def build(settings: NotifierSettings) -> Service[Context]:
             ready=ready_to_erase,
         ),
         on_ledger_entry=note_ledger_entry,
+        take_over=take_over,
     )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from chassis.database import Connection
+from chassis.epochs import behind_since
 from chassis.erasure import ErasureOrder, accept_erasure
 from chassis.handlers import Handlers
 from chassis.identifiers import uuid7
@@ -92,6 +93,8 @@ async def _plan_farewell(
         ],
         now=uow.now,
         wall=uow.wall,
+        # What the ledger orders now may have been ordered, and mailed, before the restore.
+        doubtful=await behind_since(uow.connection) is not None,
     )
 
 

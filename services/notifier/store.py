@@ -160,14 +160,19 @@ async def plan_receipts(
     *,
     now: datetime,
     wall: datetime,
+    doubtful: bool,
 ) -> int:
-    """Plan a purge's receipt for each (delivery_id, contact_id, message_id); count the new ones."""
+    """Plan a purge's receipt for each (delivery_id, contact_id, message_id); count the new ones.
+
+    One that is ``doubtful`` may have been sent before a restore, and is not sent by itself.
+    """
     planned = await connection.fetchval(
         """
         WITH planned AS (
             INSERT INTO deliveries (delivery_id, purge_id, tenant_id, contact_id, kind, state,
-                                    message_id, planned_at, next_attempt_at)
-            SELECT d.delivery_id, $1, $2, d.contact_id, 'receipt', 'planned', d.message_id, $6, $7
+                                    doubts, message_id, planned_at, next_attempt_at)
+            SELECT d.delivery_id, $1, $2, d.contact_id, 'receipt',
+                   CASE WHEN $8 > 0 THEN 'uncertain' ELSE 'planned' END, $8, d.message_id, $6, $7
               FROM unnest($3::uuid[], $4::uuid[], $5::text[])
                    AS d(delivery_id, contact_id, message_id)
             ON CONFLICT (purge_id, contact_id, kind) DO NOTHING
@@ -181,6 +186,7 @@ async def plan_receipts(
         [message_id for _, _, message_id in deliveries],
         now,
         wall,
+        MOST_DOUBTS if doubtful else 0,
     )
     return int(planned)
 
@@ -385,6 +391,20 @@ async def doubt_lost_attempts(pool: Pool, *, wall: datetime) -> int:
         RETURNING 1
         """,
         wall,
+    )
+    return len(rows)
+
+
+async def doubt_all_unsettled(connection: Connection) -> int:
+    """Leave every delivery uncertain for good that may have been sent before a restore; count them."""
+    rows = await connection.fetch(
+        """
+        UPDATE deliveries
+           SET state = 'uncertain', doubts = $1, claim_token = NULL, claimed_until = NULL
+         WHERE state IN ('planned', 'sending') OR state = 'uncertain' AND doubts < $1
+        RETURNING 1
+        """,
+        MOST_DOUBTS,
     )
     return len(rows)
 

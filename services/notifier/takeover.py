@@ -1,0 +1,18 @@
+"""Makes up for what a restore lost: what was mailed meanwhile is in no topic, so it is in doubt."""
+
+import structlog
+
+from chassis.broker import KafkaAccess
+from chassis.service import Running
+from services.notifier import store
+from services.notifier.context import Context
+
+log = structlog.get_logger(__name__)
+
+
+async def take_over(notifier: Running[Context], _: KafkaAccess) -> None:
+    """Send nothing by ourselves that the lost database may have seen sent."""
+    async with notifier.units.begin() as uow:
+        doubted = await store.doubt_all_unsettled(uow.connection)
+    if doubted:
+        log.error("restored, deliveries uncertain and not sent again", deliveries=doubted)
