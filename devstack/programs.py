@@ -61,6 +61,10 @@ class Program:
         """Whether it complained of that since its start."""
         return PORT_TAKEN.lower() in self._logged().lower()
 
+    def change_environment(self, changed: Mapping[str, str]) -> None:
+        """Let the process find these variables from its next start on."""
+        self._environment = {**self._environment, **changed}
+
     def start(self) -> None:
         """Start the process, without waiting for it to be ready."""
         with self._log.open("ab") as log:

@@ -220,6 +220,11 @@ class LocalStack:
         """End a service as a power cut would."""
         self._services[service].kill()
 
+    def move_database(self, service: str, roles: Roles) -> None:
+        """Let a service work on another database from its next start on, as after a restore."""
+        self.databases = {**self.databases, service: roles}
+        self._services[service].change_environment(_database_variables(roles))
+
     async def start(self, service: str) -> None:
         """Start a service again, and return when it may be given work."""
         program = self._services[service]
@@ -485,9 +490,7 @@ class _Programs:
         keys = self._folder / "keys" / f"{service}.json"
         return {
             **self._kafka.environment(service),
-            f"{PREFIX}DATABASE_URL": roles.runtime_url,
-            f"{PREFIX}WORKER_DATABASE_URL": roles.worker_url,
-            f"{PREFIX}ERASER_DATABASE_URL": roles.eraser_url,
+            **_database_variables(roles),
             f"{PREFIX}HTTP_HOST": LOOPBACK,
             f"{PREFIX}HTTP_PORT": str(port),
             f"{PREFIX}PUBLIC_URL": url,
@@ -540,6 +543,14 @@ class _Programs:
             # Licences that are made up on a page show what they do within seconds.
             "LICENCE_REPORT_SECONDS": "2",
         }
+
+
+def _database_variables(roles: Roles) -> Mapping[str, str]:
+    return {
+        f"{PREFIX}DATABASE_URL": roles.runtime_url,
+        f"{PREFIX}WORKER_DATABASE_URL": roles.worker_url,
+        f"{PREFIX}ERASER_DATABASE_URL": roles.eraser_url,
+    }
 
 
 async def _start_programs(started: AsyncExitStack, programs: _Programs) -> Endpoints:

@@ -243,6 +243,25 @@ async def test_the_tombstone_of_an_erased_tenant_is_set_again(
     assert (last.message, last.data_class) == (None, "erasure-proof")
 
 
+async def test_what_goes_with_its_tenant_is_counted_in_the_answer(
+    units: Units[Door], database: Database, clock: ManualClock, ledger: Ledger
+) -> None:
+    """After a restore the receipts are read before the eraser runs, and take the tenant along."""
+    tenant = await installed(units, database)
+    await restore(units, database)
+    request = a_request(left(tenant, clock.now()))
+    await ledger.erased(request, *WAVE_1)
+    await ledger.receipt(request, ReceiptStage.ERASED, *WAVE_1)
+    await ledger.erased(request, DataClass.CONTACTS)
+    await ledger.receipt(request, ReceiptStage.CLOSED, *TENANT_CLASSES)
+    assert await state_of(units, tenant.tenant_id) is None
+    await database.forget_said()
+    assert await database.eraser_job(units).run() == 1
+    [answer] = [each.message for each in await database.said() if each.type == "data-erased"]
+    assert answer.counts == {DataClass.INSTALLATION: 1}
+    assert answer.restored_at == clock.wall()
+
+
 # -- rules -----------------------------------------------------------------------------------
 
 

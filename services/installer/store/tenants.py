@@ -446,8 +446,21 @@ async def forget_tenant(uow: UnitOfWork[Any], tenant_id: UUID) -> None:
     """Delete a tenant whose every class is erased, and set the tombstone of its state.
 
     Its guards stay. An installation that is still there goes with it: after a
-    restore the ledger is applied before the eraser runs.
+    restore the ledger is applied before the eraser runs, whose answer then
+    counts it all the same.
     """
+    await uow.connection.execute(
+        """
+        UPDATE erasures
+           SET counts = jsonb_build_object(
+                   $2::text,
+                   (SELECT count(*) FROM installations WHERE tenant_id = $1)
+                   + (SELECT count(*) FROM aliases WHERE tenant_id = $1))
+         WHERE tenant_id = $1 AND state = 'queued' AND $2 = ANY(classes)
+        """,
+        tenant_id,
+        DataClass.INSTALLATION,
+    )
     await uow.connection.execute("DELETE FROM tenants WHERE tenant_id = $1", tenant_id)
     say_gone(uow, tenant_id)
 
