@@ -95,7 +95,7 @@ _WHILE_FOLLOWING = """
     SET synchronous_commit = off;
 """
 
-_LEADER_LOCK = 7_301
+LEADER_LOCK = 7_301
 # Small enough that reading, handing over and Kafka's work overlap well: measured, 500 drains a
 # tenth faster than 1,000 and a fifth faster than 2,000.
 _BATCH = 500
@@ -184,7 +184,7 @@ class Relay:
     async def _campaign(self) -> None:
         connection = await connect(self._database_url, name="relay")
         try:
-            while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", _LEADER_LOCK):
+            while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", LEADER_LOCK):
                 if self._stopping:
                     return
                 await self._pause(1.0)

@@ -58,6 +58,7 @@ def command_line() -> typer.Typer:
     app.command("demo")(demo)
     app.command("migrate")(migrate)
     app.command("doctor")(doctor)
+    app.command("restored")(restored)
     app.command("version")(version)
     receipts = typer.Typer(
         help="Receipts of erasure, as anyone can check them.",
@@ -91,6 +92,14 @@ def command_line() -> typer.Typer:
     privacy.command("record")(privacy_record)
     privacy.command("table")(privacy_table)
     app.add_typer(privacy, name="privacy")
+    keys = typer.Typer(
+        help="Key-encryption keys, under which the tenants' own keys lie.",
+        no_args_is_help=True,
+        rich_markup_mode="markdown",
+    )
+    keys.command("rotate")(rotate_keys)
+    keys.command("retire")(retire_keys)
+    app.add_typer(keys, name="keys")
     return app
 
 
@@ -160,6 +169,44 @@ def doctor(
     from cli.doctor import run_doctor  # noqa: PLC0415 - see above
 
     raise typer.Exit(run_doctor(as_json=as_json, state=state))
+
+
+Service = Annotated[str, typer.Argument(metavar="SERVICE", help="Whose.")]
+
+
+def restored(service: Service) -> None:
+    """Tell a service that its database came back from an older copy, where it cannot notice.
+
+    It notices by itself when the copy was restored into another cluster. After a copy of the disk,
+    or where you are in doubt: stop all its replicas, run this, start them. Reads the worker's URL
+    from the environment: KEEPWORD_INSTALLER_WORKER_DATABASE_URL, likewise CONFIG, PURGER, NOTIFIER.
+    """
+    from cli.restored import run_restored  # noqa: PLC0415 - see above
+
+    raise typer.Exit(run_restored(service))
+
+
+def rotate_keys(service: Service, dry_run: DryRun = False) -> None:
+    """Give a service a new current key-encryption key, as is due every month.
+
+    Changes the file that KEEPWORD_CONFIG_KEY_ENCRYPTION_KEYS_FILE names, likewise INSTALLER and
+    NOTIFIER; running services read it again by themselves, and wrap the tenants' keys anew.
+    """
+    from cli.keys import run_rotate  # noqa: PLC0415 - see above
+
+    raise typer.Exit(run_rotate(service, dry_run=dry_run))
+
+
+def retire_keys(service: Service, dry_run: DryRun = False) -> None:
+    """Destroy a service's old key-encryption keys that nobody needs any more; run it every day.
+
+    A key goes when no tenant's key lies under it and the copies of before are gone, which takes
+    KEEPWORD_BACKUP_RETENTION_DAYS from the run that first finds it unused. Besides the file it
+    needs the worker's URL, KEEPWORD_CONFIG_WORKER_DATABASE_URL and likewise.
+    """
+    from cli.keys import run_retire  # noqa: PLC0415 - see above
+
+    raise typer.Exit(run_retire(service, dry_run=dry_run))
 
 
 def verify_receipt(
