@@ -7,7 +7,7 @@ What a handler lets out is caught here and nowhere else.
 import asyncio
 import random
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Generic, TypeAlias, TypeVar
@@ -127,10 +127,12 @@ class Consumer(Generic[C]):
         retries: Retries | None = None,
         max_records: int = 500,
         passes_failures_by: bool = True,
+        on_halt: Callable[[], None] = lambda: None,
     ) -> None:
         """Prepare a consumer; ``name`` is its group, ``<service>.<purpose>.v1``.
 
-        One that does not pass failures by halts where others write a dead letter.
+        One that does not pass failures by halts where others write a dead letter. ``on_halt`` is
+        called once it has stopped.
         """
         self.name = name
         self._topics = topics
@@ -147,6 +149,7 @@ class Consumer(Generic[C]):
         self._working = asyncio.Lock()
         self._recent: deque[bool] = deque(maxlen=_WATCHED_RECORDS)
         self._passes_failures_by = passes_failures_by
+        self._on_halt = on_halt
         self._halted = False
         self._released = asyncio.Event()
         self._subscriber: Any = None
@@ -266,6 +269,7 @@ class Consumer(Generic[C]):
         """Hold this batch until the process is stopped; to let go of it would fetch it again."""
         self._halted = True
         log.error("consumer halted until a person has looked and restarts it", group=self.name)
+        self._on_halt()
         await self._released.wait()
         raise ConsumerHaltedError(self.name)
 

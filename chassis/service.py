@@ -30,7 +30,7 @@ from chassis.heartbeats import beat, state_models
 from chassis.housekeeping import Housekeeping
 from chassis.jobs import Job, JobRunner
 from chassis.keys import KeyEncryptionKeys, TenantKeys
-from chassis.ledger import OnEntry, ledger_handlers, wait_until_applied
+from chassis.ledger import LedgerBrokenError, OnEntry, ledger_handlers, wait_until_applied
 from chassis.metrics import Metrics
 from chassis.openapi import tell_the_truth
 from chassis.problems import BodyLimit, HttpEdge, Problem, answer_with_problems
@@ -217,6 +217,13 @@ class _Core(Generic[C]):
         self.app: FastAPI | None = None
         self._asked_to_stop = asyncio.Event()
         self._relay: Relay | None = None
+        self._ledger_is_broken = False
+
+    def _stop_for_the_ledger(self) -> None:
+        """Serve nobody any more: who is to be erased next cannot be known."""
+        self._ledger_is_broken = True
+        self.doors.clear()
+        self._asked_to_stop.set()
 
     async def stop(self) -> None:
         """Close the doors and let `run` come to its end."""
@@ -235,6 +242,8 @@ class _Core(Generic[C]):
                 with suppress(asyncio.CancelledError):
                     await starting
                 await waiting
+                if self._ledger_is_broken:
+                    raise LedgerBrokenError("an entry cannot be applied, the log says which")
             finally:
                 starting.cancel()
                 waiting.cancel()
@@ -317,6 +326,7 @@ class _Core(Generic[C]):
             metrics=service.metrics,
             cluster_id=cluster_id,
             passes_failures_by=False,
+            on_halt=self._stop_for_the_ledger,
         )
         await self._run_consumer(stack, consumer, "ledger")
         number = await wait_until_applied(

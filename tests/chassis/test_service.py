@@ -248,3 +248,25 @@ async def test_what_cannot_be_taken_over_ends_the_service(
     service = replace(a_service(settings_of(sample, own_kafka, keys_file)), take_over=take_over)
     with pytest.raises(PartFailed, match="RuntimeError"):
         await asyncio.wait_for(service.run(), 30)
+
+
+async def test_an_entry_of_the_ledger_that_cannot_be_applied_ends_the_service(
+    sample: Sample, own_kafka: RunningKafka, keys_file: Path
+) -> None:
+    access = KafkaAccess(own_kafka.bootstrap_servers, "sample")
+    await create_topics(ALL_TOPICS, **access.client_options())
+    await say_head(access)
+    settings = settings_of(sample, own_kafka, keys_file)
+    task = asyncio.create_task(a_service(settings).run())
+    url = f"http://127.0.0.1:{settings.http_port}"
+    async with httpx2.AsyncClient(base_url=url) as client:
+        await until(client, "/readyz", 200)
+        async with access.producer() as producer:
+            await producer.send_and_wait(
+                PURGER_LEDGER.name, b"{}", headers=to_headers(an_envelope("tenant-erased"))
+            )
+        with pytest.raises(PartFailed, match="LedgerBrokenError"):
+            await asyncio.wait_for(task, 60)
+    # And it does not start again.
+    with pytest.raises(PartFailed, match="LedgerBrokenError"):
+        await asyncio.wait_for(a_service(settings).run(), 60)
