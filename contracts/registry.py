@@ -7,6 +7,8 @@ from contracts.ledger import LedgerEntry, LedgerHead
 from contracts.messages import Kind, Message
 from contracts.purges import (
     DataErased,
+    ErasureAsked,
+    ErasureWithdrawn,
     PurgeAccepted,
     PurgeRefused,
     PurgeRequested,
@@ -16,6 +18,7 @@ from contracts.purges import (
 from contracts.tenants import TenantState
 from contracts.topics import (
     CONFIG_ERASURES,
+    CONFIG_REQUESTS,
     INSTALLER_ERASURES,
     INSTALLER_TENANTS,
     NOTIFIER_ERASURES,
@@ -68,7 +71,7 @@ MESSAGE_TYPES = (
             "subscription-renewed",
         )
     ),
-    MessageType("purges-planned", PurgeState, (PURGER_PURGES,)),
+    MessageType("purges-planned", PurgeState, (PURGER_PURGES,), schema=2),
     MessageType("purge-requested", PurgeRequested, (PURGER_COMMANDS,)),
     MessageType("purge-started", PurgeStarted, (PURGER_COMMANDS,), schema=2),
     MessageType("purge-accepted", PurgeAccepted, (INSTALLER_ERASURES,)),
@@ -76,6 +79,8 @@ MESSAGE_TYPES = (
     MessageType(
         "data-erased", DataErased, (INSTALLER_ERASURES, CONFIG_ERASURES, NOTIFIER_ERASURES)
     ),
+    MessageType("erasure-asked", ErasureAsked, (CONFIG_REQUESTS,)),
+    MessageType("erasure-withdrawn", ErasureWithdrawn, (CONFIG_REQUESTS,)),
     MessageType("tenant-erased", LedgerEntry, (PURGER_LEDGER,), schema=2),
     MessageType("erasure-receipted", LedgerEntry, (PURGER_LEDGER,), schema=2),
     MessageType("ledger-head", LedgerHead, (PURGER_LEDGER,)),

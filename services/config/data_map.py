@@ -4,7 +4,7 @@ from typing import Final
 
 from chassis.data_map import DataMap, StoredTopic, Table
 from contracts.classes import DataClass
-from contracts.topics import CONFIG_ERASURES
+from contracts.topics import CONFIG_ERASURES, CONFIG_REQUESTS
 
 _TENANT: Final = "whose data it is, as the pseudonym that only the installer can resolve"
 
@@ -55,6 +55,13 @@ DATA_MAP: Final = DataMap(
             purpose="says that content was erased: ids, counts and times",
             retention="30 days",
             promise="P2",
+        ),
+        StoredTopic(
+            name=CONFIG_REQUESTS.name,
+            data_class=CONFIG_REQUESTS.erases_as,
+            purpose="says that a customer asks for early erasure, or no longer does: ids and times",
+            retention="30 days",
+            promise="P1",
         ),
     ),
 )

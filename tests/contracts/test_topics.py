@@ -9,6 +9,7 @@ from contracts.messages import Kind
 from contracts.topics import (
     ALL_TOPICS,
     CONFIG_ERASURES,
+    CONFIG_REQUESTS,
     INSTALLER_ERASURES,
     INSTALLER_TENANTS,
     NOTIFIER_ERASURES,
@@ -68,6 +69,7 @@ def test_what_state_replaced_is_gone_within_five_days(topic: Topic) -> None:
         (INSTALLER_ERASURES, 30),
         (CONFIG_ERASURES, 30),
         (NOTIFIER_ERASURES, 30),
+        (CONFIG_REQUESTS, 30),
         (PURGER_LEDGER, 400),
     ],
     ids=lambda each: getattr(each, "name", str(each)),
@@ -117,8 +119,13 @@ def allowed(service: str, operation: str) -> set[str]:
         ),
         (
             "config",
-            {"config.erasures.v1"},
-            {"installer.tenants.v1", "purger.commands.v1", "purger.ledger.v1"},
+            {"config.erasures.v1", "config.requests.v1"},
+            {
+                "installer.tenants.v1",
+                "purger.commands.v1",
+                "purger.ledger.v1",
+                "purger.purges.v1",
+            },
         ),
         (
             "purger",
@@ -128,6 +135,7 @@ def allowed(service: str, operation: str) -> set[str]:
                 "installer.erasures.v1",
                 "config.erasures.v1",
                 "notifier.erasures.v1",
+                "config.requests.v1",
                 "purger.purges.v1",
                 "purger.ledger.v1",
             },
