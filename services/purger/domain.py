@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import combinations
 from typing import TypeAlias
 from uuid import UUID
 
@@ -10,7 +11,7 @@ from contracts.classes import TENANT_CLASSES, DataClass
 from contracts.deadlines import RULE_VERSION
 from contracts.deadlines import deadline as deadline_of
 from contracts.purges import ClockKind, Phase, Plan, Scope, purge_id
-from contracts.tenants import ClassState, SubscriptionStatus, TenantState
+from contracts.tenants import ClassState, Platform, SubscriptionStatus, TenantState
 
 SHORTEST_TERM = timedelta(days=179, hours=12)
 """Between a clock's start and its deadline lies at least this: the shortest six months have 181
@@ -24,6 +25,9 @@ ESCALATION_BEFORE_ERASE_BY = timedelta(days=7)
 
 OPEN_STEPS_NAMED_BEFORE_ERASE_BY = timedelta(days=5)
 """From then on a receipt no longer waits for a step, but names it as open."""
+
+FORGE_CONTENT_KEPT = timedelta(days=60)
+"""So long after a tenant's move to Forge its old content can still be exported."""
 
 LONGEST_SILENCE = timedelta(hours=6)
 """Asking again grows rarer up to this: a person's step may take days."""
@@ -89,12 +93,12 @@ def dates_of(clock_started_at: datetime, retention: Retention) -> Dates:
     return Dates(start_at, erase_by, deadline)
 
 
-# -- plans ------------------------------------------------------------------------------------
+# -- clocks -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """What began the six months, and when."""
+    """What began the time that is left for an erasure, and when."""
 
     kind: str
     started_at: datetime
@@ -138,22 +142,69 @@ def people_clock(tenant: TenantState) -> Clock | None:
     return ended[0] if ended else clocks[0]
 
 
+def forge_content_clock(tenant: TenantState) -> Clock | None:
+    """What a tenant kept with us before it moved to Forge goes, though it stays (promise P11)."""
+    if tenant.platform is not Platform.FORGE or tenant.platform_since is None:
+        return None
+    return Clock(ClockKind.FORGE_CONTENT, max(tenant.platform_since, tenant.created_at))
+
+
+def clock_of(data_class: DataClass, tenant: TenantState, retention: Retention) -> Clock | None:
+    """Find the clock by which a class of a tenant's data goes: the one that wants it gone first.
+
+    Which began first does not matter, as some leave less time than others.
+    """
+    found = (
+        people_clock(tenant) if data_class in Scope.PEOPLE.classes else service_data_clock(tenant)
+    )
+    if found is not None and found.kind == ClockKind.MERGED:
+        return found
+    forge = forge_content_clock(tenant) if data_class is DataClass.CONTENT else None
+    return min(
+        (clock for clock in (found, forge) if clock is not None),
+        key=lambda clock: dates_by(clock, retention).erase_by,
+        default=None,
+    )
+
+
+def dates_by(clock: Clock, retention: Retention) -> Dates:
+    """Say what a clock means; none leaves more than the six months."""
+    dates = dates_of(clock.started_at, retention)
+    match clock.kind:
+        case ClockKind.MERGED:
+            return replace(dates, start_at=min(clock.started_at, dates.start_at))
+        case ClockKind.FORGE_CONTENT:
+            start_at = clock.started_at + FORGE_CONTENT_KEPT
+            return _sooner(dates, start_at, start_at + retention.run_margin, retention)
+        case _:
+            return dates
+
+
+def _sooner(dates: Dates, start_at: datetime, erase_by: datetime, retention: Retention) -> Dates:
+    erase_by = min(erase_by, dates.erase_by)
+    return Dates(
+        min(start_at, erase_by), erase_by, min(erase_by + retention.residue, dates.deadline)
+    )
+
+
+# -- plans ------------------------------------------------------------------------------------
+
+
 def plan_purges(tenant: TenantState, retention: Retention) -> list[Plan]:
-    """Say what a tenant's present state means for the erasure of each scope.
+    """Say what a tenant's present state means for the erasure of each class of its data.
 
     Clocks are read from the state alone, never from the message that brought
-    it: after compaction we may have missed every step in between. A scope that
-    is already being erased no longer comes back, and is left alone.
+    it: after compaction we may have missed every step in between. A class that
+    is already being erased no longer comes back, and is left alone. Every other
+    one is in one plan at most, and all that go by the same clock are in the same.
     """
-    service = service_data_clock(tenant) if _holds(tenant, Scope.SERVICE_DATA) else None
-    people = people_clock(tenant) if _holds(tenant, Scope.PEOPLE) else None
-    if service and people and service.started_at == people.started_at:
-        return [_plan(tenant.tenant_id, Scope.EVERYTHING, service, retention)]
-    return [
-        _plan(tenant.tenant_id, scope, clock, retention)
-        for scope, clock in ((Scope.SERVICE_DATA, service), (Scope.PEOPLE, people))
-        if clock is not None
-    ]
+    parts: dict[tuple[datetime, Dates], tuple[Clock, list[DataClass]]] = {}
+    for each in TENANT_CLASSES:
+        clock = clock_of(each, tenant, retention)
+        if clock is not None and tenant.classes[each] is ClassState.LIVE:
+            together = (clock.started_at, dates_by(clock, retention))
+            parts.setdefault(together, (clock, []))[1].append(each)
+    return [_plan(tenant.tenant_id, classes, clock, retention) for clock, classes in parts.values()]
 
 
 def adopt_purge(
@@ -163,12 +214,10 @@ def adopt_purge(
 
     After a restore it may know of one that we forgot, or that we withdrew while
     the answer was on its way. Taken up as asked for, so that it is asked for
-    again and answered. Its id is made of the tenant, the scope and the clock's
+    again and answered. Its id is made of the tenant, the classes and the clock's
     start, so its dates are found by trying; where nothing fits it is due at once.
     """
-    under_way = {
-        data_class for data_class, state in tenant.classes.items() if state is ClassState.PURGING
-    }
+    under_way = [each for each in TENANT_CLASSES if tenant.classes[each] is ClassState.PURGING]
     if tenant.purge_id is None or not under_way:
         return []
     known = next((plan for plan in planned if plan.purge_id == tenant.purge_id), None)
@@ -180,28 +229,37 @@ def adopt_purge(
 
 
 def _plan_named(
-    tenant: TenantState, name: UUID, classes: set[DataClass], retention: Retention
+    tenant: TenantState, name: UUID, under_way: Sequence[DataClass], retention: Retention
 ) -> Plan:
-    for clock in open_clocks(tenant):
-        for scope in Scope:
-            plan = _plan(tenant.tenant_id, scope, clock, retention)
+    clocks = [*open_clocks(tenant), forge_content_clock(tenant)]
+    for clock in filter(None, clocks):
+        for classes in _PARTS:
+            plan = _plan(tenant.tenant_id, classes, clock, retention)
             if plan.purge_id == name:
                 return plan
-    scope = next(scope for scope in _NARROWEST_FIRST if classes <= set(scope.classes))
-    clock = Clock("unknown", tenant.created_at)
-    plan = _plan(tenant.tenant_id, scope, clock, retention)
+    plan = _plan(tenant.tenant_id, under_way, Clock("unknown", tenant.created_at), retention)
     return plan.model_copy(update={"purge_id": name})
 
 
 _NARROWEST_FIRST = (Scope.SERVICE_DATA, Scope.PEOPLE, Scope.EVERYTHING)
 
+_PARTS = [
+    part
+    for size in range(1, len(TENANT_CLASSES) + 1)
+    for part in combinations(TENANT_CLASSES, size)
+]
+"""All that one purge may take."""
 
-def _plan(tenant_id: UUID, scope: Scope, clock: Clock, retention: Retention) -> Plan:
-    dates = dates_of(clock.started_at, retention)
-    if clock.kind == ClockKind.MERGED:
-        dates = replace(dates, start_at=min(clock.started_at, dates.start_at))
+
+def _plan(
+    tenant_id: UUID, classes: Sequence[DataClass], clock: Clock, retention: Retention
+) -> Plan:
+    """Plan the erasure of these classes, which are in the order of ``TENANT_CLASSES``."""
+    dates = dates_by(clock, retention)
+    scope = next(each for each in _NARROWEST_FIRST if set(classes) <= set(each.classes))
+    part = None if tuple(classes) == scope.classes else tuple(classes)
     return Plan(
-        purge_id=purge_id(tenant_id, scope, clock.started_at),
+        purge_id=purge_id(tenant_id, scope, clock.started_at, part),
         scope=scope,
         clock=clock.kind,
         clock_started_at=clock.started_at,
@@ -210,11 +268,8 @@ def _plan(tenant_id: UUID, scope: Scope, clock: Clock, retention: Retention) -> 
         erase_by=dates.erase_by,
         start_at=dates.start_at,
         phase=Phase.PLANNED,
+        classes=part,
     )
-
-
-def _holds(tenant: TenantState, scope: Scope) -> bool:
-    return any(tenant.classes[each] is ClassState.LIVE for each in scope.classes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,7 +323,7 @@ def _can_still_change(plan: Plan, tenant: TenantState) -> bool:
     if plan.purge_id == tenant.purge_id:
         return False
     if plan.phase is Phase.REQUESTED:
-        return all(tenant.classes[each] is ClassState.LIVE for each in plan.scope.classes)
+        return all(tenant.classes[each] is ClassState.LIVE for each in plan.takes)
     return plan.phase in {Phase.PLANNED, Phase.WITHDRAWN}
 
 
@@ -284,7 +339,7 @@ def nothing_left(plans: Collection[Plan], *, tenant_known: bool) -> bool:
     """
     if any(plan.phase not in {Phase.CLOSED, Phase.WITHDRAWN} for plan in plans):
         return False
-    erased = {each for plan in plans if plan.phase is Phase.CLOSED for each in plan.scope.classes}
+    erased = {each for plan in plans if plan.phase is Phase.CLOSED for each in plan.takes}
     return not tenant_known or erased == set(TENANT_CLASSES)
 
 
@@ -311,9 +366,17 @@ _STEPS = (
 )
 
 
-def steps_of(scope: Scope) -> tuple[StepPlan, ...]:
-    """List the steps of a purge; contacts come in a wave of their own, after their receipt."""
-    return tuple(step for step in _STEPS if set(step.classes) <= set(scope.classes))
+def steps_of(scope: Scope, classes: Collection[DataClass] | None = None) -> tuple[StepPlan, ...]:
+    """List the steps of a purge, or of one that takes only these ``classes`` of its scope.
+
+    Contacts come in a wave of their own, after their receipt.
+    """
+    taken = scope.classes if classes is None else classes
+    parts = (
+        replace(step, classes=tuple(each for each in step.classes if each in taken))
+        for step in _STEPS
+    )
+    return tuple(step for step in parts if step.classes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,5 @@
 """What purger does about the messages it hears."""
 
-from typing import assert_never
 from uuid import UUID
 
 import structlog
@@ -10,14 +9,8 @@ from contracts.purges import DataErased, Phase, PurgeAccepted, PurgeRefused
 from contracts.tenants import TenantState
 from services.purger import store
 from services.purger.context import Context, Work
-from services.purger.domain import (
-    Schedule,
-    Withdraw,
-    adopt_purge,
-    compare_plans,
-    plan_purges,
-    steps_of,
-)
+from services.purger.domain import steps_of
+from services.purger.planning import replan
 from services.purger.progress import advance, begin_erasing, say_purges
 
 log = structlog.get_logger(__name__)
@@ -31,23 +24,7 @@ _UNDER_WAY = frozenset({Phase.ERASING, Phase.ERASED})
 @handlers.follows(TenantState)
 async def replan_purges(tenant: TenantState, uow: Work) -> None:
     """Make a tenant's planned purges agree with its present state."""
-    if not await store.save_tenant(uow.connection, tenant):
-        return
-    retention = uow.context.retention
-    planned = await store.lock_plans(uow.connection, tenant.tenant_id)
-    decisions = [
-        *compare_plans(planned, plan_purges(tenant, retention), tenant),
-        *adopt_purge(planned, tenant, retention),
-    ]
-    for decision in decisions:
-        match decision:
-            case Schedule(plan):
-                await store.schedule_purge(uow.connection, tenant.tenant_id, plan, now=uow.now)
-            case Withdraw(purge_id):
-                await store.withdraw_purge(uow.connection, purge_id, now=uow.now)
-            case other:
-                assert_never(other)
-    if decisions:
+    if await store.save_tenant(uow.connection, tenant) and await replan(uow, tenant):
         await say_purges(uow, [tenant.tenant_id])
 
 
@@ -78,7 +55,10 @@ async def start_erasing(accepted: PurgeAccepted, uow: Work) -> None:
 
 @handlers.hears(PurgeRefused)
 async def postpone_purge(refused: PurgeRefused, uow: Work) -> None:
-    """Put the purge back among the planned ones: a newer state of the tenant decides about it."""
+    """Put the purge back among the planned ones, and see whether it is still what is wanted.
+
+    The newer state may have come before the refusal, when the purge could not be touched.
+    """
     purge = await store.lock_purge(uow.connection, refused.purge_id)
     if purge is None or purge.plan.phase is not Phase.REQUESTED:
         return
@@ -88,6 +68,9 @@ async def postpone_purge(refused: PurgeRefused, uow: Work) -> None:
         now=uow.now,
         until=uow.now + uow.context.silence,
     )
+    tenant = await store.tenant(uow.connection, purge.tenant_id)
+    if tenant is not None:
+        await replan(uow, tenant)
     log.info("purge refused", purge_id=str(refused.purge_id), reason=refused.reason)
     await say_purges(uow, [purge.tenant_id])
 
@@ -98,7 +81,8 @@ async def record_answer(answer: DataErased, uow: Work) -> None:
     purge = await store.lock_purge(uow.connection, answer.purge_id)
     if purge is None or purge.plan.phase not in _UNDER_WAY:
         return
-    owners = {step.step: step.owner for step in steps_of(purge.plan.scope)}
+    steps = steps_of(purge.plan.scope, purge.plan.classes)
+    owners = {step.step: step.owner for step in steps}
     if owners.get(answer.step) != answer.owner:
         log.error("answer from a stranger", purge_id=str(answer.purge_id), step=answer.step)
         return

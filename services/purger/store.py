@@ -42,6 +42,12 @@ async def save_tenant(connection: Connection, tenant: TenantState) -> bool:
     )
 
 
+async def tenant(connection: Connection, tenant_id: UUID) -> TenantState | None:
+    """Give the tenant's state as the installer last told it, without licence numbers."""
+    state = await connection.fetchval("SELECT state FROM tenants WHERE tenant_id = $1", tenant_id)
+    return None if state is None else TenantState.model_validate(state)
+
+
 async def forget_tenant(connection: Connection, tenant_id: UUID) -> None:
     """Drop what we know of a tenant's state."""
     await connection.execute("DELETE FROM tenants WHERE tenant_id = $1", tenant_id)
@@ -59,12 +65,16 @@ async def merged_into(connection: Connection, tenant_id: UUID) -> UUID | None:
 
 _PLAN = """
     purge_id, tenant_id, scope, clock, clock_started_at, rule_version, deadline, erase_by,
-    start_at, phase
+    start_at, phase, classes, held
 """
 
 
 def _plan_of(row: asyncpg.Record) -> Plan:
     return Plan.model_validate({name: row[name] for name in Plan.model_fields})
+
+
+def _part_of(row: asyncpg.Record) -> tuple[DataClass, ...] | None:
+    return None if row["classes"] is None else tuple(DataClass(name) for name in row["classes"])
 
 
 async def lock_plans(connection: Connection, tenant_id: UUID) -> list[Plan]:
@@ -83,14 +93,14 @@ async def schedule_purge(
     await connection.execute(
         f"""
         INSERT INTO purges AS p ({_PLAN}, changed_at, traceparent, ask_again_at)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,
-                CASE WHEN $10 = 'requested' THEN $11::timestamptz END)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14,
+                CASE WHEN $10 = 'requested' THEN $13::timestamptz END)
         ON CONFLICT (purge_id) DO UPDATE
            SET deadline = excluded.deadline, erase_by = excluded.erase_by,
                start_at = excluded.start_at, rule_version = excluded.rule_version,
                clock = excluded.clock, phase = excluded.phase, changed_at = excluded.changed_at,
                traceparent = excluded.traceparent, ask_again_at = excluded.ask_again_at,
-               times_asked = 0
+               held = excluded.held, times_asked = 0
          WHERE p.phase IN ('planned', 'withdrawn')
         """,  # noqa: S608 - made of constants
         plan.purge_id,
@@ -103,6 +113,8 @@ async def schedule_purge(
         plan.erase_by,
         plan.start_at,
         plan.phase,
+        plan.classes,
+        plan.held,
         now,
         current_traceparent(),
     )
@@ -174,7 +186,7 @@ class Asking:
 
     purge_id: UUID
     tenant_id: UUID
-    scope: Scope
+    classes: tuple[DataClass, ...]
     version: Version
     traceparent: str | None
 
@@ -191,7 +203,7 @@ async def claim_due_purges(
     return await _ask(
         connection,
         """
-        p.phase = 'planned' AND p.start_at <= $1
+        p.phase = 'planned' AND p.start_at <= $1 AND NOT p.held
         AND (p.ask_again_at IS NULL OR p.ask_again_at <= $1)
         """,
         now=now,
@@ -236,7 +248,7 @@ async def _ask(
                                       greatest($2::interval, $4::interval))
           FROM due
          WHERE purges.purge_id = due.purge_id
-        RETURNING purges.purge_id, tenant_id, scope, due.epoch, due.n, traceparent
+        RETURNING purges.purge_id, tenant_id, scope, classes, due.epoch, due.n, traceparent
         """,  # noqa: S608 - made of constants
         now,
         silence,
@@ -247,7 +259,7 @@ async def _ask(
         Asking(
             row["purge_id"],
             row["tenant_id"],
-            Scope(row["scope"]),
+            _part_of(row) or Scope(row["scope"]).classes,
             Version(epoch=row["epoch"], n=row["n"]),
             row["traceparent"],
         )
@@ -430,7 +442,7 @@ async def steps_of_purge(connection: Connection, purge: Purge) -> list[Step]:
     by_name = {row["step"]: row for row in rows}
     return [
         _step_of(plan, by_name[plan.step])
-        for plan in steps_of(purge.plan.scope)
+        for plan in steps_of(purge.plan.scope, purge.plan.classes)
         if plan.step in by_name
     ]
 
@@ -508,7 +520,7 @@ async def claim_unanswered_steps(
           JOIN purges p ON p.purge_id = due.purge_id
           LEFT JOIN tenants t ON t.tenant_id = p.tenant_id
          WHERE (s.purge_id, s.step) = (due.purge_id, due.step)
-        RETURNING s.purge_id, p.tenant_id, p.scope, s.step, s.ledger_number, p.receipt_code,
+        RETURNING s.purge_id, p.tenant_id, p.scope, p.classes, s.step, s.ledger_number, p.receipt_code,
                   (t.state ->> 'merged_into')::uuid AS merged_into
         """,
         now,
@@ -520,7 +532,11 @@ async def claim_unanswered_steps(
         Order(
             row["purge_id"],
             row["tenant_id"],
-            next(step for step in steps_of(Scope(row["scope"])) if step.step == row["step"]),
+            next(
+                step
+                for step in steps_of(Scope(row["scope"]), _part_of(row))
+                if step.step == row["step"]
+            ),
             row["ledger_number"],
             row["receipt_code"],
             row["merged_into"],
@@ -712,7 +728,7 @@ async def count_due_tenants(
         """
         SELECT (SELECT count(DISTINCT tenant_id) FROM purges
                  WHERE let_through_at IS NULL
-                   AND (phase = 'planned' AND start_at <= $1
+                   AND (phase = 'planned' AND start_at <= $1 AND NOT held
                         OR asked_at > $1::timestamptz - $2::interval)) AS due,
                (SELECT count(*) FROM tenants) AS tenants
         """,
@@ -758,7 +774,7 @@ async def release_brake(connection: Connection, *, now: datetime) -> None:
         """
         UPDATE purges SET let_through_at = $1
          WHERE let_through_at IS NULL
-           AND (phase = 'planned' AND start_at <= $1 OR asked_at IS NOT NULL)
+           AND (phase = 'planned' AND start_at <= $1 AND NOT held OR asked_at IS NOT NULL)
         """,
         now,
     )

@@ -15,6 +15,7 @@ from contracts.tenants import (
     ClassState,
     Departure,
     DepartureKind,
+    Platform,
     Subscription,
     TenantState,
     TenantStatus,
@@ -90,7 +91,8 @@ class Installer:
     def hear(self, asked: Asked) -> list[OnTheWay]:
         if asked.purge_id in {purge_id for purge_id, _ in self.acceptances}:
             return [Answered(asked.purge_id, accepted=True)]
-        if asked.version != self.state.version:
+        live = all(self.state.classes[each] is ClassState.LIVE for each in asked.classes)
+        if asked.version != self.state.version or not live:
             return [Answered(asked.purge_id, accepted=False)]
         self.acceptances.append((asked.purge_id, self.state))
         classes = {**self.state.classes, **dict.fromkeys(asked.classes, ClassState.PURGING)}
@@ -111,6 +113,11 @@ class Purger:
         if self.seen is not None and state.version <= self.seen.version:
             return
         self.seen = state
+        self.replan()
+
+    def replan(self) -> None:
+        state = self.seen
+        assert state is not None
         known = list(self.plans.values())
         wanted = plan_purges(state, RETENTION)
         for decision in [
@@ -130,7 +137,7 @@ class Purger:
             if due or plan.phase is Phase.REQUESTED:
                 assert self.seen is not None
                 self._move(plan.purge_id, Phase.REQUESTED)
-                asked.append(Asked(plan.purge_id, self.seen.version, plan.scope.classes))
+                asked.append(Asked(plan.purge_id, self.seen.version, plan.takes))
         for purge_id, steps in self.steps.items():
             open_steps = [step for step in steps if step.started and not step.answered]
             asked += [Ordered(purge_id, step.plan.step) for step in open_steps]
@@ -143,11 +150,12 @@ class Purger:
         if not answered.accepted:
             if plan.phase is Phase.REQUESTED:
                 self._move(plan.purge_id, Phase.PLANNED)
+                self.replan()
             return []
         if plan.phase not in {Phase.PLANNED, Phase.REQUESTED, Phase.WITHDRAWN}:
             return []
         self._move(plan.purge_id, Phase.ERASING)
-        self.steps[plan.purge_id] = [Step(step) for step in steps_of(plan.scope)]
+        self.steps[plan.purge_id] = [Step(step) for step in steps_of(plan.scope, plan.classes)]
         return self._start(plan.purge_id, 1)
 
     def hear_erased(self, erased: Erased, now: datetime) -> list[OnTheWay]:
@@ -227,6 +235,13 @@ class ATenantsLife(RuleBasedStateMachine):
     def reinstall(self) -> None:
         self.changes(departure=None, status=TenantStatus.INSTALLED)
 
+    @precondition(lambda self: self.tenant.classes[DataClass.INSTALLATION] is ClassState.LIVE)
+    @rule()
+    def move_to_the_other_platform(self) -> None:
+        on_forge = self.tenant.platform is Platform.FORGE
+        platform = Platform.CONNECT if on_forge else Platform.FORGE
+        self.changes(platform=platform, platform_since=self.now)
+
     @precondition(lambda self: self.tenant.classes[DataClass.CONTACTS] is ClassState.LIVE)
     @rule(which=st.sampled_from(["none", "active", "ended"]))
     def subscribe(self, which: str) -> None:
@@ -280,7 +295,9 @@ class ATenantsLife(RuleBasedStateMachine):
         for purge_id, state in self.installer.acceptances:
             wanted = {plan.purge_id: plan for plan in plan_purges(state, RETENTION)}
             assert purge_id in wanted
-            assert state.departure is not None or state.subscription.ended_at is not None
+            left = state.departure is not None or state.subscription.ended_at is not None
+            on_forge = state.platform is Platform.FORGE
+            assert left or (on_forge and wanted[purge_id].takes == (DataClass.CONTENT,))
             assert wanted[purge_id].start_at <= self.now
 
     @invariant()
@@ -290,7 +307,7 @@ class ATenantsLife(RuleBasedStateMachine):
             for purge_id, state in self.installer.acceptances
             for plan in plan_purges(state, RETENTION)
             if plan.purge_id == purge_id
-            for each in plan.scope.classes
+            for each in plan.takes
         ]
         assert len(taken) == len(set(taken))
 
@@ -320,15 +337,13 @@ class ATenantsLife(RuleBasedStateMachine):
             each
             for purge_id, part in self.purger.ledger
             if part == "receipt-closed"
-            for each in self.purger.plans[purge_id].scope.classes
+            for each in self.purger.plans[purge_id].takes
         }
         assert gone == set(self.due())
 
     def due(self) -> Sequence[DataClass]:
         """The classes that must be gone 400 days after nothing happened any more."""
-        planned = [
-            each for plan in plan_purges(self.tenant, RETENTION) for each in plan.scope.classes
-        ]
+        planned = [each for plan in plan_purges(self.tenant, RETENTION) for each in plan.takes]
         purging = [
             each for each in TENANT_CLASSES if self.tenant.classes[each] is ClassState.PURGING
         ]
