@@ -7,6 +7,7 @@ from chassis.jobs import Job
 from chassis.service import Resources, Running, Service, run_main
 from contracts.topics import (
     CONFIG_ERASURES,
+    CONFIG_REQUESTS,
     INSTALLER_ERASURES,
     INSTALLER_TENANTS,
     NOTIFIER_ERASURES,
@@ -16,6 +17,7 @@ from services.purger.data_map import DATA_MAP
 from services.purger.handlers import handlers
 from services.purger.jobs import Sweeps, restart, restate
 from services.purger.ledger_key import LedgerKey
+from services.purger.privacy_routes import router as privacy_router
 from services.purger.routes import development_router, router
 from services.purger.settings import PurgerSettings
 
@@ -42,10 +44,16 @@ def build(settings: PurgerSettings) -> Service[Context]:
         settings=settings,
         data_map=DATA_MAP,
         handlers=handlers,
-        topics=(INSTALLER_TENANTS, INSTALLER_ERASURES, CONFIG_ERASURES, NOTIFIER_ERASURES),
+        topics=(
+            INSTALLER_TENANTS,
+            INSTALLER_ERASURES,
+            CONFIG_ERASURES,
+            NOTIFIER_ERASURES,
+            CONFIG_REQUESTS,
+        ),
         context=context,
         restate=restate,
-        routers=(router, development_router) if settings.development else (router,),
+        routers=(router, development_router, privacy_router) if settings.development else (router,),
         jobs=jobs,
         waits_for_ledger=False,
         on_start=on_start,

@@ -1,6 +1,6 @@
 """The rules of leaving: when a purge is due, what it takes, when it is proved and closed."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import combinations
@@ -28,6 +28,12 @@ OPEN_STEPS_NAMED_BEFORE_ERASE_BY = timedelta(days=5)
 
 FORGE_CONTENT_KEPT = timedelta(days=60)
 """So long after a tenant's move to Forge its old content can still be exported."""
+
+COOLING_OFF = timedelta(days=7)
+"""So long nothing happens after an erasure was asked for, so that it can be withdrawn."""
+
+WISH_FULFILLED_WITHIN = timedelta(days=21)
+"""From the asking; a month is what the law leaves (GDPR Art. 12(3))."""
 
 LONGEST_SILENCE = timedelta(hours=6)
 """Asking again grows rarer up to this: a person's step may take days."""
@@ -149,10 +155,24 @@ def forge_content_clock(tenant: TenantState) -> Clock | None:
     return Clock(ClockKind.FORGE_CONTENT, max(tenant.platform_since, tenant.created_at))
 
 
-def clock_of(data_class: DataClass, tenant: TenantState, retention: Retention) -> Clock | None:
+def wish_clock(tenant: TenantState, wished_at: datetime | None) -> Clock | None:
+    """Who asked for its erasure is erased, also while it is installed and pays."""
+    if wished_at is None:
+        return None
+    return Clock(ClockKind.ERASURE_ASKED, max(wished_at, tenant.created_at))
+
+
+def clock_of(
+    data_class: DataClass,
+    tenant: TenantState,
+    retention: Retention,
+    *,
+    wished_at: datetime | None = None,
+) -> Clock | None:
     """Find the clock by which a class of a tenant's data goes: the one that wants it gone first.
 
     Which began first does not matter, as some leave less time than others.
+    ``wished_at`` is when the first wish for its erasure that stands was made.
     """
     found = (
         people_clock(tenant) if data_class in Scope.PEOPLE.classes else service_data_clock(tenant)
@@ -161,7 +181,7 @@ def clock_of(data_class: DataClass, tenant: TenantState, retention: Retention) -
         return found
     forge = forge_content_clock(tenant) if data_class is DataClass.CONTENT else None
     return min(
-        (clock for clock in (found, forge) if clock is not None),
+        filter(None, (found, forge, wish_clock(tenant, wished_at))),
         key=lambda clock: dates_by(clock, retention).erase_by,
         default=None,
     )
@@ -176,6 +196,10 @@ def dates_by(clock: Clock, retention: Retention) -> Dates:
         case ClockKind.FORGE_CONTENT:
             start_at = clock.started_at + FORGE_CONTENT_KEPT
             return _sooner(dates, start_at, start_at + retention.run_margin, retention)
+        case ClockKind.ERASURE_ASKED:
+            start_at = clock.started_at + COOLING_OFF
+            erase_by = clock.started_at + WISH_FULFILLED_WITHIN
+            return _sooner(dates, start_at, erase_by, retention)
         case _:
             return dates
 
@@ -190,7 +214,9 @@ def _sooner(dates: Dates, start_at: datetime, erase_by: datetime, retention: Ret
 # -- plans ------------------------------------------------------------------------------------
 
 
-def plan_purges(tenant: TenantState, retention: Retention) -> list[Plan]:
+def plan_purges(
+    tenant: TenantState, retention: Retention, *, wished_at: datetime | None = None
+) -> list[Plan]:
     """Say what a tenant's present state means for the erasure of each class of its data.
 
     Clocks are read from the state alone, never from the message that brought
@@ -200,7 +226,7 @@ def plan_purges(tenant: TenantState, retention: Retention) -> list[Plan]:
     """
     parts: dict[tuple[datetime, Dates], tuple[Clock, list[DataClass]]] = {}
     for each in TENANT_CLASSES:
-        clock = clock_of(each, tenant, retention)
+        clock = clock_of(each, tenant, retention, wished_at=wished_at)
         if clock is not None and tenant.classes[each] is ClassState.LIVE:
             together = (clock.started_at, dates_by(clock, retention))
             parts.setdefault(together, (clock, []))[1].append(each)
@@ -208,7 +234,11 @@ def plan_purges(tenant: TenantState, retention: Retention) -> list[Plan]:
 
 
 def adopt_purge(
-    planned: Collection[Plan], tenant: TenantState, retention: Retention
+    planned: Collection[Plan],
+    tenant: TenantState,
+    retention: Retention,
+    *,
+    wished_at: datetime | None = None,
 ) -> list["Schedule"]:
     """Take up a purge that the installer has passed the point of no return for.
 
@@ -222,17 +252,21 @@ def adopt_purge(
         return []
     known = next((plan for plan in planned if plan.purge_id == tenant.purge_id), None)
     if known is None:
-        known = _plan_named(tenant, tenant.purge_id, under_way, retention)
+        clocks = [*open_clocks(tenant), forge_content_clock(tenant), wish_clock(tenant, wished_at)]
+        known = _plan_named(tenant, tenant.purge_id, filter(None, clocks), under_way, retention)
     elif known.phase not in {Phase.PLANNED, Phase.WITHDRAWN}:
         return []
     return [Schedule(known.model_copy(update={"phase": Phase.REQUESTED}))]
 
 
 def _plan_named(
-    tenant: TenantState, name: UUID, under_way: Sequence[DataClass], retention: Retention
+    tenant: TenantState,
+    name: UUID,
+    clocks: Iterable[Clock],
+    under_way: Sequence[DataClass],
+    retention: Retention,
 ) -> Plan:
-    clocks = [*open_clocks(tenant), forge_content_clock(tenant)]
-    for clock in filter(None, clocks):
+    for clock in clocks:
         for classes in _PARTS:
             plan = _plan(tenant.tenant_id, classes, clock, retention)
             if plan.purge_id == name:
@@ -330,6 +364,17 @@ def _can_still_change(plan: Plan, tenant: TenantState) -> bool:
 def _is_to_be_written_anew(known: Plan, wanted: Plan) -> bool:
     """A purge that was asked for keeps its dates: they are what the asking was about."""
     return known.phase in {Phase.PLANNED, Phase.WITHDRAWN} and known != wanted
+
+
+def wish_is_past_return(plans: Collection[Plan]) -> bool:
+    """Whether the installer was asked for what a tenant's wish has planned: too late to withdraw.
+
+    Asked, it will say yes unless the tenant has changed; then it is not too late again.
+    """
+    return any(
+        plan.clock == ClockKind.ERASURE_ASKED and plan.phase not in {Phase.PLANNED, Phase.WITHDRAWN}
+        for plan in plans
+    )
 
 
 def nothing_left(plans: Collection[Plan], *, tenant_known: bool) -> bool:

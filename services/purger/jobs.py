@@ -107,9 +107,10 @@ class Sweeps:
     async def drop_old_purges(self) -> int:
         """Forget purges 30 days after they were over; the ledger keeps their proof."""
         async with self.units.begin() as uow:
-            return await store.drop_old_purges(
-                uow.connection, before=uow.now - PURGES_KEPT, limit=1_000
-            )
+            before = uow.now - PURGES_KEPT
+            dropped = await store.drop_old_purges(uow.connection, before=before, limit=1_000)
+            await store.drop_old_wishes(uow.connection, before=before)
+            return dropped
 
 
 async def restart(units: Units[Context], cluster_id: str) -> None:

@@ -4,21 +4,27 @@ import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import asyncpg
+import httpx2
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from fastapi import FastAPI
 
 from chassis.database import Pool, open_pool
 from chassis.epochs import ensure_epoch
 from chassis.migrations import migrate
+from chassis.problems import answer_with_problems
+from chassis.service import Running
 from chassis.unit_of_work import Units
 from contracts.ledger import LedgerEntry, LedgerHead, verify_chain
 from contracts.messages import Message
 from contracts.purges import (
     DataErased,
+    ErasureAsked,
+    ErasureWithdrawn,
     PurgeAccepted,
     PurgeRefused,
     PurgeRequested,
@@ -34,6 +40,8 @@ from services.purger.data_map import DATA_MAP
 from services.purger.domain import Retention
 from services.purger.jobs import Sweeps
 from services.purger.ledger_key import LedgerKey
+from services.purger.privacy_routes import router as privacy_router
+from services.purger.routes import development_router, router
 from tests.purger.builders import LEFT_AT, a_tenant, acceptance, answer
 from tests.support.stack import Databases
 
@@ -96,6 +104,10 @@ class Purger:
                         await handlers.postpone_purge(message, uow)
                     case DataErased():
                         await handlers.record_answer(message, uow)
+                    case ErasureAsked():
+                        await handlers.keep_wish(message, uow)
+                    case ErasureWithdrawn():
+                        await handlers.drop_wish(message, uow)
                     case _:
                         raise AssertionError(message)
             if then is not None:
@@ -193,6 +205,25 @@ async def purger(
         context = Context(Retention(), ledger_key, SILENCE)
         yield Purger(roles, runtime, clock, Units("purger", runtime, clock, context, lambda: None))
     await _drop(postgres, roles)
+
+
+@pytest.fixture
+async def woken() -> list[str]:
+    return []
+
+
+@pytest.fixture
+async def client(purger: Purger, woken: list[str]) -> AsyncIterator[httpx2.AsyncClient]:
+    app = FastAPI()
+    answer_with_problems(app)
+    app.include_router(router)
+    app.include_router(development_router)
+    app.include_router(privacy_router)
+    resources: Any = None
+    app.state.running = Running(resources, purger.units, purger.units.context, woken.append)
+    transport = httpx2.ASGITransport(app)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://purger") as client:
+        yield client
 
 
 async def _drop(postgres: RunningPostgres, roles: Roles) -> None:

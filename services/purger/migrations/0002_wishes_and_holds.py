@@ -1,4 +1,4 @@
-"""Purges that take a part of their scope."""
+"""Wishes for an early erasure, purges that take a part of their scope."""
 
 from chassis.migrations import run_sql
 
