@@ -47,6 +47,33 @@ DATA_MAP: Final = DataMap(
                 "content": "whether the content is live or on its way out",
             },
         ),
+        Table(
+            name="purge_states",
+            data_class=DataClass.ERASURE_PROOF,
+            promise="P1",
+            purpose="shows the customer what will be erased and when",
+            retention="until purger sets the tombstone of the tenant's purges",
+            tenant_column="tenant_id",
+            columns={
+                "tenant_id": _TENANT,
+                "state": "purges, wishes and holds as purger told them: ids, classes and times",
+            },
+        ),
+        Table(
+            name="erasure_requests",
+            data_class=DataClass.ERASURE_PROOF,
+            promise="P1",
+            purpose="shows the customer that it asked for early erasure, or no longer does",
+            retention="until purger sets the tombstone of the tenant's purges",
+            tenant_column="tenant_id",
+            columns={
+                "tenant_id": _TENANT,
+                "wish_id": "names the request",
+                "asked_at": "when it was made",
+                "heard": "whether purger has named it since",
+                "withdrawn_at": "when it was withdrawn",
+            },
+        ),
     ),
     topics=(
         StoredTopic(
