@@ -14,8 +14,9 @@ from contracts.topics import (
 )
 from services.purger.context import Context
 from services.purger.data_map import DATA_MAP
+from services.purger.figures import HoldFigures
 from services.purger.handlers import handlers
-from services.purger.jobs import Sweeps, restart, restate
+from services.purger.jobs import Sweeps, count_held_job, restart, restate
 from services.purger.ledger_key import LedgerKey
 from services.purger.privacy_routes import router as privacy_router
 from services.purger.routes import development_router, router
@@ -35,7 +36,8 @@ def build(settings: PurgerSettings) -> Service[Context]:
 
     def jobs(this: Running[Context]) -> Sequence[Job]:
         sweeps = Sweeps(this.units, this.resources.cluster_id)
-        return sweeps.jobs(sweep_every=timedelta(seconds=settings.sweep_seconds))
+        held = count_held_job(this.units, HoldFigures(this.resources.metrics.registry))
+        return (*sweeps.jobs(sweep_every=timedelta(seconds=settings.sweep_seconds)), held)
 
     async def on_start(this: Running[Context]) -> None:
         await restart(this.units, this.resources.cluster_id)

@@ -215,22 +215,31 @@ def _sooner(dates: Dates, start_at: datetime, erase_by: datetime, retention: Ret
 
 
 def plan_purges(
-    tenant: TenantState, retention: Retention, *, wished_at: datetime | None = None
+    tenant: TenantState,
+    retention: Retention,
+    *,
+    wished_at: datetime | None = None,
+    held: Collection[DataClass] = (),
 ) -> list[Plan]:
     """Say what a tenant's present state means for the erasure of each class of its data.
 
     Clocks are read from the state alone, never from the message that brought
     it: after compaction we may have missed every step in between. A class that
     is already being erased no longer comes back, and is left alone. Every other
-    one is in one plan at most, and all that go by the same clock are in the same.
+    one is in one plan at most, and all that go by the same clock are in the same,
+    but for those that a legal hold keeps: they have a plan of their own with the
+    same dates, so that it can be seen when they should have gone.
     """
-    parts: dict[tuple[datetime, Dates], tuple[Clock, list[DataClass]]] = {}
+    parts: dict[tuple[datetime, Dates, bool], tuple[Clock, list[DataClass]]] = {}
     for each in TENANT_CLASSES:
         clock = clock_of(each, tenant, retention, wished_at=wished_at)
         if clock is not None and tenant.classes[each] is ClassState.LIVE:
-            together = (clock.started_at, dates_by(clock, retention))
+            together = (clock.started_at, dates_by(clock, retention), each in held)
             parts.setdefault(together, (clock, []))[1].append(each)
-    return [_plan(tenant.tenant_id, classes, clock, retention) for clock, classes in parts.values()]
+    return [
+        _plan(tenant.tenant_id, classes, clock, retention, held=is_held)
+        for (_, _, is_held), (clock, classes) in parts.items()
+    ]
 
 
 def adopt_purge(
@@ -286,7 +295,12 @@ _PARTS = [
 
 
 def _plan(
-    tenant_id: UUID, classes: Sequence[DataClass], clock: Clock, retention: Retention
+    tenant_id: UUID,
+    classes: Sequence[DataClass],
+    clock: Clock,
+    retention: Retention,
+    *,
+    held: bool = False,
 ) -> Plan:
     """Plan the erasure of these classes, which are in the order of ``TENANT_CLASSES``."""
     dates = dates_by(clock, retention)
@@ -303,6 +317,7 @@ def _plan(
         start_at=dates.start_at,
         phase=Phase.PLANNED,
         classes=part,
+        held=held,
     )
 
 
@@ -364,6 +379,22 @@ def _can_still_change(plan: Plan, tenant: TenantState) -> bool:
 def _is_to_be_written_anew(known: Plan, wanted: Plan) -> bool:
     """A purge that was asked for keeps its dates: they are what the asking was about."""
     return known.phase in {Phase.PLANNED, Phase.WITHDRAWN} and known != wanted
+
+
+def too_late_to_hold(
+    classes: Collection[DataClass], tenant: TenantState, plans: Collection[Plan]
+) -> frozenset[DataClass]:
+    """List those of these classes that are past the point of no return, or may be any moment.
+
+    That is what is no longer live, and what the installer has been asked for.
+    """
+    asked_for = {each for plan in plans if plan.phase not in _CAN_BE_HELD for each in plan.takes}
+    return frozenset(
+        each for each in classes if each in asked_for or tenant.classes[each] is not ClassState.LIVE
+    )
+
+
+_CAN_BE_HELD = frozenset({Phase.PLANNED, Phase.WITHDRAWN})
 
 
 def wish_is_past_return(plans: Collection[Plan]) -> bool:

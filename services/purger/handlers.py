@@ -44,7 +44,7 @@ async def forget_tenant(tenant_id: UUID, uow: Work) -> None:
     for plan in planned:
         await store.withdraw_purge(uow.connection, plan.purge_id, now=uow.now)
     await store.forget_tenant(uow.connection, tenant_id)
-    if planned:
+    if await store.is_spoken_of(uow.connection, tenant_id):
         await say_purges(uow, [tenant_id])
 
 

@@ -11,16 +11,18 @@ from services.purger.progress import say_purges
 
 
 async def replan(uow: Work, tenant: TenantState) -> bool:
-    """Make a tenant's planned purges what its state and wishes mean; True if one changed.
+    """Make a tenant's planned purges what its state, wishes and holds mean; True if one changed.
 
-    Whoever calls it has locked the tenant, as a wish may be made meanwhile, and
-    says its purges then.
+    Whoever calls it has locked the tenant, as somebody may decide about it
+    meanwhile, and says its purges then.
     """
     retention = uow.context.retention
     planned = await store.lock_plans(uow.connection, tenant.tenant_id)
     wishes = (await store.standing_wishes(uow.connection, [tenant.tenant_id]))[tenant.tenant_id]
     wished_at = min((wish.asked_at for wish in wishes), default=None)
-    wanted = plan_purges(tenant, retention, wished_at=wished_at)
+    holds = (await store.standing_holds(uow.connection, [tenant.tenant_id]))[tenant.tenant_id]
+    held = {each for hold in holds for each in hold.classes}
+    wanted = plan_purges(tenant, retention, wished_at=wished_at, held=held)
     decisions = [
         *compare_plans(planned, wanted, tenant),
         *adopt_purge(planned, tenant, retention, wished_at=wished_at),

@@ -11,12 +11,15 @@ from pydantic import BaseModel, Field, StringConstraints
 from chassis.identifiers import uuid7
 from chassis.problems import Problem
 from chassis.service import Running, running
-from contracts.purges import WishedBy
+from contracts.classes import TENANT_CLASSES, DataClass
+from contracts.messages import TenantClass
+from contracts.purges import LegalBasis, WishedBy
+from contracts.tenants import TenantState
 from services.purger import store
 from services.purger.context import Context, Work
-from services.purger.domain import same_person, wish_is_past_return
+from services.purger.domain import same_person, too_late_to_hold, wish_is_past_return
 from services.purger.planning import replan_and_say
-from services.purger.store import KeptWish
+from services.purger.store import KeptHold, KeptWish
 
 log = structlog.get_logger(__name__)
 
@@ -128,10 +131,108 @@ def _shown(wish: KeptWish) -> WishAnswer:
     return WishAnswer.model_validate(wish, from_attributes=True)
 
 
-async def _lock_known_tenant(uow: Work, tenant_id: UUID) -> None:
+# -- legal holds ------------------------------------------------------------------------------
+
+
+class NewHold(BaseModel):
+    """A member of staff says that some classes of a tenant's data must be kept."""
+
+    name: Name
+    reason: Reason
+    basis: LegalBasis
+    classes: Annotated[set[TenantClass], Field(min_length=1)]
+
+
+class Release(BaseModel):
+    """A member of staff says that a hold is no longer needed."""
+
+    name: Name
+    reason: Reason
+
+
+class HoldAnswer(BaseModel):
+    """A hold, with why and by whom it was placed and released."""
+
+    hold_id: UUID
+    tenant_id: UUID
+    classes: list[DataClass]
+    basis: str
+    reason: str
+    placed_by: str
+    placed_at: datetime
+    released_by: str | None
+    released_at: datetime | None
+
+
+@router.get("/tenants/{tenant_id}/holds")
+async def show_holds(request: Request, tenant_id: UUID) -> list[HoldAnswer]:
+    """List a tenant's holds, released ones too."""
+    async with _purger(request).units.begin() as uow:
+        return [_of(hold) for hold in await store.holds_of(uow.connection, tenant_id)]
+
+
+@router.post("/tenants/{tenant_id}/holds", status_code=201)
+async def place_hold(request: Request, tenant_id: UUID, wanted: NewHold) -> HoldAnswer:
+    """Keep these classes from now on; 409, and nothing held, where one of them is past return."""
+    async with _purger(request).units.begin() as uow:
+        tenant = await _lock_known_tenant(uow, tenant_id)
+        plans = await store.lock_plans(uow.connection, tenant_id)
+        late = too_late_to_hold(wanted.classes, tenant, plans)
+        if late:
+            names = ", ".join(each for each in TENANT_CLASSES if each in late)
+            raise Problem(409, "It is too late", f"Being erased, or erased: {names}.")
+        hold = KeptHold(
+            hold_id=uuid7(uow.now),
+            tenant_id=tenant_id,
+            classes=tuple(each for each in TENANT_CLASSES if each in wanted.classes),
+            basis=wanted.basis,
+            reason=wanted.reason,
+            placed_by=wanted.name,
+            placed_at=uow.now,
+            released_by=None,
+            released_at=None,
+        )
+        await store.place_hold(uow.connection, hold)
+        log.warning("legal hold placed", tenant_id=str(tenant_id), hold_id=str(hold.hold_id))
+        await replan_and_say(uow, tenant_id)
+    return _of(hold)
+
+
+@router.post("/holds/{hold_id}/releases")
+async def release_hold(request: Request, hold_id: UUID, release: Release) -> HoldAnswer:
+    """Let a hold keep nothing any more: what is due is asked for at once. Twice is once."""
+    purger = _purger(request)
+    async with purger.units.begin() as uow:
+        tenant_id = (await _hold(uow, hold_id)).tenant_id
+        await uow.lock_tenant_exclusively(tenant_id)
+        is_first = await store.release_hold(
+            uow.connection, hold_id, released_by=release.name, reason=release.reason, now=uow.now
+        )
+        if is_first:
+            log.warning("legal hold released", tenant_id=str(tenant_id), hold_id=str(hold_id))
+            await replan_and_say(uow, tenant_id)
+        hold = await _hold(uow, hold_id)
+    purger.wake_job("ask for due purges")
+    return _of(hold)
+
+
+async def _hold(uow: Work, hold_id: UUID) -> KeptHold:
+    hold = await store.hold(uow.connection, hold_id)
+    if hold is None:
+        raise Problem(404, detail="There is no such hold.")
+    return hold
+
+
+def _of(hold: KeptHold) -> HoldAnswer:
+    return HoldAnswer.model_validate(hold, from_attributes=True)
+
+
+async def _lock_known_tenant(uow: Work, tenant_id: UUID) -> TenantState:
     await uow.lock_tenant_exclusively(tenant_id)
-    if await store.tenant(uow.connection, tenant_id) is None:
+    tenant = await store.tenant(uow.connection, tenant_id)
+    if tenant is None:
         raise Problem(404, detail="There is no such tenant.")
+    return tenant
 
 
 def _purger(request: Request) -> Running[Any]:

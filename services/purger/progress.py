@@ -39,6 +39,7 @@ async def say_purges(uow: Work, tenant_ids: Collection[UUID]) -> None:
     versions = await store.next_versions(uow.connection, tenant_ids, epoch=await uow.epoch())
     purges = await store.plans_of(uow.connection, tenant_ids)
     wishes = await store.standing_wishes(uow.connection, tenant_ids)
+    holds = await store.standing_holds(uow.connection, tenant_ids)
     over = []
     for tenant_id, version in versions.items():
         known, plans = purges[tenant_id]
@@ -48,7 +49,11 @@ async def say_purges(uow: Work, tenant_ids: Collection[UUID]) -> None:
         else:
             uow.outbox.add(
                 PurgeState(
-                    tenant_id=tenant_id, version=version, plans=plans, wishes=wishes[tenant_id]
+                    tenant_id=tenant_id,
+                    version=version,
+                    plans=plans,
+                    wishes=wishes[tenant_id],
+                    holds=holds[tenant_id],
                 )
             )
     await store.note_forgotten(uow.connection, over, now=uow.now)

@@ -1,4 +1,4 @@
-"""A customer asks for its erasure while it has the app, thinks again, and asks once more."""
+"""A customer asks for its erasure while it has the app; what is held goes after the release."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -69,3 +69,48 @@ async def test_a_customer_that_asks_is_gone_although_it_never_uninstalled(
     assert counts[DataClass.INSTALLATION] == counts[DataClass.CONTACTS] == 1
     assert await hooli.traces_of(*given.secrets_of(hooli)) == []
     assert await neighbour.rows() == untouched
+
+
+async def test_what_is_held_is_kept_while_the_rest_goes_and_goes_when_it_is_released(
+    customer: Travellers,
+) -> None:
+    umbrella = customer("umbrella")
+    given = await entrust(umbrella)
+    session = await umbrella.open_session()
+    purger = umbrella.stack.endpoints.of("purger")
+    placed = await umbrella.http.post(
+        f"{purger}/development/tenants/{umbrella.tenant_id}/holds",
+        json={
+            "name": "Kim Keeper",
+            "reason": "court file 7 U 12/26",
+            "basis": "legal-claims",
+            "classes": ["content"],
+        },
+    )
+    assert placed.status_code == 201, placed.text
+
+    await request(umbrella, session, "POST")
+    await until_it_sees(umbrella, session, "asked", planned=True)
+    await let_it_start(umbrella, await wished(umbrella))
+    await umbrella.wait_for_phase(Phase.CLOSED)
+
+    async def only_content() -> dict[str, int] | None:
+        rows = {name: count for name, count in (await umbrella.rows()).items() if "." in name}
+        return rows if rows.get("config.datasources") == len(given.passwords) else None
+
+    kept = await umbrella.until(only_content, "the content is kept")
+    assert "config.tenant_keys" in kept
+    assert not any(name.startswith(("notifier.c", "installer.installations")) for name in kept)
+    shown = await until_it_sees(umbrella, session, "erasing")
+    assert [hold["classes"] for hold in shown["holds"]] == [["content"]]
+    assert [plan["phase"] for plan in shown["purges"] if plan["held"]] == ["planned"]
+
+    hold_id = placed.json()["hold_id"]
+    released = await umbrella.http.post(
+        f"{purger}/development/holds/{hold_id}/releases",
+        json={"name": "Robin Reader", "reason": "settled"},
+    )
+    assert released.status_code == 200, released.text
+    await umbrella.wait_until_gone()
+    await until_it_sees(umbrella, session, "erased")
+    assert await umbrella.traces_of(*given.secrets_of(umbrella)) == []

@@ -1,4 +1,4 @@
-"""Wishes for an early erasure, purges that take a part of their scope."""
+"""Wishes for an early erasure, legal holds, purges that take a part of their scope."""
 
 from chassis.migrations import run_sql
 
