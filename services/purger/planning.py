@@ -18,10 +18,7 @@ async def replan(uow: Work, tenant: TenantState) -> bool:
     """
     retention = uow.context.retention
     planned = await store.lock_plans(uow.connection, tenant.tenant_id)
-    wishes = (await store.standing_wishes(uow.connection, [tenant.tenant_id]))[tenant.tenant_id]
-    wished_at = min((wish.asked_at for wish in wishes), default=None)
-    holds = (await store.standing_holds(uow.connection, [tenant.tenant_id]))[tenant.tenant_id]
-    held = {each for hold in holds for each in hold.classes}
+    wished_at, held = await store.wished_and_held(uow.connection, tenant.tenant_id)
     wanted = plan_purges(tenant, retention, wished_at=wished_at, held=held)
     decisions = [
         *compare_plans(planned, wanted, tenant),

@@ -1058,6 +1058,23 @@ async def standing_holds(
     return found
 
 
+async def wished_and_held(
+    connection: Connection, tenant_id: UUID
+) -> tuple[datetime | None, frozenset[DataClass]]:
+    """Say since when a tenant's erasure is wished for, if it is, and which classes are held."""
+    row = await connection.fetchrow(
+        """
+        SELECT (SELECT min(asked_at) FROM wishes
+                 WHERE tenant_id = $1 AND withdrawn_at IS NULL) AS wished_at,
+               ARRAY(SELECT unnest(classes) FROM legal_holds
+                      WHERE tenant_id = $1 AND released_at IS NULL) AS held
+        """,
+        tenant_id,
+    )
+    assert row is not None
+    return row["wished_at"], frozenset(DataClass(name) for name in row["held"])
+
+
 @dataclass(frozen=True, slots=True)
 class HeldCounts:
     """How much is held, and how much of that should be gone by now."""
