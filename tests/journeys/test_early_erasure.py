@@ -1,34 +1,15 @@
 """A customer asks for its erasure while it has the app; what is held goes after the release."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from contracts.classes import DataClass
 from contracts.purges import ClockKind, Phase, Plan
 from devstack.journey import Journey
-from tests.support.journey import Travellers, entrust, let_it_start
-
-PATH = "/api/v1/erasure-requests"
-
-
-async def request(journey: Journey, session: Mapping[str, str], method: str) -> dict[str, Any]:
-    """What the customer's browser gets from config."""
-    answer = await journey.http.request(
-        method, f"{journey.stack.endpoints.config}{PATH}", headers=session
-    )
-    shown: dict[str, Any] = answer.json() | {"status": answer.status_code}
-    return shown
-
-
-async def until_it_sees(
-    journey: Journey, session: Mapping[str, str], stage: str, *, planned: bool = False
-) -> dict[str, Any]:
-    async def seen() -> dict[str, Any] | None:
-        shown = await request(journey, session, "GET")
-        right = shown["stage"] == stage and (shown["begins_at"] is not None or not planned)
-        return shown if right else None
-
-    return await journey.until(seen, f"the customer sees {stage}")
+from tests.support.journey import (
+    Travellers,
+    entrust,
+    erasure_request,
+    let_it_start,
+    until_it_sees,
+)
 
 
 async def wished(journey: Journey) -> Plan:
@@ -45,13 +26,13 @@ async def test_a_customer_that_asks_is_gone_although_it_never_uninstalled(
     untouched = await neighbour.rows()
     session = await hooli.open_session()
 
-    assert (await request(hooli, session, "POST"))["status"] == 202
+    assert (await erasure_request(hooli, session, "POST"))["status"] == 202
     await until_it_sees(hooli, session, "asked", planned=True)
-    assert (await request(hooli, session, "DELETE"))["stage"] == "withdrawing"
+    assert (await erasure_request(hooli, session, "DELETE"))["stage"] == "withdrawing"
     await until_it_sees(hooli, session, "none")
     assert (await hooli.plans())[0].phase is Phase.WITHDRAWN
 
-    await request(hooli, session, "POST")
+    await erasure_request(hooli, session, "POST")
     shown = await until_it_sees(hooli, session, "asked", planned=True)
     plan = await wished(hooli)
     assert shown["begins_at"] == plan.start_at.isoformat()
@@ -60,8 +41,8 @@ async def test_a_customer_that_asks_is_gone_although_it_never_uninstalled(
     await hooli.wait_until_gone()
 
     await until_it_sees(hooli, session, "erased")
-    assert (await request(hooli, session, "DELETE"))["status"] == 409
-    assert (await request(hooli, session, "POST"))["status"] == 410
+    assert (await erasure_request(hooli, session, "DELETE"))["status"] == 409
+    assert (await erasure_request(hooli, session, "POST"))["status"] == 410
     [mail] = await hooli.receipt_mails(given.address)
     (_, last) = await hooli.receipt(mail.code)
     assert last.receipt is not None
@@ -89,7 +70,7 @@ async def test_what_is_held_is_kept_while_the_rest_goes_and_goes_when_it_is_rele
     )
     assert placed.status_code == 201, placed.text
 
-    await request(umbrella, session, "POST")
+    await erasure_request(umbrella, session, "POST")
     await until_it_sees(umbrella, session, "asked", planned=True)
     await let_it_start(umbrella, await wished(umbrella))
     await umbrella.wait_for_phase(Phase.CLOSED)
