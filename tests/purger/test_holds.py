@@ -14,7 +14,7 @@ from contracts.ledger import ReceiptStage
 from contracts.purges import Phase, Plan, PurgeRequested, PurgeStarted, PurgeState, Scope, purge_id
 from contracts.tenants import ClassState, Platform, TenantState, Version
 from services.purger import handlers
-from services.purger.domain import Retention, plan_purges, too_late_to_hold
+from services.purger.domain import Retention, nothing_left, plan_purges, too_late_to_hold
 from services.purger.figures import HoldFigures
 from services.purger.jobs import count_held_job
 from tests.purger.builders import DAY, LEFT_AT, a_tenant, acceptance, answer, purging, refusal
@@ -324,16 +324,18 @@ async def test_what_is_held_beyond_its_time_is_counted_as_held_and_overdue(
     assert await shown() == [0, 0, 0]
 
 
-async def test_a_held_purge_does_not_pull_the_brake_and_is_not_let_through_with_others(
+async def test_a_held_purge_is_not_let_through_the_brake_with_others(
     purger: Purger, client: httpx2.AsyncClient
 ) -> None:
     tenant = a_tenant(left_at=LEFT_AT)
     await purger.hear(tenant)
     await place(client, tenant.tenant_id, *TENANT_CLASSES)
+    await purger.sweeps.ask_for_due_purges()
     purger.clock.jump(200 * DAY)
     await purger.sweeps.ask_for_due_purges()
     for name in ("Ada", "Grace"):
-        await client.post("/development/brake/releases", json={"name": name})
+        released = await client.post("/development/brake/releases", json={"name": name})
+        assert released.status_code == 200
 
     assert await purger.runtime.fetchval("SELECT let_through_at FROM purges WHERE held") is None
 
@@ -392,6 +394,12 @@ async def test_nothing_is_held_of_nobody_and_no_unknown_hold_is_released(
         f"/development/holds/{uuid4()}/releases", json={"name": "Ada", "reason": "x"}
     )
     assert answered.status_code == 404
+
+
+def test_a_tenant_is_spoken_of_while_the_class_that_was_held_is_there() -> None:
+    rest, _ = plan_purges(a_tenant(left_at=LEFT_AT), RETENTION, held={CONTENT})
+
+    assert not nothing_left([rest.model_copy(update={"phase": Phase.CLOSED})], tenant_known=True)
 
 
 def test_both_parts_of_a_split_purge_are_of_the_narrowest_scope() -> None:
