@@ -18,6 +18,9 @@ ReceiptCode = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{16,128}$"), FieldCla
 """The code under which anyone who was given it can look up a receipt."""
 
 
+Classes = Annotated[tuple[TenantClass, ...], Field(min_length=1)]
+
+
 class Scope(StrEnum):
     """What part of a tenant's data a purge takes."""
 
@@ -62,7 +65,11 @@ class ClockKind(StrEnum):
 
 
 class Plan(Message):
-    """One purge of a tenant with its dates, each explained by the clock and the rule's version."""
+    """One purge of a tenant with its dates, each explained by the clock and the rule's version.
+
+    ``classes`` are there where it takes only a part of its scope. One that is
+    ``held`` stays planned, whatever its dates say, until a legal hold is released.
+    """
 
     purge_id: Pseudonym
     scope: Annotated[Scope, FieldClass.PROCESS]
@@ -73,17 +80,76 @@ class Plan(Message):
     erase_by: Instant
     start_at: Instant
     phase: Annotated[Phase, FieldClass.PROCESS]
+    classes: Classes | None = None
+    held: Annotated[bool, FieldClass.PROCESS] = False
+
+    @property
+    def takes(self) -> tuple[DataClass, ...]:
+        """The classes of data that go with this purge."""
+        return self.scope.classes if self.classes is None else self.classes
+
+
+class WishedBy(StrEnum):
+    """The known values of ``Wish.by``; readers must bear with others."""
+
+    CUSTOMER = "customer"
+    PRIVACY = "privacy"
+    """Our own privacy role, whom the customer wrote to."""
+
+
+class Wish(Message):
+    """Somebody asked for a tenant's erasure before its time, and has not withdrawn it."""
+
+    wish_id: Pseudonym
+    asked_at: Instant
+    by: Word
+
+
+class LegalBasis(StrEnum):
+    """The known values of ``Hold.basis``; readers must bear with others."""
+
+    LEGAL_OBLIGATION = "legal-obligation"
+    """GDPR Art. 17(3)(b): a law demands that it is kept."""
+    LEGAL_CLAIMS = "legal-claims"
+    """GDPR Art. 17(3)(e): somebody needs it to establish, exercise or defend a claim."""
+
+
+class Hold(Message):
+    """A legal hold that stands: these classes are kept although their time may have come."""
+
+    hold_id: Pseudonym
+    classes: Classes
+    basis: Word
+    placed_at: Instant
 
 
 class PurgeState(Message):
-    """All purges of a tenant, as purger sees them now."""
+    """All purges of a tenant, as purger sees them now, with the wishes and holds that stand.
+
+    Why a hold was placed and by whom is not said.
+    """
 
     tenant_id: Pseudonym
     version: Version
     plans: tuple[Plan, ...]
+    wishes: tuple[Wish, ...] = ()
+    holds: tuple[Hold, ...] = ()
 
 
-Classes = Annotated[tuple[TenantClass, ...], Field(min_length=1)]
+class ErasureAsked(Message):
+    """The customer asks for everything to be erased before its time."""
+
+    wish_id: Pseudonym
+    tenant_id: Pseudonym
+    asked_at: Instant
+
+
+class ErasureWithdrawn(Message):
+    """The customer no longer wants that; too late once the installer has been asked."""
+
+    wish_id: Pseudonym
+    tenant_id: Pseudonym
+    withdrawn_at: Instant
 
 
 class PurgeRequested(Message):
@@ -159,13 +225,20 @@ class DataErased(Message):
     restored_at: Instant | None = None
 
 
-def purge_id(tenant_id: UUID, scope: Scope, clock_started_at: datetime) -> UUID:
+def purge_id(
+    tenant_id: UUID,
+    scope: Scope,
+    clock_started_at: datetime,
+    classes: tuple[DataClass, ...] | None = None,
+) -> UUID:
     """Name a purge by what it is, so that a restored purger plans the same purge again.
 
-    The same instant gives the same id in whatever zone it is written. Raises
-    ``ValueError`` for a time without a zone.
+    ``classes`` are given where it takes only a part of its scope, in the order
+    of ``TENANT_CLASSES``. The same instant gives the same id in whatever zone it
+    is written. Raises ``ValueError`` for a time without a zone.
     """
     if clock_started_at.tzinfo is None:
         raise ValueError("a clock's start needs a zone")
     instant = clock_started_at.astimezone(UTC).isoformat(timespec="microseconds")
-    return uuid5(_PURGES, f"{tenant_id}/{scope}/{instant}")
+    taken = scope if classes is None else f"{scope}:{'+'.join(classes)}"
+    return uuid5(_PURGES, f"{tenant_id}/{taken}/{instant}")

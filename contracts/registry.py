@@ -8,6 +8,8 @@ from contracts.ledger import LedgerEntry, LedgerHead, RestoredEntry
 from contracts.messages import Kind, Message
 from contracts.purges import (
     DataErased,
+    ErasureAsked,
+    ErasureWithdrawn,
     PurgeAccepted,
     PurgeRefused,
     PurgeRequested,
@@ -18,6 +20,7 @@ from contracts.tenants import TenantState
 from contracts.topics import (
     CONFIG_CENSUSES,
     CONFIG_ERASURES,
+    CONFIG_REQUESTS,
     INSTALLER_CENSUSES,
     INSTALLER_ERASURES,
     INSTALLER_TENANTS,
@@ -75,7 +78,7 @@ MESSAGE_TYPES = (
             "subscription-renewed",
         )
     ),
-    MessageType("purges-planned", PurgeState, (PURGER_PURGES,)),
+    MessageType("purges-planned", PurgeState, (PURGER_PURGES,), schema=2),
     MessageType("purge-requested", PurgeRequested, (PURGER_COMMANDS,)),
     MessageType("purge-started", PurgeStarted, (PURGER_COMMANDS,), schema=2),
     MessageType("purge-accepted", PurgeAccepted, (INSTALLER_ERASURES,)),
@@ -86,6 +89,8 @@ MESSAGE_TYPES = (
         (INSTALLER_ERASURES, CONFIG_ERASURES, NOTIFIER_ERASURES),
         schema=2,
     ),
+    MessageType("erasure-asked", ErasureAsked, (CONFIG_REQUESTS,)),
+    MessageType("erasure-withdrawn", ErasureWithdrawn, (CONFIG_REQUESTS,)),
     MessageType("tenant-erased", LedgerEntry, (PURGER_LEDGER,), schema=2),
     MessageType("erasure-receipted", LedgerEntry, (PURGER_LEDGER,), schema=2),
     MessageType("database-restored", RestoredEntry, (PURGER_LEDGER,)),

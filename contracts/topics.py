@@ -78,6 +78,9 @@ CONFIG_ERASURES = Topic(
 NOTIFIER_ERASURES = Topic(
     "notifier.erasures.v1", Kind.EVENT, "notifier", 6, DataClass.ERASURE_PROOF, _kept(30)
 )
+CONFIG_REQUESTS = Topic(
+    "config.requests.v1", Kind.EVENT, "config", 6, DataClass.ERASURE_PROOF, _kept(30)
+)
 PURGER_LEDGER = Topic(
     "purger.ledger.v1", Kind.LOG, "purger", 1, DataClass.ERASURE_PROOF, _kept(400), key="number"
 )
@@ -108,6 +111,7 @@ ALL_TOPICS = (
     INSTALLER_ERASURES,
     CONFIG_ERASURES,
     NOTIFIER_ERASURES,
+    CONFIG_REQUESTS,
     PURGER_LEDGER,
     INSTALLER_CENSUSES,
     CONFIG_CENSUSES,
@@ -120,12 +124,19 @@ ALL_TOPICS = (
 _SUBSCRIPTIONS: Mapping[str, tuple[Topic, ...]] = MappingProxyType(
     {
         "installer": (PURGER_COMMANDS, PURGER_LEDGER, PURGER_CENSUSES, INSTALLER_TENANTS),
-        "config": (INSTALLER_TENANTS, PURGER_COMMANDS, PURGER_LEDGER, PURGER_CENSUSES),
+        "config": (
+            INSTALLER_TENANTS,
+            PURGER_COMMANDS,
+            PURGER_PURGES,
+            PURGER_LEDGER,
+            PURGER_CENSUSES,
+        ),
         "purger": (
             INSTALLER_TENANTS,
             INSTALLER_ERASURES,
             CONFIG_ERASURES,
             NOTIFIER_ERASURES,
+            CONFIG_REQUESTS,
             PURGER_PURGES,
             PURGER_LEDGER,
             INSTALLER_CENSUSES,

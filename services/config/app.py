@@ -3,10 +3,11 @@
 from chassis.service import Erases, Resources, Service, run_main
 from chassis.unit_of_work import Units
 from contracts.classes import DataClass
-from contracts.topics import INSTALLER_TENANTS, PURGER_CENSUSES, PURGER_COMMANDS
+from contracts.topics import INSTALLER_TENANTS, PURGER_CENSUSES, PURGER_COMMANDS, PURGER_PURGES
 from services.config.clients import InstallerKeys
 from services.config.context import STEP, Context
 from services.config.data_map import DATA_MAP
+from services.config.erasure_routes import router as erasure_router
 from services.config.handlers import handlers
 from services.config.moves import Moves, note_ledger_entry, ready_to_erase
 from services.config.routes import router
@@ -27,10 +28,10 @@ def build(settings: ConfigSettings) -> Service[Context]:
         settings=settings,
         data_map=DATA_MAP,
         handlers=handlers,
-        topics=(INSTALLER_TENANTS, PURGER_COMMANDS, PURGER_CENSUSES),
+        topics=(INSTALLER_TENANTS, PURGER_COMMANDS, PURGER_PURGES, PURGER_CENSUSES),
         context=context,
         restate=_restate,
-        routers=(router,),
+        routers=(router, erasure_router),
         jobs=lambda this: Moves(this.units, this.resources.worker).jobs(),
         erases=Erases(
             steps={DataClass.CONTENT: STEP, DataClass.ERRORS: STEP},

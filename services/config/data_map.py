@@ -4,7 +4,7 @@ from typing import Final
 
 from chassis.data_map import DataMap, StoredTopic, Table, usual_externals
 from contracts.classes import DataClass
-from contracts.topics import CONFIG_CENSUSES, CONFIG_ERASURES
+from contracts.topics import CONFIG_CENSUSES, CONFIG_ERASURES, CONFIG_REQUESTS
 
 _TENANT: Final = "whose data it is, as the pseudonym that only the installer can resolve"
 
@@ -66,6 +66,33 @@ DATA_MAP: Final = DataMap(
                 "rows_moved": "how many rows have moved",
             },
         ),
+        Table(
+            name="purge_states",
+            data_class=DataClass.ERASURE_PROOF,
+            promise="P1",
+            purpose="shows the customer what will be erased and when",
+            retention="until purger sets the tombstone of the tenant's purges",
+            tenant_column="tenant_id",
+            columns={
+                "tenant_id": _TENANT,
+                "state": "purges, wishes and holds as purger told them: ids, classes and times",
+            },
+        ),
+        Table(
+            name="erasure_requests",
+            data_class=DataClass.ERASURE_PROOF,
+            promise="P1",
+            purpose="shows the customer that it asked for early erasure, or no longer does",
+            retention="until purger sets the tombstone of the tenant's purges",
+            tenant_column="tenant_id",
+            columns={
+                "tenant_id": _TENANT,
+                "wish_id": "names the request",
+                "asked_at": "when it was made",
+                "heard": "whether purger has named it since",
+                "withdrawn_at": "when it was withdrawn",
+            },
+        ),
     ),
     topics=(
         StoredTopic(
@@ -81,6 +108,13 @@ DATA_MAP: Final = DataMap(
             purpose="tells purger of which tenants data is held, as digests, and as a list on doubt",
             retention="1 day",
             promise="P2",
+        ),
+        StoredTopic(
+            name=CONFIG_REQUESTS.name,
+            data_class=CONFIG_REQUESTS.erases_as,
+            purpose="says that a customer asks for early erasure, or no longer does: ids and times",
+            retention="30 days",
+            promise="P1",
         ),
     ),
     externals=usual_externals(DataClass.CONTENT),

@@ -6,7 +6,7 @@ from chassis.erasure import ErasureOrder, accept_erasure
 from chassis.handlers import Handlers
 from chassis.unit_of_work import UnitOfWork
 from contracts.classes import DataClass
-from contracts.purges import PurgeStarted
+from contracts.purges import PurgeStarted, PurgeState
 from contracts.tenants import TenantState
 from services.config import store
 from services.config.context import Context
@@ -34,6 +34,20 @@ async def remember_tenant(tenant: TenantState, uow: UnitOfWork[Context]) -> None
 async def forget_tenant(tenant_id: UUID, uow: UnitOfWork[Context]) -> None:
     """Drop what was known of a tenant of which nothing is left anywhere."""
     await store.forget_tenant(uow.connection, tenant_id)
+
+
+@handlers.follows(PurgeState)
+async def remember_purges(state: PurgeState, uow: UnitOfWork[Context]) -> None:
+    """Know what purger plans, so that the customer can see it and what became of its request."""
+    await store.remember_purges(uow.connection, state)
+    standing = [wish.wish_id for wish in state.wishes]
+    await store.settle_request(uow.connection, state.tenant_id, standing)
+
+
+@handlers.forgets(PurgeState)
+async def forget_purges(tenant_id: UUID, uow: UnitOfWork[Context]) -> None:
+    """Drop what was planned for a tenant and asked for by it: it is done, or was never begun."""
+    await store.forget_purges(uow.connection, tenant_id)
 
 
 @handlers.obeys(PurgeStarted)

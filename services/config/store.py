@@ -9,8 +9,10 @@ from uuid import UUID
 import asyncpg
 
 from chassis.database import Connection, Pool
+from contracts.purges import PurgeState
 from contracts.tenants import ClassState, Platform, TenantStatus
 from services.config.domain import Datasource, DatasourceInput, DatasourceKind, Tenant
+from services.config.early_erasure import ErasureRequest
 
 
 class NameTaken(Exception):  # noqa: N818 - reads as the fact it states
@@ -142,6 +144,86 @@ async def purges_with_open_moves(connection: Connection, purge_ids: Collection[U
     )
     return {row["purge_id"] for row in rows}
 
+
+# -- erasure asked for early -------------------------------------------------------------------
+
+
+async def remember_purges(connection: Connection, state: PurgeState) -> None:
+    """Make what is known of a tenant's purges this."""
+    await connection.execute(
+        """
+        INSERT INTO purge_states (tenant_id, state) VALUES ($1, $2)
+        ON CONFLICT (tenant_id) DO UPDATE SET state = excluded.state
+        """,
+        state.tenant_id,
+        state.model_dump(mode="json"),
+    )
+
+
+async def purges(connection: Connection, tenant_id: UUID) -> PurgeState | None:
+    """Say what purger last told of a tenant's purges; None where it has told nothing."""
+    state = await connection.fetchval(
+        "SELECT state FROM purge_states WHERE tenant_id = $1", tenant_id
+    )
+    return None if state is None else PurgeState.model_validate(state)
+
+
+async def forget_purges(connection: Connection, tenant_id: UUID) -> None:
+    """Know nothing of a tenant's purges any more, nor of what it asked for."""
+    await connection.execute("DELETE FROM purge_states WHERE tenant_id = $1", tenant_id)
+    await connection.execute("DELETE FROM erasure_requests WHERE tenant_id = $1", tenant_id)
+
+
+async def save_request(connection: Connection, tenant_id: UUID, request: ErasureRequest) -> None:
+    """Make a tenant's latest request this."""
+    await connection.execute(
+        """
+        INSERT INTO erasure_requests (tenant_id, wish_id, asked_at, heard, withdrawn_at)
+        VALUES ($1, $2, $3, $4, $5)
+        ON CONFLICT (tenant_id) DO UPDATE
+           SET wish_id = excluded.wish_id, asked_at = excluded.asked_at, heard = excluded.heard,
+               withdrawn_at = excluded.withdrawn_at
+        """,
+        tenant_id,
+        request.wish_id,
+        request.asked_at,
+        request.heard,
+        request.withdrawn_at,
+    )
+
+
+async def request(connection: Connection, tenant_id: UUID) -> ErasureRequest | None:
+    """Find a tenant's latest request."""
+    row = await connection.fetchrow(
+        "SELECT wish_id, asked_at, heard, withdrawn_at FROM erasure_requests WHERE tenant_id = $1",
+        tenant_id,
+    )
+    return None if row is None else ErasureRequest(**row)
+
+
+async def settle_request(
+    connection: Connection, tenant_id: UUID, standing: Collection[UUID]
+) -> None:
+    """Note that purger names a tenant's request, or drop one that it names no longer."""
+    await connection.execute(
+        """
+        UPDATE erasure_requests SET heard = true
+         WHERE tenant_id = $1 AND wish_id = ANY($2::uuid[])
+        """,
+        tenant_id,
+        list(standing),
+    )
+    await connection.execute(
+        """
+        DELETE FROM erasure_requests
+         WHERE tenant_id = $1 AND heard AND wish_id <> ALL($2::uuid[])
+        """,
+        tenant_id,
+        list(standing),
+    )
+
+
+# -- datasources -------------------------------------------------------------------------------
 
 # The functions below need `act_for`: row-level security shows no tenant's rows otherwise. They
 # name the tenant all the same, so that neither protection stands alone.

@@ -8,6 +8,7 @@ from chassis.service import Resources, Running, Service, run_main
 from contracts.topics import (
     CONFIG_CENSUSES,
     CONFIG_ERASURES,
+    CONFIG_REQUESTS,
     INSTALLER_CENSUSES,
     INSTALLER_ERASURES,
     INSTALLER_TENANTS,
@@ -16,9 +17,11 @@ from contracts.topics import (
 )
 from services.purger.context import Context
 from services.purger.data_map import DATA_MAP
+from services.purger.figures import HoldFigures
 from services.purger.handlers import handlers
-from services.purger.jobs import Sweeps, restart, restate
+from services.purger.jobs import Sweeps, count_held_job, restart, restate
 from services.purger.ledger_key import LedgerKey
+from services.purger.privacy_routes import router as privacy_router
 from services.purger.reconciliation import ReconciliationFigures, reconciliation_jobs
 from services.purger.routes import development_router, router
 from services.purger.settings import PurgerSettings
@@ -38,10 +41,11 @@ def build(settings: PurgerSettings) -> Service[Context]:
 
     def jobs(this: Running[Context]) -> Sequence[Job]:
         sweeps = Sweeps(this.units, this.resources.cluster_id)
-        figures = ReconciliationFigures(this.resources.metrics.registry)
+        registry = this.resources.metrics.registry
         return (
             *sweeps.jobs(sweep_every=timedelta(seconds=settings.sweep_seconds)),
-            *reconciliation_jobs(this.units, figures),
+            *reconciliation_jobs(this.units, ReconciliationFigures(registry)),
+            count_held_job(this.units, HoldFigures(registry)),
         )
 
     async def on_start(this: Running[Context]) -> None:
@@ -59,10 +63,11 @@ def build(settings: PurgerSettings) -> Service[Context]:
             INSTALLER_CENSUSES,
             CONFIG_CENSUSES,
             NOTIFIER_CENSUSES,
+            CONFIG_REQUESTS,
         ),
         context=context,
         restate=restate,
-        routers=(router, development_router) if settings.development else (router,),
+        routers=(router, development_router, privacy_router) if settings.development else (router,),
         jobs=jobs,
         waits_for_ledger=False,
         take_over=take_over,

@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from itertools import combinations
 from typing import TypeAlias
 from uuid import UUID
 
@@ -13,7 +14,7 @@ from contracts.deadlines import RULE_VERSION
 from contracts.deadlines import deadline as deadline_of
 from contracts.ledger import EntryKind, LedgerEntry, Restoration, RestoredEntry
 from contracts.purges import ClockKind, Phase, Plan, Scope, purge_id
-from contracts.tenants import ClassState, SubscriptionStatus, TenantState, Version
+from contracts.tenants import ClassState, Platform, SubscriptionStatus, TenantState, Version
 
 SHORTEST_TERM = timedelta(days=179, hours=12)
 """Between a clock's start and its deadline lies at least this: the shortest six months have 181
@@ -27,6 +28,15 @@ ESCALATION_BEFORE_ERASE_BY = timedelta(days=7)
 
 OPEN_STEPS_NAMED_BEFORE_ERASE_BY = timedelta(days=5)
 """From then on a receipt no longer waits for a step, but names it as open."""
+
+FORGE_CONTENT_KEPT = timedelta(days=60)
+"""So long after a tenant's move to Forge its old content can still be exported."""
+
+COOLING_OFF = timedelta(days=7)
+"""So long nothing happens after an erasure was asked for, so that it can be withdrawn."""
+
+WISH_FULFILLED_WITHIN = timedelta(days=21)
+"""From the asking; a month is what the law leaves (GDPR Art. 12(3))."""
 
 LONGEST_SILENCE = timedelta(hours=6)
 """Asking again grows rarer up to this: a person's step may take days."""
@@ -96,12 +106,12 @@ def dates_of(clock_started_at: datetime, retention: Retention) -> Dates:
     return Dates(start_at, erase_by, deadline)
 
 
-# -- plans ------------------------------------------------------------------------------------
+# -- clocks -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """What began the six months, and when."""
+    """What began the time that is left for an erasure, and when."""
 
     kind: str
     started_at: datetime
@@ -145,70 +155,166 @@ def people_clock(tenant: TenantState) -> Clock | None:
     return ended[0] if ended else clocks[0]
 
 
-def plan_purges(tenant: TenantState, retention: Retention) -> list[Plan]:
-    """Say what a tenant's present state means for the erasure of each scope.
+def forge_content_clock(tenant: TenantState) -> Clock | None:
+    """What a tenant kept with us before it moved to Forge goes, though it stays (promise P11)."""
+    if tenant.platform is not Platform.FORGE or tenant.platform_since is None:
+        return None
+    return Clock(ClockKind.FORGE_CONTENT, max(tenant.platform_since, tenant.created_at))
+
+
+def wish_clock(tenant: TenantState, wished_at: datetime | None) -> Clock | None:
+    """Who asked for its erasure is erased, also while it is installed and pays."""
+    if wished_at is None:
+        return None
+    return Clock(ClockKind.ERASURE_ASKED, max(wished_at, tenant.created_at))
+
+
+def clock_of(
+    data_class: DataClass,
+    tenant: TenantState,
+    retention: Retention,
+    *,
+    wished_at: datetime | None = None,
+) -> Clock | None:
+    """Find the clock by which a class of a tenant's data goes: the one that wants it gone first.
+
+    Which began first does not matter, as some leave less time than others.
+    ``wished_at`` is when the first wish for its erasure that stands was made.
+    """
+    found = (
+        people_clock(tenant) if data_class in Scope.PEOPLE.classes else service_data_clock(tenant)
+    )
+    if found is not None and found.kind == ClockKind.MERGED:
+        return found
+    forge = forge_content_clock(tenant) if data_class is DataClass.CONTENT else None
+    return min(
+        filter(None, (found, forge, wish_clock(tenant, wished_at))),
+        key=lambda clock: dates_by(clock, retention).erase_by,
+        default=None,
+    )
+
+
+def dates_by(clock: Clock, retention: Retention) -> Dates:
+    """Say what a clock means; none leaves more than the six months."""
+    dates = dates_of(clock.started_at, retention)
+    match clock.kind:
+        case ClockKind.MERGED:
+            return replace(dates, start_at=min(clock.started_at, dates.start_at))
+        case ClockKind.FORGE_CONTENT:
+            start_at = clock.started_at + FORGE_CONTENT_KEPT
+            return _sooner(dates, start_at, start_at + retention.run_margin, retention)
+        case ClockKind.ERASURE_ASKED:
+            start_at = clock.started_at + COOLING_OFF
+            erase_by = clock.started_at + WISH_FULFILLED_WITHIN
+            return _sooner(dates, start_at, erase_by, retention)
+        case _:
+            return dates
+
+
+def _sooner(dates: Dates, start_at: datetime, erase_by: datetime, retention: Retention) -> Dates:
+    erase_by = min(erase_by, dates.erase_by)
+    return Dates(
+        min(start_at, erase_by), erase_by, min(erase_by + retention.residue, dates.deadline)
+    )
+
+
+# -- plans ------------------------------------------------------------------------------------
+
+
+def plan_purges(
+    tenant: TenantState,
+    retention: Retention,
+    *,
+    wished_at: datetime | None = None,
+    held: Collection[DataClass] = (),
+) -> list[Plan]:
+    """Say what a tenant's present state means for the erasure of each class of its data.
 
     Clocks are read from the state alone, never from the message that brought
-    it: after compaction we may have missed every step in between. A scope that
-    is already being erased no longer comes back, and is left alone.
+    it: after compaction we may have missed every step in between. A class that
+    is already being erased no longer comes back, and is left alone. Every other
+    one is in one plan at most, and all that go by the same clock are in the same,
+    but for those that a legal hold keeps: they have a plan of their own with the
+    same dates, so that it can be seen when they should have gone.
     """
-    service = service_data_clock(tenant) if _holds(tenant, Scope.SERVICE_DATA) else None
-    people = people_clock(tenant) if _holds(tenant, Scope.PEOPLE) else None
-    if service and people and service.started_at == people.started_at:
-        return [_plan(tenant.tenant_id, Scope.EVERYTHING, service, retention)]
+    parts: dict[tuple[datetime, Dates, bool], tuple[Clock, list[DataClass]]] = {}
+    for each in TENANT_CLASSES:
+        clock = clock_of(each, tenant, retention, wished_at=wished_at)
+        if clock is not None and tenant.classes[each] is ClassState.LIVE:
+            together = (clock.started_at, dates_by(clock, retention), each in held)
+            parts.setdefault(together, (clock, []))[1].append(each)
     return [
-        _plan(tenant.tenant_id, scope, clock, retention)
-        for scope, clock in ((Scope.SERVICE_DATA, service), (Scope.PEOPLE, people))
-        if clock is not None
+        _plan(tenant.tenant_id, classes, clock, retention, held=is_held)
+        for (_, _, is_held), (clock, classes) in parts.items()
     ]
 
 
 def adopt_purge(
-    planned: Collection[Plan], tenant: TenantState, retention: Retention
+    planned: Collection[Plan],
+    tenant: TenantState,
+    retention: Retention,
+    *,
+    wished_at: datetime | None = None,
 ) -> list["Schedule"]:
     """Take up a purge that the installer has passed the point of no return for.
 
     After a restore it may know of one that we forgot, or that we withdrew while
     the answer was on its way. Taken up as asked for, so that it is asked for
-    again and answered. Its id is made of the tenant, the scope and the clock's
+    again and answered. Its id is made of the tenant, the classes and the clock's
     start, so its dates are found by trying; where nothing fits it is due at once.
     """
-    under_way = {
-        data_class for data_class, state in tenant.classes.items() if state is ClassState.PURGING
-    }
+    under_way = [each for each in TENANT_CLASSES if tenant.classes[each] is ClassState.PURGING]
     if tenant.purge_id is None or not under_way:
         return []
     known = next((plan for plan in planned if plan.purge_id == tenant.purge_id), None)
     if known is None:
-        known = _plan_named(tenant, tenant.purge_id, under_way, retention)
+        clocks = [*open_clocks(tenant), forge_content_clock(tenant), wish_clock(tenant, wished_at)]
+        known = _plan_named(tenant, tenant.purge_id, filter(None, clocks), under_way, retention)
     elif known.phase not in {Phase.PLANNED, Phase.WITHDRAWN}:
         return []
     return [Schedule(known.model_copy(update={"phase": Phase.REQUESTED}))]
 
 
 def _plan_named(
-    tenant: TenantState, name: UUID, classes: set[DataClass], retention: Retention
+    tenant: TenantState,
+    name: UUID,
+    clocks: Iterable[Clock],
+    under_way: Sequence[DataClass],
+    retention: Retention,
 ) -> Plan:
-    for clock in open_clocks(tenant):
-        for scope in Scope:
-            plan = _plan(tenant.tenant_id, scope, clock, retention)
+    for clock in clocks:
+        for classes in _PARTS:
+            plan = _plan(tenant.tenant_id, classes, clock, retention)
             if plan.purge_id == name:
                 return plan
-    scope = next(scope for scope in _NARROWEST_FIRST if classes <= set(scope.classes))
-    clock = Clock("unknown", tenant.created_at)
-    plan = _plan(tenant.tenant_id, scope, clock, retention)
+    plan = _plan(tenant.tenant_id, under_way, Clock("unknown", tenant.created_at), retention)
     return plan.model_copy(update={"purge_id": name})
 
 
 _NARROWEST_FIRST = (Scope.SERVICE_DATA, Scope.PEOPLE, Scope.EVERYTHING)
 
+_PARTS = [
+    part
+    for size in range(1, len(TENANT_CLASSES) + 1)
+    for part in combinations(TENANT_CLASSES, size)
+]
+"""All that one purge may take."""
 
-def _plan(tenant_id: UUID, scope: Scope, clock: Clock, retention: Retention) -> Plan:
-    dates = dates_of(clock.started_at, retention)
-    if clock.kind == ClockKind.MERGED:
-        dates = replace(dates, start_at=min(clock.started_at, dates.start_at))
+
+def _plan(
+    tenant_id: UUID,
+    classes: Sequence[DataClass],
+    clock: Clock,
+    retention: Retention,
+    *,
+    held: bool = False,
+) -> Plan:
+    """Plan the erasure of these classes, which are in the order of ``TENANT_CLASSES``."""
+    dates = dates_by(clock, retention)
+    scope = next(each for each in _NARROWEST_FIRST if set(classes) <= set(each.classes))
+    part = None if tuple(classes) == scope.classes else tuple(classes)
     return Plan(
-        purge_id=purge_id(tenant_id, scope, clock.started_at),
+        purge_id=purge_id(tenant_id, scope, clock.started_at, part),
         scope=scope,
         clock=clock.kind,
         clock_started_at=clock.started_at,
@@ -217,11 +323,9 @@ def _plan(tenant_id: UUID, scope: Scope, clock: Clock, retention: Retention) -> 
         erase_by=dates.erase_by,
         start_at=dates.start_at,
         phase=Phase.PLANNED,
+        classes=part,
+        held=held,
     )
-
-
-def _holds(tenant: TenantState, scope: Scope) -> bool:
-    return any(tenant.classes[each] is ClassState.LIVE for each in scope.classes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,13 +379,40 @@ def _can_still_change(plan: Plan, tenant: TenantState) -> bool:
     if plan.purge_id == tenant.purge_id:
         return False
     if plan.phase is Phase.REQUESTED:
-        return all(tenant.classes[each] is ClassState.LIVE for each in plan.scope.classes)
+        return all(tenant.classes[each] is ClassState.LIVE for each in plan.takes)
     return plan.phase in {Phase.PLANNED, Phase.WITHDRAWN}
 
 
 def _is_to_be_written_anew(known: Plan, wanted: Plan) -> bool:
     """A purge that was asked for keeps its dates: they are what the asking was about."""
     return known.phase in {Phase.PLANNED, Phase.WITHDRAWN} and known != wanted
+
+
+def too_late_to_hold(
+    classes: Collection[DataClass], tenant: TenantState, plans: Collection[Plan]
+) -> frozenset[DataClass]:
+    """List those of these classes that are past the point of no return, or may be any moment.
+
+    That is what is no longer live, and what the installer has been asked for.
+    """
+    asked_for = {each for plan in plans if plan.phase not in _CAN_BE_HELD for each in plan.takes}
+    return frozenset(
+        each for each in classes if each in asked_for or tenant.classes[each] is not ClassState.LIVE
+    )
+
+
+_CAN_BE_HELD = frozenset({Phase.PLANNED, Phase.WITHDRAWN})
+
+
+def wish_is_past_return(plans: Collection[Plan]) -> bool:
+    """Whether the installer was asked for what a tenant's wish has planned: too late to withdraw.
+
+    Asked, it will say yes unless the tenant has changed; then it is not too late again.
+    """
+    return any(
+        plan.clock == ClockKind.ERASURE_ASKED and plan.phase not in {Phase.PLANNED, Phase.WITHDRAWN}
+        for plan in plans
+    )
 
 
 def nothing_left(plans: Collection[Plan], *, tenant_known: bool) -> bool:
@@ -291,7 +422,7 @@ def nothing_left(plans: Collection[Plan], *, tenant_known: bool) -> bool:
     """
     if any(plan.phase not in {Phase.CLOSED, Phase.WITHDRAWN} for plan in plans):
         return False
-    erased = {each for plan in plans if plan.phase is Phase.CLOSED for each in plan.scope.classes}
+    erased = {each for plan in plans if plan.phase is Phase.CLOSED for each in plan.takes}
     return not tenant_known or erased == set(TENANT_CLASSES)
 
 
@@ -318,9 +449,17 @@ _STEPS = (
 )
 
 
-def steps_of(scope: Scope) -> tuple[StepPlan, ...]:
-    """List the steps of a purge; contacts come in a wave of their own, after their receipt."""
-    return tuple(step for step in _STEPS if set(step.classes) <= set(scope.classes))
+def steps_of(scope: Scope, classes: Collection[DataClass] | None = None) -> tuple[StepPlan, ...]:
+    """List the steps of a purge, or of one that takes only these ``classes`` of its scope.
+
+    Contacts come in a wave of their own, after their receipt.
+    """
+    taken = scope.classes if classes is None else classes
+    parts = (
+        replace(step, classes=tuple(each for each in step.classes if each in taken))
+        for step in _STEPS
+    )
+    return tuple(step for step in parts if step.classes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,25 +1,26 @@
 """What purger does about the messages it hears."""
 
-from typing import assert_never
 from uuid import UUID
 
 import structlog
 
 from chassis.handlers import Handlers
 from contracts.censuses import CensusListed, CensusTaken
-from contracts.purges import DataErased, Phase, PurgeAccepted, PurgeRefused
+from contracts.purges import (
+    DataErased,
+    ErasureAsked,
+    ErasureWithdrawn,
+    Phase,
+    PurgeAccepted,
+    PurgeRefused,
+    WishedBy,
+)
 from contracts.tenants import TenantState
 from services.purger import reconciliation, store
 from services.purger.context import Context, Work
-from services.purger.domain import (
-    Schedule,
-    Withdraw,
-    adopt_purge,
-    compare_plans,
-    plan_purges,
-    steps_of,
-)
+from services.purger.domain import steps_of, wish_is_past_return
 from services.purger.ledger import record_owners_restore
+from services.purger.planning import replan, replan_and_say
 from services.purger.progress import advance, begin_erasing, say_purges
 
 log = structlog.get_logger(__name__)
@@ -33,23 +34,8 @@ _UNDER_WAY = frozenset({Phase.ERASING, Phase.ERASED})
 @handlers.follows(TenantState)
 async def replan_purges(tenant: TenantState, uow: Work) -> None:
     """Make a tenant's planned purges agree with its present state."""
-    if not await store.save_tenant(uow.connection, tenant):
-        return
-    retention = uow.context.retention
-    planned = await store.lock_plans(uow.connection, tenant.tenant_id)
-    decisions = [
-        *compare_plans(planned, plan_purges(tenant, retention), tenant),
-        *adopt_purge(planned, tenant, retention),
-    ]
-    for decision in decisions:
-        match decision:
-            case Schedule(plan):
-                await store.schedule_purge(uow.connection, tenant.tenant_id, plan, now=uow.now)
-            case Withdraw(purge_id):
-                await store.withdraw_purge(uow.connection, purge_id, now=uow.now)
-            case other:
-                assert_never(other)
-    if decisions:
+    await uow.lock_tenant_exclusively(tenant.tenant_id)
+    if await store.save_tenant(uow.connection, tenant) and await replan(uow, tenant):
         await say_purges(uow, [tenant.tenant_id])
 
 
@@ -60,8 +46,45 @@ async def forget_tenant(tenant_id: UUID, uow: Work) -> None:
     for plan in planned:
         await store.withdraw_purge(uow.connection, plan.purge_id, now=uow.now)
     await store.forget_tenant(uow.connection, tenant_id)
-    if planned:
+    if await store.is_spoken_of(uow.connection, tenant_id):
         await say_purges(uow, [tenant_id])
+
+
+@handlers.hears(ErasureAsked)
+async def keep_wish(asked: ErasureAsked, uow: Work) -> None:
+    """Plan the erasure that a customer asked for; the same wish again changes nothing."""
+    await uow.lock_tenant_exclusively(asked.tenant_id)
+    is_new = await store.record_wish(
+        uow.connection,
+        asked.wish_id,
+        asked.tenant_id,
+        made_by=WishedBy.CUSTOMER,
+        asked_at=min(asked.asked_at, uow.now),
+        now=uow.now,
+    )
+    if is_new:
+        log.info("erasure asked for", tenant_id=str(asked.tenant_id))
+        await replan_and_say(uow, asked.tenant_id)
+
+
+@handlers.hears(ErasureWithdrawn)
+async def drop_wish(withdrawn: ErasureWithdrawn, uow: Work) -> None:
+    """Withdraw a wish; where the installer has been asked already, only if it says no."""
+    await uow.lock_tenant_exclusively(withdrawn.tenant_id)
+    if wish_is_past_return(await store.lock_plans(uow.connection, withdrawn.tenant_id)):
+        await store.note_late_withdrawal(uow.connection, withdrawn.wish_id, now=uow.now)
+        log.info("wish withdrawn too late", tenant_id=str(withdrawn.tenant_id))
+        return
+    was_standing = await store.withdraw_wish(
+        uow.connection,
+        withdrawn.wish_id,
+        withdrawn.tenant_id,
+        made_by=WishedBy.CUSTOMER,
+        now=uow.now,
+    )
+    if was_standing:
+        log.info("wish withdrawn", tenant_id=str(withdrawn.tenant_id))
+        await replan_and_say(uow, withdrawn.tenant_id)
 
 
 @handlers.hears(PurgeAccepted)
@@ -80,7 +103,12 @@ async def start_erasing(accepted: PurgeAccepted, uow: Work) -> None:
 
 @handlers.hears(PurgeRefused)
 async def postpone_purge(refused: PurgeRefused, uow: Work) -> None:
-    """Put the purge back among the planned ones: a newer state of the tenant decides about it."""
+    """Put the purge back among the planned ones, and see whether it is still what is wanted.
+
+    The newer state may have come before the refusal, when the purge could not be touched.
+    """
+    # Whoever plans locks the tenant first, and then its purges.
+    await uow.lock_tenant_exclusively(refused.tenant_id)
     purge = await store.lock_purge(uow.connection, refused.purge_id)
     if purge is None or purge.plan.phase is not Phase.REQUESTED:
         return
@@ -90,8 +118,9 @@ async def postpone_purge(refused: PurgeRefused, uow: Work) -> None:
         now=uow.now,
         until=uow.now + uow.context.silence,
     )
+    await store.withdraw_late_wishes(uow.connection, purge.tenant_id, now=uow.now)
     log.info("purge refused", purge_id=str(refused.purge_id), reason=refused.reason)
-    await say_purges(uow, [purge.tenant_id])
+    await replan_and_say(uow, purge.tenant_id)
 
 
 @handlers.hears(DataErased)
@@ -101,7 +130,8 @@ async def record_answer(answer: DataErased, uow: Work) -> None:
     await record_owners_restore(uow, answer)
     if purge is None or purge.plan.phase not in _UNDER_WAY:
         return
-    owners = {step.step: step.owner for step in steps_of(purge.plan.scope)}
+    steps = steps_of(purge.plan.scope, purge.plan.classes)
+    owners = {step.step: step.owner for step in steps}
     if owners.get(answer.step) != answer.owner:
         log.error("answer from a stranger", purge_id=str(answer.purge_id), step=answer.step)
         return

@@ -16,6 +16,7 @@ from services.purger.domain import (
     enough_tenants,
     why_to_brake,
 )
+from services.purger.figures import HoldFigures
 from services.purger.progress import advance, ask_installer, order_erasure, say_purges
 
 log = structlog.get_logger(__name__)
@@ -108,9 +109,25 @@ class Sweeps:
     async def drop_old_purges(self) -> int:
         """Forget purges 30 days after they were over; the ledger keeps their proof."""
         async with self.units.begin() as uow:
-            return await store.drop_old_purges(
-                uow.connection, before=uow.now - PURGES_KEPT, limit=1_000
-            )
+            before = uow.now - PURGES_KEPT
+            dropped = await store.drop_old_purges(uow.connection, before=before, limit=1_000)
+            await store.drop_old_wishes(uow.connection, before=before)
+            await store.drop_old_holds(uow.connection, before=before)
+            return dropped
+
+
+def count_held_job(units: Units[Context], figures: HoldFigures) -> Job:
+    """Show once a minute what is held."""
+
+    async def count_held() -> int:
+        async with units.begin() as uow:
+            held = await store.count_held(uow.connection, now=uow.now)
+        figures.legal_holds.set(held.holds)
+        figures.held_purges.set(held.purges)
+        figures.held_purges_overdue.set(held.overdue_purges)
+        return 0
+
+    return Job("count held purges", timedelta(minutes=1), count_held)
 
 
 async def restart(units: Units[Context], cluster_id: str) -> None:

@@ -67,7 +67,7 @@ async def record_receipt(
         purge.plan.purge_id,
         part=f"receipt-{stage}",
         kind=EntryKind.RECEIPT,
-        classes=purge.plan.scope.classes,
+        classes=purge.plan.takes,
         receipt=Receipt(
             stage=stage,
             receipt_code=purge.receipt_code,

@@ -17,6 +17,7 @@ from services.purger.domain import (
     Purge,
     StartWaveTwo,
     Step,
+    StepPlan,
     WriteFirstReceipt,
     WriteLastReceipt,
     next_act,
@@ -37,6 +38,8 @@ async def say_purges(uow: Work, tenant_ids: Collection[UUID]) -> None:
         return
     versions = await store.next_versions(uow.connection, tenant_ids, epoch=await uow.epoch())
     purges = await store.plans_of(uow.connection, tenant_ids)
+    wishes = await store.standing_wishes(uow.connection, tenant_ids)
+    holds = await store.standing_holds(uow.connection, tenant_ids)
     over = []
     for tenant_id, version in versions.items():
         known, plans = purges[tenant_id]
@@ -44,7 +47,15 @@ async def say_purges(uow: Work, tenant_ids: Collection[UUID]) -> None:
             uow.outbox.tombstone(PurgeState, tenant_id)
             over.append(tenant_id)
         else:
-            uow.outbox.add(PurgeState(tenant_id=tenant_id, version=version, plans=plans))
+            uow.outbox.add(
+                PurgeState(
+                    tenant_id=tenant_id,
+                    version=version,
+                    plans=plans,
+                    wishes=wishes[tenant_id],
+                    holds=holds[tenant_id],
+                )
+            )
     await store.note_forgotten(uow.connection, over, now=uow.now)
 
 
@@ -60,22 +71,29 @@ def ask_installer(uow: Work, asking: Asking) -> None:
                 step=ACCEPT_STEP,
                 tenant_id=asking.tenant_id,
                 tenant_version=asking.version,
-                classes=asking.scope.classes,
+                classes=asking.classes,
             )
         )
 
 
 async def begin_erasing(uow: Work, purge: Purge) -> None:
     """Wave 1: put the purge into the ledger and tell the owners to begin."""
-    purge_id, scope = purge.plan.purge_id, purge.plan.scope
+    purge_id = purge.plan.purge_id
     told = await store.receipt_code_in_ledger(uow.connection, purge_id)
     await store.give_receipt_code(
         uow.connection, purge_id, told or secrets.token_urlsafe(_RECEIPT_CODE_BYTES)
     )
     await store.move_purge(uow.connection, purge_id, Phase.ERASING, now=uow.now)
-    await store.open_steps(uow.connection, purge_id, steps_of(scope))
-    await _start_wave(uow, purge, 1)
-    log.info("purge passed the point of no return", purge_id=str(purge_id), scope=scope)
+    steps = _steps_of(purge)
+    await store.open_steps(uow.connection, purge_id, steps)
+    log.info(
+        "purge passed the point of no return", purge_id=str(purge_id), classes=purge.plan.takes
+    )
+    if any(step.wave == 1 for step in steps):
+        await _start_wave(uow, purge, 1)
+    else:
+        # Contacts alone: no answer comes that would move it on.
+        await advance(uow, purge_id)
 
 
 async def advance(uow: Work, purge_id: UUID) -> bool:
@@ -116,7 +134,7 @@ async def _receipt(
 
 
 async def _start_wave(uow: Work, purge: Purge, wave: int) -> None:
-    steps = [step for step in steps_of(purge.plan.scope) if step.wave == wave]
+    steps = [step for step in _steps_of(purge) if step.wave == wave]
     classes = tuple(each for step in steps for each in step.classes)
     merged_into = await store.merged_into(uow.connection, purge.tenant_id)
     number = await ledger.record_erasure(uow, purge, classes, wave=wave, merged_into=merged_into)
@@ -134,6 +152,10 @@ async def _start_wave(uow: Work, purge: Purge, wave: int) -> None:
                 purge.plan.purge_id, purge.tenant_id, step, number, purge.receipt_code, merged_into
             ),
         )
+
+
+def _steps_of(purge: Purge) -> tuple[StepPlan, ...]:
+    return steps_of(purge.plan.scope, purge.plan.classes)
 
 
 def order_erasure(uow: Work, order: Order) -> None:

@@ -13,7 +13,7 @@ from chassis.tracing import current_traceparent
 from contracts.censuses import Tally
 from contracts.classes import DataClass
 from contracts.ledger import LedgerEntry
-from contracts.purges import Phase, Plan, Scope
+from contracts.purges import Hold, Phase, Plan, Scope, Wish, WishedBy
 from contracts.tenants import ClassState, TenantState, Version
 from services.purger.domain import (
     LONGEST_SILENCE,
@@ -54,6 +54,12 @@ async def save_tenant(connection: Connection, tenant: TenantState) -> bool:
     )
 
 
+async def tenant(connection: Connection, tenant_id: UUID) -> TenantState | None:
+    """Give the tenant's state as the installer last told it, without licence numbers."""
+    state = await connection.fetchval("SELECT state FROM tenants WHERE tenant_id = $1", tenant_id)
+    return None if state is None else TenantState.model_validate(state)
+
+
 async def forget_tenant(connection: Connection, tenant_id: UUID) -> None:
     """Drop what we know of a tenant's state."""
     await connection.execute("DELETE FROM tenants WHERE tenant_id = $1", tenant_id)
@@ -71,12 +77,16 @@ async def merged_into(connection: Connection, tenant_id: UUID) -> UUID | None:
 
 _PLAN = """
     purge_id, tenant_id, scope, clock, clock_started_at, rule_version, deadline, erase_by,
-    start_at, phase
+    start_at, phase, classes, held
 """
 
 
 def _plan_of(row: asyncpg.Record) -> Plan:
     return Plan.model_validate({name: row[name] for name in Plan.model_fields})
+
+
+def _part_of(row: asyncpg.Record) -> tuple[DataClass, ...] | None:
+    return None if row["classes"] is None else tuple(DataClass(name) for name in row["classes"])
 
 
 async def lock_plans(connection: Connection, tenant_id: UUID) -> list[Plan]:
@@ -95,14 +105,14 @@ async def schedule_purge(
     await connection.execute(
         f"""
         INSERT INTO purges AS p ({_PLAN}, changed_at, traceparent, ask_again_at)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,
-                CASE WHEN $10 = 'requested' THEN $11::timestamptz END)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14,
+                CASE WHEN $10 = 'requested' THEN $13::timestamptz END)
         ON CONFLICT (purge_id) DO UPDATE
            SET deadline = excluded.deadline, erase_by = excluded.erase_by,
                start_at = excluded.start_at, rule_version = excluded.rule_version,
                clock = excluded.clock, phase = excluded.phase, changed_at = excluded.changed_at,
                traceparent = excluded.traceparent, ask_again_at = excluded.ask_again_at,
-               times_asked = 0
+               held = excluded.held, times_asked = 0
          WHERE p.phase IN ('planned', 'withdrawn')
         """,  # noqa: S608 - made of constants
         plan.purge_id,
@@ -115,6 +125,8 @@ async def schedule_purge(
         plan.erase_by,
         plan.start_at,
         plan.phase,
+        plan.classes,
+        plan.held,
         now,
         current_traceparent(),
     )
@@ -186,7 +198,7 @@ class Asking:
 
     purge_id: UUID
     tenant_id: UUID
-    scope: Scope
+    classes: tuple[DataClass, ...]
     version: Version
     traceparent: str | None
 
@@ -203,7 +215,7 @@ async def claim_due_purges(
     return await _ask(
         connection,
         """
-        p.phase = 'planned' AND p.start_at <= $1
+        p.phase = 'planned' AND p.start_at <= $1 AND NOT p.held
         AND (p.ask_again_at IS NULL OR p.ask_again_at <= $1)
         """,
         now=now,
@@ -248,7 +260,7 @@ async def _ask(
                                       greatest($2::interval, $4::interval))
           FROM due
          WHERE purges.purge_id = due.purge_id
-        RETURNING purges.purge_id, tenant_id, scope, due.epoch, due.n, traceparent
+        RETURNING purges.purge_id, tenant_id, scope, classes, due.epoch, due.n, traceparent
         """,  # noqa: S608 - made of constants
         now,
         silence,
@@ -259,7 +271,7 @@ async def _ask(
         Asking(
             row["purge_id"],
             row["tenant_id"],
-            Scope(row["scope"]),
+            _part_of(row) or Scope(row["scope"]).classes,
             Version(epoch=row["epoch"], n=row["n"]),
             row["traceparent"],
         )
@@ -377,6 +389,19 @@ async def note_forgotten(
     )
 
 
+async def is_spoken_of(connection: Connection, tenant_id: UUID) -> bool:
+    """Whether something stands said of a tenant's purges, wishes or holds."""
+    return (
+        await connection.fetchval(
+            """
+            SELECT true FROM purge_states WHERE tenant_id = $1 AND forgotten_at IS NULL
+            """,
+            tenant_id,
+        )
+        is True
+    )
+
+
 async def tenants_spoken_of(
     connection: Connection, *, after: UUID | None, limit: int
 ) -> list[UUID]:
@@ -442,7 +467,7 @@ async def steps_of_purge(connection: Connection, purge: Purge) -> list[Step]:
     by_name = {row["step"]: row for row in rows}
     return [
         _step_of(plan, by_name[plan.step])
-        for plan in steps_of(purge.plan.scope)
+        for plan in steps_of(purge.plan.scope, purge.plan.classes)
         if plan.step in by_name
     ]
 
@@ -520,7 +545,7 @@ async def claim_unanswered_steps(
           JOIN purges p ON p.purge_id = due.purge_id
           LEFT JOIN tenants t ON t.tenant_id = p.tenant_id
          WHERE (s.purge_id, s.step) = (due.purge_id, due.step)
-        RETURNING s.purge_id, p.tenant_id, p.scope, s.step, s.ledger_number, p.receipt_code,
+        RETURNING s.purge_id, p.tenant_id, p.scope, p.classes, s.step, s.ledger_number, p.receipt_code,
                   (t.state ->> 'merged_into')::uuid AS merged_into
         """,
         now,
@@ -532,7 +557,11 @@ async def claim_unanswered_steps(
         Order(
             row["purge_id"],
             row["tenant_id"],
-            next(step for step in steps_of(Scope(row["scope"])) if step.step == row["step"]),
+            next(
+                step
+                for step in steps_of(Scope(row["scope"]), _part_of(row))
+                if step.step == row["step"]
+            ),
             row["ledger_number"],
             row["receipt_code"],
             row["merged_into"],
@@ -722,7 +751,7 @@ async def count_due_tenants(connection: Connection, *, now: datetime, within: ti
         """
         SELECT count(DISTINCT tenant_id) FROM purges
          WHERE let_through_at IS NULL
-           AND (phase = 'planned' AND start_at <= $1
+           AND (phase = 'planned' AND start_at <= $1 AND NOT held
                 OR asked_at > $1::timestamptz - $2::interval)
         """,
         now,
@@ -774,7 +803,7 @@ async def release_brake(connection: Connection, *, now: datetime) -> None:
         """
         UPDATE purges SET let_through_at = $1
          WHERE let_through_at IS NULL
-           AND (phase = 'planned' AND start_at <= $1 OR asked_at IS NOT NULL)
+           AND (phase = 'planned' AND start_at <= $1 AND NOT held OR asked_at IS NOT NULL)
         """,
         now,
     )
@@ -1100,13 +1129,13 @@ async def take_over_plan(
     await connection.execute(
         f"""
         INSERT INTO purges ({_PLAN}, changed_at, ask_again_at)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11,
-                CASE WHEN $10 = 'requested' THEN $11::timestamptz END)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13,
+                CASE WHEN $10 = 'requested' THEN $13::timestamptz END)
         ON CONFLICT (purge_id) DO UPDATE
            SET deadline = excluded.deadline, erase_by = excluded.erase_by,
                start_at = excluded.start_at, rule_version = excluded.rule_version,
                clock = excluded.clock, phase = excluded.phase, changed_at = excluded.changed_at,
-               ask_again_at = excluded.ask_again_at, times_asked = 0
+               ask_again_at = excluded.ask_again_at, held = excluded.held, times_asked = 0
         """,  # noqa: S608 - made of constants
         plan.purge_id,
         tenant_id,
@@ -1118,8 +1147,65 @@ async def take_over_plan(
         plan.erase_by,
         plan.start_at,
         plan.phase,
+        plan.classes,
+        plan.held,
         now,
     )
+
+
+async def take_over_wishes(
+    connection: Connection, tenant_id: UUID, wishes: Sequence[Wish], *, now: datetime
+) -> None:
+    """Let the wishes of a tenant that stand be these; who asked and why is not said on the bus."""
+    for told in wishes:
+        await record_wish(
+            connection,
+            told.wish_id,
+            tenant_id,
+            made_by=WishedBy(told.by),
+            asked_at=told.asked_at,
+            now=now,
+        )
+    await connection.execute(
+        """
+        UPDATE wishes SET withdrawn_at = $3
+         WHERE tenant_id = $1 AND withdrawn_at IS NULL AND asked_at IS NOT NULL
+           AND wish_id <> ALL($2::uuid[])
+        """,
+        tenant_id,
+        [told.wish_id for told in wishes],
+        now,
+    )
+
+
+async def take_over_holds(
+    connection: Connection, tenant_id: UUID, holds: Sequence[Hold], *, why: str, now: datetime
+) -> None:
+    """Let the holds of a tenant that stand be these; who placed one and why is not on the bus."""
+    await connection.execute(
+        """
+        UPDATE legal_holds SET released_by = $3, release_reason = $3, released_at = $4
+         WHERE tenant_id = $1 AND released_at IS NULL AND hold_id <> ALL($2::uuid[])
+        """,
+        tenant_id,
+        [told.hold_id for told in holds],
+        why,
+        now,
+    )
+    for told in holds:
+        await connection.execute(
+            """
+            INSERT INTO legal_holds (hold_id, tenant_id, classes, basis, reason, placed_by, placed_at)
+            VALUES ($1, $2, $3, $4, $5, $5, $6)
+            ON CONFLICT (hold_id) DO NOTHING
+            """,
+            told.hold_id,
+            tenant_id,
+            list(told.classes),
+            told.basis,
+            why,
+            told.placed_at,
+        )
 
 
 async def agree_with_ledger(connection: Connection, *, now: datetime) -> None:
@@ -1140,4 +1226,324 @@ async def agree_with_ledger(connection: Connection, *, now: datetime) -> None:
                 OR NOT closed AND p.phase IN ('planned', 'withdrawn'))
         """,
         now,
+    )
+
+
+# -- wishes -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class KeptWish:
+    """A wish for a tenant's erasure with who made it; it counts from ``asked_at`` on, if ever."""
+
+    wish_id: UUID
+    tenant_id: UUID
+    made_by: str
+    asked_by: str | None
+    confirmed_by: str | None
+    asked_at: datetime | None
+    withdrawn_at: datetime | None
+
+
+async def record_wish(
+    connection: Connection,
+    wish_id: UUID,
+    tenant_id: UUID,
+    *,
+    made_by: WishedBy,
+    asked_at: datetime | None,
+    now: datetime,
+    reason: str | None = None,
+    asked_by: str | None = None,
+) -> bool:
+    """Keep a wish; False for one that is known, withdrawn ones among them.
+
+    Without ``asked_at`` it does not count before it is confirmed.
+    """
+    return (
+        await connection.fetchval(
+            """
+            INSERT INTO wishes (wish_id, tenant_id, made_by, recorded_at, asked_at, reason, asked_by)
+            VALUES ($1, $2, $3, $4, $5, $6, $7)
+            ON CONFLICT DO NOTHING
+            RETURNING true
+            """,
+            wish_id,
+            tenant_id,
+            made_by,
+            now,
+            asked_at,
+            reason,
+            asked_by,
+        )
+        is True
+    )
+
+
+async def confirm_wish(
+    connection: Connection, wish_id: UUID, *, confirmed_by: str, now: datetime
+) -> None:
+    """Let a wish count from now on; one that counts already, or was withdrawn, stays as it is."""
+    await connection.execute(
+        """
+        UPDATE wishes SET confirmed_by = $2, asked_at = $3
+         WHERE wish_id = $1 AND asked_at IS NULL AND withdrawn_at IS NULL
+        """,
+        wish_id,
+        confirmed_by,
+        now,
+    )
+
+
+async def withdraw_wish(
+    connection: Connection,
+    wish_id: UUID,
+    tenant_id: UUID,
+    *,
+    made_by: WishedBy,
+    now: datetime,
+    withdrawn_by: str | None = None,
+) -> bool:
+    """Let a wish count no longer; False where it did not stand.
+
+    One that we have not heard of yet will not count when it comes.
+    """
+    return (
+        await connection.fetchval(
+            """
+            INSERT INTO wishes AS w (wish_id, tenant_id, made_by, recorded_at, withdrawn_at,
+                                     withdrawn_by)
+            VALUES ($1, $2, $3, $4, $4, $5)
+            ON CONFLICT (wish_id) DO UPDATE
+               SET withdrawn_at = excluded.withdrawn_at, withdrawn_by = excluded.withdrawn_by
+             WHERE w.withdrawn_at IS NULL AND w.tenant_id = excluded.tenant_id
+            RETURNING xmax <> 0
+            """,
+            wish_id,
+            tenant_id,
+            made_by,
+            now,
+            withdrawn_by,
+        )
+        is True
+    )
+
+
+async def note_late_withdrawal(connection: Connection, wish_id: UUID, *, now: datetime) -> None:
+    """Remember that a wish was to be withdrawn when it was too late, as it may not stay so."""
+    await connection.execute(
+        "UPDATE wishes SET withdrawal_asked_at = $2 WHERE wish_id = $1", wish_id, now
+    )
+
+
+async def withdraw_late_wishes(connection: Connection, tenant_id: UUID, *, now: datetime) -> None:
+    """Withdraw what was to be withdrawn when it seemed too late."""
+    await connection.execute(
+        """
+        UPDATE wishes SET withdrawn_at = $2
+         WHERE tenant_id = $1 AND withdrawal_asked_at IS NOT NULL AND withdrawn_at IS NULL
+        """,
+        tenant_id,
+        now,
+    )
+
+
+async def wish(connection: Connection, wish_id: UUID) -> KeptWish | None:
+    """Find a wish."""
+    row = await connection.fetchrow(
+        """
+        SELECT wish_id, tenant_id, made_by, asked_by, confirmed_by, asked_at, withdrawn_at
+          FROM wishes WHERE wish_id = $1
+        """,
+        wish_id,
+    )
+    return None if row is None else KeptWish(**row)
+
+
+async def standing_wishes(
+    connection: Connection, tenant_ids: Collection[UUID]
+) -> dict[UUID, tuple[Wish, ...]]:
+    """List the wishes of these tenants that count and were not withdrawn, the first first."""
+    found: dict[UUID, tuple[Wish, ...]] = dict.fromkeys(tenant_ids, ())
+    rows = await connection.fetch(
+        """
+        SELECT tenant_id, wish_id, asked_at, made_by
+          FROM wishes
+         WHERE tenant_id = ANY($1::uuid[]) AND asked_at IS NOT NULL AND withdrawn_at IS NULL
+         ORDER BY asked_at, wish_id
+        """,
+        list(tenant_ids),
+    )
+    for row in rows:
+        made = Wish(wish_id=row["wish_id"], asked_at=row["asked_at"], by=row["made_by"])
+        found[row["tenant_id"]] += (made,)
+    return found
+
+
+async def drop_old_wishes(connection: Connection, *, before: datetime) -> None:
+    """Forget wishes made before a time of tenants of whom nothing is known any more."""
+    await connection.execute(
+        """
+        DELETE FROM wishes w
+         WHERE w.recorded_at < $1
+           AND NOT EXISTS (SELECT 1 FROM purge_states s WHERE s.tenant_id = w.tenant_id)
+           AND NOT EXISTS (SELECT 1 FROM tenants t WHERE t.tenant_id = w.tenant_id)
+        """,
+        before,
+    )
+
+
+# -- legal holds ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class KeptHold:
+    """A legal hold with why and by whom it was placed and released."""
+
+    hold_id: UUID
+    tenant_id: UUID
+    classes: tuple[DataClass, ...]
+    basis: str
+    reason: str
+    placed_by: str
+    placed_at: datetime
+    released_by: str | None
+    released_at: datetime | None
+
+
+async def place_hold(connection: Connection, hold: KeptHold) -> None:
+    """Keep a hold; the caller has locked the tenant, and plans its purges anew."""
+    await connection.execute(
+        """
+        INSERT INTO legal_holds (hold_id, tenant_id, classes, basis, reason, placed_by, placed_at)
+        VALUES ($1, $2, $3, $4, $5, $6, $7)
+        """,
+        hold.hold_id,
+        hold.tenant_id,
+        list(hold.classes),
+        hold.basis,
+        hold.reason,
+        hold.placed_by,
+        hold.placed_at,
+    )
+
+
+async def release_hold(
+    connection: Connection, hold_id: UUID, *, released_by: str, reason: str, now: datetime
+) -> bool:
+    """Let a hold keep nothing any more; False for one that was released before."""
+    return (
+        await connection.fetchval(
+            """
+            UPDATE legal_holds SET released_by = $2, release_reason = $3, released_at = $4
+             WHERE hold_id = $1 AND released_at IS NULL
+            RETURNING true
+            """,
+            hold_id,
+            released_by,
+            reason,
+            now,
+        )
+        is True
+    )
+
+
+async def hold(connection: Connection, hold_id: UUID) -> KeptHold | None:
+    """Find a hold."""
+    rows = await _holds(connection, "hold_id = $1", hold_id)
+    return next(iter(rows), None)
+
+
+async def holds_of(connection: Connection, tenant_id: UUID) -> list[KeptHold]:
+    """List a tenant's holds, released ones too, the first first."""
+    return await _holds(connection, "tenant_id = $1", tenant_id)
+
+
+async def _holds(connection: Connection, condition: str, wanted: UUID) -> list[KeptHold]:
+    rows = await connection.fetch(
+        f"""
+        SELECT hold_id, tenant_id, classes, basis, reason, placed_by, placed_at, released_by,
+               released_at
+          FROM legal_holds WHERE {condition} ORDER BY placed_at, hold_id
+        """,  # noqa: S608 - made of constants
+        wanted,
+    )
+    return [
+        KeptHold(**{**row, "classes": tuple(DataClass(name) for name in row["classes"])})
+        for row in rows
+    ]
+
+
+async def standing_holds(
+    connection: Connection, tenant_ids: Collection[UUID]
+) -> dict[UUID, tuple[Hold, ...]]:
+    """List the holds of these tenants that were not released, the first first."""
+    found: dict[UUID, tuple[Hold, ...]] = dict.fromkeys(tenant_ids, ())
+    rows = await connection.fetch(
+        """
+        SELECT tenant_id, hold_id, classes, basis, placed_at
+          FROM legal_holds
+         WHERE tenant_id = ANY($1::uuid[]) AND released_at IS NULL
+         ORDER BY placed_at, hold_id
+        """,
+        list(tenant_ids),
+    )
+    for row in rows:
+        placed = Hold.model_validate({name: row[name] for name in Hold.model_fields})
+        found[row["tenant_id"]] += (placed,)
+    return found
+
+
+async def wished_and_held(
+    connection: Connection, tenant_id: UUID
+) -> tuple[datetime | None, frozenset[DataClass]]:
+    """Say since when a tenant's erasure is wished for, if it is, and which classes are held."""
+    row = await connection.fetchrow(
+        """
+        SELECT (SELECT min(asked_at) FROM wishes
+                 WHERE tenant_id = $1 AND withdrawn_at IS NULL) AS wished_at,
+               ARRAY(SELECT unnest(classes) FROM legal_holds
+                      WHERE tenant_id = $1 AND released_at IS NULL) AS held
+        """,
+        tenant_id,
+    )
+    assert row is not None
+    return row["wished_at"], frozenset(DataClass(name) for name in row["held"])
+
+
+@dataclass(frozen=True, slots=True)
+class HeldCounts:
+    """How much is held, and how much of that should be gone by now."""
+
+    holds: int
+    purges: int
+    overdue_purges: int
+
+
+async def count_held(connection: Connection, *, now: datetime) -> HeldCounts:
+    """Count the holds that stand, the purges that they keep, and those kept beyond ``erase_by``."""
+    row = await connection.fetchrow(
+        """
+        SELECT (SELECT count(*) FROM legal_holds WHERE released_at IS NULL) AS holds,
+               count(*) AS purges,
+               count(*) FILTER (WHERE erase_by <= $1) AS overdue_purges
+          FROM purges
+         WHERE phase = 'planned' AND held
+        """,
+        now,
+    )
+    assert row is not None
+    return HeldCounts(**row)
+
+
+async def drop_old_holds(connection: Connection, *, before: datetime) -> None:
+    """Forget holds released before a time of tenants of whom nothing is known any more."""
+    await connection.execute(
+        """
+        DELETE FROM legal_holds h
+         WHERE h.released_at < $1
+           AND NOT EXISTS (SELECT 1 FROM purge_states s WHERE s.tenant_id = h.tenant_id)
+           AND NOT EXISTS (SELECT 1 FROM tenants t WHERE t.tenant_id = h.tenant_id)
+        """,
+        before,
     )

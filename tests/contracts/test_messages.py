@@ -3,6 +3,7 @@
 import json
 from datetime import UTC, datetime, timedelta, timezone
 from itertools import pairwise
+from pathlib import Path
 from uuid import UUID
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from contracts.classes import TENANT_CLASSES, DataClass
-from contracts.purges import PurgeAccepted, PurgeRequested, Scope, purge_id
+from contracts.purges import PurgeAccepted, PurgeRequested, PurgeState, Scope, purge_id
 from contracts.tenants import (
     ClassState,
     Departure,
@@ -199,6 +200,29 @@ def test_another_tenant_scope_or_clock_is_another_purge() -> None:
     }
 
     assert len(ids) == 12
+
+
+def test_a_part_of_a_scope_is_another_purge_and_each_part_has_its_own_id() -> None:
+    parts = (None, (DataClass.CONTENT,), (DataClass.CONTENT, DataClass.ERRORS))
+
+    ids = {purge_id(A_TENANT, Scope.SERVICE_DATA, NOON, part) for part in parts}
+
+    assert len(ids) == 3
+
+
+def test_a_plan_takes_its_scope_or_the_part_that_it_names() -> None:
+    sample = Path(__file__).parents[2] / "contracts" / "samples" / "purges-planned" / "2.json"
+    state = PurgeState.decode(sample.read_text())
+    most, held = state.plans
+    whole = most.model_copy(update={"classes": None})
+
+    assert whole.takes == TENANT_CLASSES
+    assert set(most.takes) | set(held.takes) == set(TENANT_CLASSES)
+    assert held.takes == (DataClass.CONTENT,)
+    for plan in (most, held):
+        assert plan.purge_id == purge_id(
+            state.tenant_id, plan.scope, plan.clock_started_at, plan.classes
+        )
 
 
 def test_a_purge_is_not_named_after_a_time_without_a_zone() -> None:

@@ -4,7 +4,14 @@ import pytest
 
 from contracts.ledger import LedgerEntry, LedgerHead
 from contracts.messages import Kind, Message
-from contracts.purges import DataErased, PurgeAccepted, PurgeStarted, PurgeState
+from contracts.purges import (
+    DataErased,
+    ErasureAsked,
+    ErasureWithdrawn,
+    PurgeAccepted,
+    PurgeStarted,
+    PurgeState,
+)
 from contracts.registry import (
     MESSAGE_TYPES,
     MessageType,
@@ -20,6 +27,7 @@ from contracts.tenants import TenantState
 from contracts.topics import (
     ALL_TOPICS,
     CONFIG_ERASURES,
+    CONFIG_REQUESTS,
     INSTALLER_ERASURES,
     INSTALLER_TENANTS,
     NOTIFIER_ERASURES,
@@ -82,6 +90,8 @@ def test_an_unknown_type_is_none_and_no_name_is_given_twice() -> None:
         (DataErased, "installer", INSTALLER_ERASURES),
         (DataErased, "config", CONFIG_ERASURES),
         (DataErased, "notifier", NOTIFIER_ERASURES),
+        (ErasureAsked, None, CONFIG_REQUESTS),
+        (ErasureWithdrawn, "config", CONFIG_REQUESTS),
         (LedgerEntry, None, PURGER_LEDGER),
         (LedgerHead, "purger", PURGER_LEDGER),
     ],

@@ -10,6 +10,7 @@ from contracts.topics import (
     ALL_TOPICS,
     CONFIG_CENSUSES,
     CONFIG_ERASURES,
+    CONFIG_REQUESTS,
     INSTALLER_ERASURES,
     INSTALLER_TENANTS,
     NOTIFIER_ERASURES,
@@ -70,6 +71,7 @@ def test_what_state_replaced_is_gone_within_five_days(topic: Topic) -> None:
         (INSTALLER_ERASURES, 30),
         (CONFIG_ERASURES, 30),
         (NOTIFIER_ERASURES, 30),
+        (CONFIG_REQUESTS, 30),
         (PURGER_LEDGER, 400),
         (CONFIG_CENSUSES, 1),
         (PURGER_CENSUSES, 1),
@@ -130,12 +132,13 @@ def allowed(service: str, operation: str) -> set[str]:
         ),
         (
             "config",
-            {"config.erasures.v1", "config.censuses.v1"},
+            {"config.erasures.v1", "config.requests.v1", "config.censuses.v1"},
             {
                 "installer.tenants.v1",
                 "purger.commands.v1",
                 "purger.ledger.v1",
                 "purger.censuses.v1",
+                "purger.purges.v1",
             },
         ),
         (
@@ -151,6 +154,7 @@ def allowed(service: str, operation: str) -> set[str]:
                 "installer.erasures.v1",
                 "config.erasures.v1",
                 "notifier.erasures.v1",
+                "config.requests.v1",
                 "purger.purges.v1",
                 "purger.ledger.v1",
                 "installer.censuses.v1",

@@ -317,11 +317,10 @@ def test_only_numbers_that_may_travel_are_said_and_the_installation_has_the_firs
     assert numbers == ("SEN-9", "100200", "E-AAA-BBB-CCC-DDD", "SEN-12345678")
 
 
-def test_who_is_being_erased_hears_of_an_end_but_says_no_numbers() -> None:
+@pytest.mark.parametrize("going", [DataClass.INSTALLATION, DataClass.CONTACTS])
+def test_who_is_being_erased_hears_of_an_end_but_says_no_numbers(going: DataClass) -> None:
     tenant = lone_tenant(ONE, a_licence(), epoch=1, now=NOW)
-    purging = tenant.model_copy(
-        update={"classes": tenant.classes | {DataClass.CONTENT: ClassState.PURGING}}
-    )
+    purging = tenant.model_copy(update={"classes": tenant.classes | {going: ClassState.PURGING}})
 
     said = renewed(purging, NONE, ("SEN-1",), epoch=1)
 
@@ -329,6 +328,18 @@ def test_who_is_being_erased_hears_of_an_end_but_says_no_numbers() -> None:
     assert said.licence_numbers == ()
     assert said.subscription == NONE
     assert renewed(said, NONE, ("SEN-1",), epoch=1) is None
+
+
+def test_who_lost_its_content_alone_still_says_its_numbers() -> None:
+    tenant = lone_tenant(ONE, a_licence(), epoch=1, now=NOW)
+    without = tenant.classes | {DataClass.CONTENT: ClassState.ERASED}
+
+    said = renewed(
+        tenant.model_copy(update={"classes": without}), NONE, ("SEN-1", "SEN-2"), epoch=1
+    )
+
+    assert said is not None
+    assert said.licence_numbers == ("SEN-1", "SEN-2")
 
 
 # -- licences without an installation -------------------------------------------------------------

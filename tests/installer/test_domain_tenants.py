@@ -337,6 +337,25 @@ def test_a_purge_of_people_alone_leaves_the_installation_standing() -> None:
     assert purging.status is TenantStatus.UNINSTALLED
 
 
+def test_a_tenant_that_loses_its_content_alone_stays_installed_with_its_licences() -> None:
+    installed = a_tenant()
+    purging = begin_purge(installed, PURGE, (DataClass.CONTENT,), epoch=5)
+    assert purging is not None
+    assert purging.status is TenantStatus.INSTALLED
+    assert purging.licence_numbers == ("SEN-1",)
+    assert [each for each, state in purging.classes.items() if state is not ClassState.LIVE] == [
+        DataClass.CONTENT
+    ]
+
+    erased = finish_purge(purging, [DataClass.CONTENT], epoch=5)
+    assert erased is not None
+    assert erased.status is TenantStatus.INSTALLED
+    assert not is_gone(erased)
+    rest = tuple(each for each in TENANT_CLASSES if each is not DataClass.CONTENT)
+    asked = request(erased, n=erased.version.n).model_copy(update={"classes": rest})
+    assert isinstance(decide(erased, asked), Accept)
+
+
 def test_nothing_leaves_purging_but_erased_and_nothing_leaves_erased() -> None:
     purging = begin_purge(gone_away(), PURGE, TENANT_CLASSES, epoch=5)
     assert purging is not None

@@ -179,6 +179,22 @@ async def test_people_can_follow_service_data_in_a_purge_of_their_own(
     assert last.purge_id == second.purge_id
 
 
+async def test_what_is_said_of_a_tenant_that_lost_its_content_alone_goes_with_its_installation(
+    units: Units[Door], database: Database
+) -> None:
+    tenant = await gone_away(units, database)
+    await obey(units, a_request(tenant, classes=(DataClass.CONTENT,)))
+    said = (await database.said(tenant.tenant_id))[-2].state
+    assert said.classes[DataClass.CONTENT] is ClassState.PURGING
+    assert said.licence_numbers == tenant.licence_numbers
+
+    await obey(units, a_request(said, classes=(DataClass.INSTALLATION,)))
+
+    said_of = await database.said(tenant.tenant_id)
+    states = [each for each in said_of if isinstance(each.message, TenantState)]
+    assert [each.data_class for each in states[-2:]] == ["installation", "erasure-proof"]
+
+
 async def test_a_reinstall_during_a_purge_makes_a_new_tenant(
     units: Units[Door], database: Database
 ) -> None:

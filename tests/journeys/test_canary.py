@@ -41,6 +41,7 @@ from devstack.kafka import RunningKafka, start_kafka
 from devstack.postgres import Roles, RunningPostgres, binary
 from devstack.provider import ROLE_VARIABLES
 from devstack.stack import LocalStack, start_local_stack
+from tests.support.journey import erasure_request, until_it_sees
 from tests.support.stack import PROMPT_CLEANER, Databases
 from tests.support.topics import read_all
 
@@ -332,6 +333,11 @@ async def test_nothing_of_a_purged_tenant_is_found_anywhere_and_its_neighbour_is
                 username=mark,
                 credentials=f"secret {mark}",
             )
+        session = await leaving.open_session()
+        await erasure_request(leaving, session, "POST")
+        await until_it_sees(leaving, session, "asked", planned=True)
+        await erasure_request(leaving, session, "DELETE")
+        await until_it_sees(leaving, session, "none")
         # A secret that was replaced lies beside the present one for a while.
         await leaving.install()
         await plant_where_no_door_leads(world, leaving.tenant_id)

@@ -5,24 +5,24 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import asyncpg
+import httpx2
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from fastapi import FastAPI
 
 from chassis.database import Pool, open_pool
 from chassis.epochs import ensure_epoch
 from chassis.migrations import migrate
+from chassis.problems import answer_with_problems
+from chassis.service import Running
 from chassis.unit_of_work import Units
-from contracts.censuses import CensusListed, CensusTaken
 from contracts.ledger import LedgerEntry, LedgerHead, verify_chain
 from contracts.messages import Message
 from contracts.purges import (
-    DataErased,
-    PurgeAccepted,
-    PurgeRefused,
     PurgeRequested,
     PurgeStarted,
     PurgeState,
@@ -36,6 +36,8 @@ from services.purger.data_map import DATA_MAP
 from services.purger.domain import Retention
 from services.purger.jobs import Sweeps
 from services.purger.ledger_key import LedgerKey
+from services.purger.privacy_routes import router as privacy_router
+from services.purger.routes import development_router, router
 from tests.purger.builders import LEFT_AT, a_tenant, acceptance, answer
 from tests.support.stack import Databases
 
@@ -89,21 +91,7 @@ class Purger:
         """Handle messages in one transaction, as the consumer does with a batch."""
         async with self.units.begin() as uow:
             for message in messages:
-                match message:
-                    case TenantState():
-                        await handlers.replan_purges(message, uow)
-                    case PurgeAccepted():
-                        await handlers.start_erasing(message, uow)
-                    case PurgeRefused():
-                        await handlers.postpone_purge(message, uow)
-                    case DataErased():
-                        await handlers.record_answer(message, uow)
-                    case CensusTaken():
-                        await handlers.compare_census(message, uow)
-                    case CensusListed():
-                        await handlers.look_at_list(message, uow)
-                    case _:
-                        raise AssertionError(message)
+                await handlers.handlers.by_model[type(message)].function(message, uow)
             if then is not None:
                 await uow.outbox.flush(uow.connection)
                 raise then
@@ -207,6 +195,25 @@ async def a_purger(
         context = Context(Retention(), ledger_key, SILENCE)
         yield Purger(roles, runtime, clock, Units("purger", runtime, clock, context, lambda: None))
     await _drop(postgres, roles)
+
+
+@pytest.fixture
+async def woken() -> list[str]:
+    return []
+
+
+@pytest.fixture
+async def client(purger: Purger, woken: list[str]) -> AsyncIterator[httpx2.AsyncClient]:
+    app = FastAPI()
+    answer_with_problems(app)
+    app.include_router(router)
+    app.include_router(development_router)
+    app.include_router(privacy_router)
+    resources: Any = None
+    app.state.running = Running(resources, purger.units, purger.units.context, woken.append)
+    transport = httpx2.ASGITransport(app)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://purger") as client:
+        yield client
 
 
 async def _drop(postgres: RunningPostgres, roles: Roles) -> None:

@@ -156,6 +156,11 @@ async def test_a_purge_goes_from_the_topic_to_the_ledger_and_a_second_start_find
         versions = [body(state, PurgeState).version for state in states]
         assert versions == sorted(versions)
         assert (await client.get("/development/brake")).status_code == 404
+        for what in ("wishes", "holds"):
+            path = f"/development/tenants/{uuid7(datetime.now(UTC))}/{what}"
+            assert (await client.post(path, json={})).status_code == 404
+        figures = (await client.get("/metrics")).text
+        assert "keepword_held_purges_overdue 0.0" in figures
         assert (await client.get("/ledger/public-key")).text == ledger_key.public_pem
 
     async with started(settings) as client:

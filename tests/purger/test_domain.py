@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from contracts.classes import TENANT_CLASSES, DataClass
 from contracts.purges import ClockKind, Phase, Plan, Scope, purge_id
-from contracts.tenants import ClassState, TenantState, Version
+from contracts.tenants import ClassState, Platform, TenantState, Version
 from contracts.topics import PURGER_PURGES
 from services.purger.domain import (
     ROUNDS_APART,
@@ -200,6 +201,81 @@ def test_a_scope_past_the_point_of_no_return_is_left_alone() -> None:
     assert scopes(plan_purges(purging, RETENTION)) == {Scope.PEOPLE: LATER}
 
 
+# -- content after a move to Forge ----------------------------------------------------------------
+
+MOVED_AT = LEFT_AT - 40 * DAY
+
+
+def on_forge(**changes: Any) -> TenantState:
+    return a_tenant(platform=Platform.FORGE, platform_since=MOVED_AT, **changes)
+
+
+def test_content_goes_60_days_after_a_move_to_forge_and_nothing_else_does() -> None:
+    tenant = on_forge(subscription=ACTIVE)
+
+    (plan,) = plan_purges(tenant, RETENTION)
+
+    assert plan.takes == (DataClass.CONTENT,)
+    assert (plan.scope, plan.clock) == (Scope.SERVICE_DATA, ClockKind.FORGE_CONTENT)
+    assert plan.start_at == MOVED_AT + 60 * DAY
+    assert plan.erase_by == plan.start_at + RETENTION.run_margin
+    assert plan.deadline == plan.erase_by + RETENTION.residue
+    assert plan.purge_id == purge_id(
+        tenant.tenant_id, Scope.SERVICE_DATA, MOVED_AT, (DataClass.CONTENT,)
+    )
+
+
+def test_who_began_on_forge_or_is_back_on_connect_has_no_old_content() -> None:
+    assert plan_purges(a_tenant(platform=Platform.FORGE), RETENTION) == []
+    assert plan_purges(a_tenant(platform_since=MOVED_AT), RETENTION) == []
+
+
+def test_content_goes_with_the_clock_that_wants_it_gone_first() -> None:
+    content, rest = sorted(
+        plan_purges(on_forge(left_at=LEFT_AT), RETENTION), key=lambda plan: len(plan.takes)
+    )
+    long_gone = {"left_at": MOVED_AT - 150 * DAY, "created_at": MOVED_AT - 400 * DAY}
+    (everything,) = plan_purges(on_forge(**long_gone), RETENTION)
+
+    assert content.takes == (DataClass.CONTENT,)
+    assert set(rest.takes) == set(TENANT_CLASSES) - {DataClass.CONTENT}
+    assert (rest.scope, rest.clock) == (Scope.EVERYTHING, ClockKind.UNINSTALLED)
+    assert everything.takes == TENANT_CLASSES
+
+
+def test_what_is_left_after_the_content_goes_in_the_same_purge_as_was_planned() -> None:
+    tenant = on_forge(left_at=LEFT_AT)
+    gone = {**tenant.classes, DataClass.CONTENT: ClassState.ERASED}
+    after = tenant.model_copy(update={"classes": gone})
+
+    (rest,) = plan_purges(after, RETENTION)
+
+    assert rest in plan_purges(tenant, RETENTION)
+
+
+@given(sound(), instants)
+def test_no_clock_leaves_more_than_six_months(retention: Retention, moved_at: datetime) -> None:
+    tenant = a_tenant(
+        platform=Platform.FORGE, platform_since=moved_at, created_at=moved_at - 1_000 * DAY
+    )
+
+    (plan,) = plan_purges(tenant, retention)
+
+    longest = dates_of(moved_at, retention)
+    assert plan.start_at <= plan.erase_by <= longest.erase_by
+    assert plan.erase_by + retention.residue <= plan.deadline <= longest.deadline
+
+
+@given(st.sets(st.sampled_from(TENANT_CLASSES), min_size=1))
+def test_the_steps_of_a_part_are_those_of_its_scope_without_the_rest(
+    classes: set[DataClass],
+) -> None:
+    steps = steps_of(Scope.EVERYTHING, classes)
+
+    assert sorted(each for step in steps for each in step.classes) == sorted(classes)
+    assert {step.step for step in steps} <= {step.step for step in steps_of(Scope.EVERYTHING)}
+
+
 @given(
     st.none() | instants,
     st.none() | instants,
@@ -300,6 +376,30 @@ def test_a_purge_that_nobody_can_explain_is_taken_up_and_due_at_once() -> None:
     assert taken_up.plan.clock_started_at == CREATED_AT
 
 
+def test_a_purge_of_a_part_that_a_restored_purger_does_not_know_is_taken_up_as_what_it_was() -> (
+    None
+):
+    tenant = on_forge(left_at=LEFT_AT)
+    for original in plan_purges(tenant, RETENTION):
+        classes = dict.fromkeys(original.takes, ClassState.PURGING)
+        state = tenant.model_copy(
+            update={"classes": {**tenant.classes, **classes}, "purge_id": original.purge_id}
+        )
+
+        (taken_up,) = adopt_purge([], state, RETENTION)
+
+        assert taken_up.plan == original.model_copy(update={"phase": Phase.REQUESTED})
+
+
+def test_a_purge_that_nobody_can_explain_takes_no_more_than_what_is_purging() -> None:
+    classes = dict.fromkeys(TENANT_CLASSES, ClassState.LIVE)
+    classes[DataClass.CONTENT] = ClassState.PURGING
+
+    (taken_up,) = adopt_purge([], a_tenant(purge_id=uuid4(), classes=classes), RETENTION)
+
+    assert taken_up.plan.takes == (DataClass.CONTENT,)
+
+
 def test_a_withdrawn_purge_that_was_accepted_all_the_same_is_taken_up() -> None:
     state = purging_state(a_tenant(left_at=LEFT_AT), Scope.EVERYTHING, LEFT_AT)
     plan = plan_purges(a_tenant(left_at=LEFT_AT, tenant_id=state.tenant_id), RETENTION)[0]
@@ -333,6 +433,12 @@ def test_a_tenant_is_spoken_of_until_all_five_classes_are_erased() -> None:
         [plan.model_copy(update=closed) for plan in (service, people)], tenant_known=True
     )
     assert not nothing_left([service, people], tenant_known=False)
+
+
+def test_a_tenant_that_lost_its_content_alone_is_still_spoken_of() -> None:
+    (content,) = plan_purges(on_forge(), RETENTION)
+
+    assert not nothing_left([content.model_copy(update={"phase": Phase.CLOSED})], tenant_known=True)
 
 
 # -- steps ------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import pytest
 from contracts.classes import TENANT_CLASSES, DataClass
 from contracts.ledger import EntryKind, ReceiptStage
 from contracts.purges import Phase, PurgeRequested, PurgeStarted, PurgeState, Scope
+from contracts.tenants import ClassState, Platform
 from services.purger import handlers
 from tests.purger.builders import (
     ACTIVE,
@@ -103,6 +104,61 @@ async def test_people_are_planned_apart_from_what_the_service_holds(purger: Purg
         (Scope.SERVICE_DATA, LEFT_AT),
         (Scope.PEOPLE, end),
     ]
+
+
+async def test_content_of_a_tenant_that_moved_to_forge_is_purged_alone_while_it_stays(
+    purger: Purger,
+) -> None:
+    tenant = a_tenant(platform=Platform.FORGE, platform_since=LEFT_AT)
+    asked = await purger.ask(tenant)
+    await purger.hear(acceptance(asked, purger.clock.now()), purging(tenant, asked))
+
+    assert asked.classes == (DataClass.CONTENT,)
+    (order,) = await purger.said(PurgeStarted)
+    assert (order.step, order.wave, order.classes) == ("erase-config", 1, (DataClass.CONTENT,))
+    await purger.hear(answer(order, purger.clock.now()))
+
+    assert phases(await purger.state()) == [Phase.CLOSED]
+    erased, *receipts = await purger.ledger()
+    assert erased.classes == (DataClass.CONTENT,)
+    assert [entry.receipt.stage for entry in receipts if entry.receipt] == [
+        ReceiptStage.ERASED,
+        ReceiptStage.CLOSED,
+    ]
+    assert await purger.tombstones() == 0
+
+
+async def test_of_two_purges_asked_for_at_once_the_one_that_is_refused_is_asked_for_again(
+    purger: Purger,
+) -> None:
+    tenant = a_tenant(platform=Platform.FORGE, platform_since=LEFT_AT + 60 * DAY, left_at=LEFT_AT)
+    await purger.hear(tenant)
+    purger.clock.advance(160 * DAY)
+    await purger.sweeps.ask_for_due_purges()
+    content, rest = sorted(await purger.said(PurgeRequested), key=lambda each: len(each.classes))
+    after = purging(tenant, content)
+
+    await purger.hear(acceptance(content, purger.clock.now()), after)
+    await purger.hear(refusal(rest, purger.clock.now()))
+    purger.clock.advance(SILENCE)
+    await purger.sweeps.ask_for_due_purges()
+
+    again = (await purger.said(PurgeRequested))[-1]
+    assert (again.purge_id, again.classes) == (rest.purge_id, rest.classes)
+    assert again.tenant_version == after.version
+    assert DataClass.CONTENT not in again.classes
+
+
+async def test_a_refused_purge_is_withdrawn_if_the_newer_state_came_first(purger: Purger) -> None:
+    tenant = a_tenant(left_at=LEFT_AT)
+    asked = await purger.ask(tenant)
+    gone = {**tenant.classes, DataClass.CONTENT: ClassState.PURGING}
+    await purger.hear(a_tenant(n=2, tenant_id=tenant.tenant_id, classes=gone))
+    assert phases(await purger.state()) == [Phase.REQUESTED]
+
+    await purger.hear(refusal(asked, purger.clock.now()))
+
+    assert phases(await purger.state()) == [Phase.WITHDRAWN]
 
 
 # -- wave 0 ---------------------------------------------------------------------------------------
@@ -485,15 +541,20 @@ async def test_an_append_that_fails_leaves_no_gap(purger: Purger) -> None:
     assert [entry.number for entry in await purger.ledger()] == [1]
 
 
-async def test_the_ledger_itself_refuses_to_record_a_part_of_a_purge_twice(
+async def test_a_part_of_a_purge_is_recorded_once_and_the_ledger_itself_refuses_a_second(
     purger: Purger,
 ) -> None:
     asked = await purger.ask()
     await purger.hear(acceptance(asked, purger.clock.now()))
+    # As a restored database has it.
     await purger.runtime.execute("UPDATE purges SET phase = 'requested'")
+    await purger.hear(acceptance(asked, purger.clock.now()))
 
+    assert len(await purger.ledger()) == 1
     with pytest.raises(asyncpg.UniqueViolationError):
-        await purger.hear(acceptance(asked, purger.clock.now()))
+        await purger.runtime.execute(
+            "INSERT INTO ledger SELECT number + 1, purge_id, part, receipt_code, entry FROM ledger"
+        )
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from contracts.tenants import (
     ClassState,
     Departure,
     DepartureKind,
+    Platform,
     Subscription,
     TenantState,
     TenantStatus,
@@ -33,6 +34,8 @@ from services.purger.domain import (
     next_act,
     plan_purges,
     steps_of,
+    too_late_to_hold,
+    wish_is_past_return,
 )
 from tests.purger.builders import ACTIVE, CREATED_AT, DAY, NO_LICENCE, a_tenant, ended
 
@@ -46,6 +49,8 @@ class Asked:
     purge_id: UUID
     version: Version
     classes: tuple[DataClass, ...]
+    wished_at: datetime | None
+    held: frozenset[DataClass]
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,7 @@ class Installer:
     """The installer's part: the truth about the tenant."""
 
     state: TenantState
-    acceptances: list[tuple[UUID, TenantState]] = field(default_factory=list)
+    acceptances: list[tuple[Asked, TenantState]] = field(default_factory=list)
 
     def say(self, **changes: object) -> list[OnTheWay]:
         version = Version(epoch=1, n=self.state.version.n + 1)
@@ -88,11 +93,12 @@ class Installer:
         return [self.state]
 
     def hear(self, asked: Asked) -> list[OnTheWay]:
-        if asked.purge_id in {purge_id for purge_id, _ in self.acceptances}:
+        if asked.purge_id in {known.purge_id for known, _ in self.acceptances}:
             return [Answered(asked.purge_id, accepted=True)]
-        if asked.version != self.state.version:
+        live = all(self.state.classes[each] is ClassState.LIVE for each in asked.classes)
+        if asked.version != self.state.version or not live:
             return [Answered(asked.purge_id, accepted=False)]
-        self.acceptances.append((asked.purge_id, self.state))
+        self.acceptances.append((asked, self.state))
         classes = {**self.state.classes, **dict.fromkeys(asked.classes, ClassState.PURGING)}
         said = self.say(classes=classes, purge_id=asked.purge_id, licence_numbers=())
         return [*said, Answered(asked.purge_id, accepted=True)]
@@ -106,16 +112,46 @@ class Purger:
     plans: dict[UUID, Plan] = field(default_factory=dict)
     steps: dict[UUID, list[Step]] = field(default_factory=dict)
     ledger: list[tuple[UUID, str]] = field(default_factory=list)
+    wished_at: datetime | None = None
+    withdrawn_late: bool = False
+    held: frozenset[DataClass] = frozenset()
+
+    def wish(self, now: datetime) -> None:
+        self.wished_at = self.wished_at or now
+        self.replan()
+
+    def withdraw_wish(self) -> None:
+        if wish_is_past_return(self.plans.values()):
+            self.withdrawn_late = True
+        else:
+            self.wished_at = None
+            self.replan()
+
+    def hold(self, data_class: DataClass) -> None:
+        assert self.seen is not None
+        if not too_late_to_hold([data_class], self.seen, self.plans.values()):
+            self.held |= {data_class}
+            self.replan()
+
+    def release(self, data_class: DataClass) -> None:
+        self.held -= {data_class}
+        self.replan()
 
     def follow(self, state: TenantState) -> None:
         if self.seen is not None and state.version <= self.seen.version:
             return
         self.seen = state
+        self.replan()
+
+    def replan(self) -> None:
+        state = self.seen
+        if state is None:
+            return
         known = list(self.plans.values())
-        wanted = plan_purges(state, RETENTION)
+        wanted = plan_purges(state, RETENTION, wished_at=self.wished_at, held=self.held)
         for decision in [
             *compare_plans(known, wanted, state),
-            *adopt_purge(known, state, RETENTION),
+            *adopt_purge(known, state, RETENTION, wished_at=self.wished_at),
         ]:
             match decision:
                 case Schedule(plan):
@@ -126,29 +162,36 @@ class Purger:
     def ask(self, now: datetime) -> list[OnTheWay]:
         asked: list[OnTheWay] = []
         for plan in list(self.plans.values()):
-            due = plan.phase is Phase.PLANNED and plan.start_at <= now
+            due = plan.phase is Phase.PLANNED and plan.start_at <= now and not plan.held
             if due or plan.phase is Phase.REQUESTED:
                 assert self.seen is not None
                 self._move(plan.purge_id, Phase.REQUESTED)
-                asked.append(Asked(plan.purge_id, self.seen.version, plan.scope.classes))
+                asked.append(
+                    Asked(plan.purge_id, self.seen.version, plan.takes, self.wished_at, self.held)
+                )
         for purge_id, steps in self.steps.items():
             open_steps = [step for step in steps if step.started and not step.answered]
             asked += [Ordered(purge_id, step.plan.step) for step in open_steps]
         return asked
 
-    def hear(self, answered: Answered) -> list[OnTheWay]:
+    def hear(self, answered: Answered, now: datetime) -> list[OnTheWay]:
         plan = self.plans.get(answered.purge_id)
         if plan is None:
             return []
         if not answered.accepted:
             if plan.phase is Phase.REQUESTED:
                 self._move(plan.purge_id, Phase.PLANNED)
+                if self.withdrawn_late:
+                    self.wished_at, self.withdrawn_late = None, False
+                self.replan()
             return []
         if plan.phase not in {Phase.PLANNED, Phase.REQUESTED, Phase.WITHDRAWN}:
             return []
         self._move(plan.purge_id, Phase.ERASING)
-        self.steps[plan.purge_id] = [Step(step) for step in steps_of(plan.scope)]
-        return self._start(plan.purge_id, 1)
+        self.steps[plan.purge_id] = [Step(step) for step in steps_of(plan.scope, plan.classes)]
+        if any(step.plan.wave == 1 for step in self.steps[plan.purge_id]):
+            return self._start(plan.purge_id, 1)
+        return self.advance(plan.purge_id, now)
 
     def hear_erased(self, erased: Erased, now: datetime) -> list[OnTheWay]:
         steps = self.steps.get(erased.purge_id, [])
@@ -227,6 +270,13 @@ class ATenantsLife(RuleBasedStateMachine):
     def reinstall(self) -> None:
         self.changes(departure=None, status=TenantStatus.INSTALLED)
 
+    @precondition(lambda self: self.tenant.classes[DataClass.INSTALLATION] is ClassState.LIVE)
+    @rule()
+    def move_to_the_other_platform(self) -> None:
+        on_forge = self.tenant.platform is Platform.FORGE
+        platform = Platform.CONNECT if on_forge else Platform.FORGE
+        self.changes(platform=platform, platform_since=self.now)
+
     @precondition(lambda self: self.tenant.classes[DataClass.CONTACTS] is ClassState.LIVE)
     @rule(which=st.sampled_from(["none", "active", "ended"]))
     def subscribe(self, which: str) -> None:
@@ -236,6 +286,23 @@ class ATenantsLife(RuleBasedStateMachine):
             "ended": ended(self.now),
         }
         self.changes(subscription=subscription[which])
+
+    @rule()
+    def ask_for_erasure(self) -> None:
+        self.purger.wish(self.now)
+
+    @rule()
+    def withdraw_that(self) -> None:
+        self.purger.withdraw_wish()
+
+    @precondition(lambda self: self.purger.seen is not None)
+    @rule(data_class=st.sampled_from(TENANT_CLASSES))
+    def place_a_hold(self, data_class: DataClass) -> None:
+        self.purger.hold(data_class)
+
+    @rule(data_class=st.sampled_from(TENANT_CLASSES))
+    def release_a_hold(self, data_class: DataClass) -> None:
+        self.purger.release(data_class)
 
     @rule(days=st.integers(min_value=1, max_value=200))
     def time_passes(self, days: int) -> None:
@@ -265,7 +332,7 @@ class ATenantsLife(RuleBasedStateMachine):
             case Asked():
                 self.on_the_way += self.installer.hear(message)
             case Answered():
-                self.on_the_way += self.purger.hear(message)
+                self.on_the_way += self.purger.hear(message, self.now)
             case Ordered(purge_id, step):
                 if (purge_id, step) not in self.erased:
                     self.erased.append((purge_id, step))
@@ -277,33 +344,36 @@ class ATenantsLife(RuleBasedStateMachine):
 
     @invariant()
     def nobody_is_purged_whose_six_months_did_not_run(self) -> None:
-        for purge_id, state in self.installer.acceptances:
-            wanted = {plan.purge_id: plan for plan in plan_purges(state, RETENTION)}
-            assert purge_id in wanted
-            assert state.departure is not None or state.subscription.ended_at is not None
-            assert wanted[purge_id].start_at <= self.now
+        for asked, state in self.installer.acceptances:
+            plans = plan_purges(state, RETENTION, wished_at=asked.wished_at, held=asked.held)
+            (plan,) = [plan for plan in plans if plan.purge_id == asked.purge_id]
+            left = state.departure is not None or state.subscription.ended_at is not None
+            on_forge = state.platform is Platform.FORGE and plan.takes == (DataClass.CONTENT,)
+            assert left or on_forge or asked.wished_at is not None
+            assert plan.start_at <= self.now
+
+    @invariant()
+    def nothing_is_purged_that_is_held(self) -> None:
+        purging = {
+            each for each in TENANT_CLASSES if self.tenant.classes[each] is not ClassState.LIVE
+        }
+        assert not purging & self.purger.held
 
     @invariant()
     def no_class_is_purged_twice(self) -> None:
-        taken: list[DataClass] = [
-            each
-            for purge_id, state in self.installer.acceptances
-            for plan in plan_purges(state, RETENTION)
-            if plan.purge_id == purge_id
-            for each in plan.scope.classes
-        ]
+        taken = [each for asked, _ in self.installer.acceptances for each in asked.classes]
         assert len(taken) == len(set(taken))
 
     @invariant()
     def nothing_is_recorded_twice_and_nothing_before_it_was_accepted(self) -> None:
         ledger = self.purger.ledger
         assert len(ledger) == len(set(ledger))
-        accepted = {purge_id for purge_id, _ in self.installer.acceptances}
+        accepted = {asked.purge_id for asked, _ in self.installer.acceptances}
         assert {purge_id for purge_id, _ in ledger} <= accepted
 
     @invariant()
     def nothing_is_erased_that_was_not_accepted(self) -> None:
-        accepted = {purge_id for purge_id, _ in self.installer.acceptances}
+        accepted = {asked.purge_id for asked, _ in self.installer.acceptances}
         assert {purge_id for purge_id, _ in self.erased} <= accepted
 
     def teardown(self) -> None:
@@ -320,15 +390,16 @@ class ATenantsLife(RuleBasedStateMachine):
             each
             for purge_id, part in self.purger.ledger
             if part == "receipt-closed"
-            for each in self.purger.plans[purge_id].scope.classes
+            for each in self.purger.plans[purge_id].takes
         }
         assert gone == set(self.due())
 
     def due(self) -> Sequence[DataClass]:
         """The classes that must be gone 400 days after nothing happened any more."""
-        planned = [
-            each for plan in plan_purges(self.tenant, RETENTION) for each in plan.scope.classes
-        ]
+        plans = plan_purges(
+            self.tenant, RETENTION, wished_at=self.purger.wished_at, held=self.purger.held
+        )
+        planned = [each for plan in plans if not plan.held for each in plan.takes]
         purging = [
             each for each in TENANT_CLASSES if self.tenant.classes[each] is ClassState.PURGING
         ]

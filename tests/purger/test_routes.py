@@ -1,39 +1,14 @@
 """What purger shows over HTTP."""
 
-from collections.abc import AsyncIterator
-from typing import Any
-
 import httpx2
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
-from fastapi import FastAPI
 
-from chassis.problems import answer_with_problems
-from chassis.service import Running
 from contracts.ledger import LedgerEntry, verify_chain
 from contracts.purges import PurgeRequested
-from services.purger.routes import development_router, router
 from tests.purger.builders import DAY, LEFT_AT, a_tenant, answer
 from tests.purger.conftest import Purger
-
-
-@pytest.fixture
-async def woken() -> list[str]:
-    return []
-
-
-@pytest.fixture
-async def client(purger: Purger, woken: list[str]) -> AsyncIterator[httpx2.AsyncClient]:
-    app = FastAPI()
-    answer_with_problems(app)
-    app.include_router(router)
-    app.include_router(development_router)
-    resources: Any = None
-    app.state.running = Running(resources, purger.units, purger.units.context, woken.append)
-    transport = httpx2.ASGITransport(app)
-    async with httpx2.AsyncClient(transport=transport, base_url="http://purger") as client:
-        yield client
 
 
 async def test_a_receipt_is_shown_to_whoever_has_its_code(

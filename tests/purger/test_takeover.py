@@ -3,13 +3,14 @@
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import timedelta
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from chassis.epochs import ensure_epoch
 from chassis.own_topics import Said
+from contracts.classes import DataClass
 from contracts.ledger import (
     GENESIS,
     BrokenChain,
@@ -19,12 +20,22 @@ from contracts.ledger import (
     RestoredEntry,
     seal,
 )
-from contracts.purges import DataErased, Phase, PurgeRequested, PurgeStarted
+from contracts.purges import (
+    DataErased,
+    LegalBasis,
+    Phase,
+    PurgeRequested,
+    PurgeStarted,
+    WishedBy,
+)
 from contracts.tenants import TenantState
 from devstack.postgres import RunningPostgres
 from services.purger import store, takeover
+from services.purger.context import Work
 from services.purger.domain import ForkedLedgerError, entries_beyond, part_of
 from services.purger.ledger_key import LedgerKey
+from services.purger.planning import replan, replan_and_say
+from services.purger.store import KeptHold
 from services.purger.takeover import continue_ledger, continue_purges
 from tests.purger.builders import LEFT_AT, a_tenant, acceptance, answer
 from tests.purger.conftest import Purger, a_purger
@@ -265,3 +276,68 @@ async def test_nothing_is_recorded_where_nothing_had_come_back(purger: Purger) -
     orders = await purger.begin()
     await purger.hear(erased_again(orders, purger, rows=0))
     assert [e.kind for e in await purger.ledger()] == [EntryKind.TENANT_ERASED]
+
+
+async def test_wishes_and_holds_that_stand_come_back_and_those_that_ended_do_not(
+    twins: Twins,
+) -> None:
+    lost, restored, tenant_id = twins.lost, twins.restored, twins.tenant.tenant_id
+    await lost.hear(twins.tenant)
+    ended_wish, ended_hold = uuid4(), a_hold(tenant_id, DataClass.INSTALLATION)
+    for each in (lost, restored):  # before the copy was made
+        async with each.units.begin() as uow:
+            await make_wish(uow, ended_wish, tenant_id)
+            await store.place_hold(uow.connection, ended_hold)
+            await replan_and_say(uow, tenant_id)
+    wish_id, hold = uuid4(), a_hold(tenant_id, DataClass.CONTENT)
+    async with lost.units.begin() as uow:
+        await store.withdraw_wish(
+            uow.connection, ended_wish, tenant_id, made_by=WishedBy.CUSTOMER, now=uow.now
+        )
+        await store.release_hold(
+            uow.connection, ended_hold.hold_id, released_by="Ada", reason="over", now=uow.now
+        )
+        await make_wish(uow, wish_id, tenant_id)
+        await store.place_hold(uow.connection, hold)
+        await replan_and_say(uow, tenant_id)
+    expected = await lost.state()
+
+    await twins.restore()
+
+    async with restored.units.begin() as uow:
+        wishes = await store.standing_wishes(uow.connection, [tenant_id])
+        holds = await store.standing_holds(uow.connection, [tenant_id])
+        assert await store.lock_plans(uow.connection, tenant_id) == sorted(
+            expected.plans, key=lambda plan: plan.purge_id
+        )
+        # What the state means now is what stands: planning anew changes nothing.
+        assert not await replan(uow, twins.tenant)
+    assert wishes[tenant_id] == expected.wishes
+    assert [each.wish_id for each in expected.wishes] == [wish_id]
+    assert holds[tenant_id] == expected.holds
+    assert [each.hold_id for each in expected.holds] == [hold.hold_id]
+
+
+def a_hold(tenant_id: UUID, data_class: DataClass) -> KeptHold:
+    return KeptHold(
+        hold_id=uuid4(),
+        tenant_id=tenant_id,
+        classes=(data_class,),
+        basis=LegalBasis.LEGAL_CLAIMS,
+        reason="a claim",
+        placed_by="Ada",
+        placed_at=LEFT_AT,
+        released_by=None,
+        released_at=None,
+    )
+
+
+async def make_wish(uow: Work, wish_id: UUID, tenant_id: UUID) -> None:
+    await store.record_wish(
+        uow.connection,
+        wish_id,
+        tenant_id,
+        made_by=WishedBy.CUSTOMER,
+        asked_at=LEFT_AT + timedelta(days=2),
+        now=uow.now,
+    )

@@ -4,6 +4,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -88,6 +89,32 @@ async def let_it_start(journey: Journey, plan: Plan) -> None:
     await journey.move_to(max(plan.start_at, journey.stack.now()))
     await journey.wait_for_brake()
     await journey.release_brake(*RELEASED_BY)
+
+
+async def erasure_request(
+    journey: Journey, session: Mapping[str, str], method: str
+) -> dict[str, Any]:
+    """What the customer's browser gets from config about erasure asked for early."""
+    answer = await journey.http.request(
+        method,
+        f"{journey.stack.endpoints.of('config')}/api/v1/erasure-requests",
+        headers=session,
+    )
+    shown: dict[str, Any] = answer.json() | {"status": answer.status_code}
+    return shown
+
+
+async def until_it_sees(
+    journey: Journey, session: Mapping[str, str], stage: str, *, planned: bool = False
+) -> dict[str, Any]:
+    """Return what the customer sees once its erasure stands there, and purger has planned it."""
+
+    async def seen() -> dict[str, Any] | None:
+        shown = await erasure_request(journey, session, "GET")
+        right = shown.get("stage") == stage and (shown["begins_at"] is not None or not planned)
+        return shown if right else None
+
+    return await journey.until(seen, f"the customer sees {stage}")
 
 
 async def whole_ledger(journey: Journey) -> Ledger:

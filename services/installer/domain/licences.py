@@ -272,13 +272,10 @@ def renewed(
 ) -> TenantState | None:
     """Give the state with this subscription and these numbers; None where that is no news.
 
-    Numbers are said while every class is live: people who are being forgotten
-    are not to be found again.
+    Numbers are said only while the tenant may be found by them.
     """
-    live = all(state is ClassState.LIVE for state in tenant.classes.values())
-    return tenants.newer(
-        tenant, epoch, subscription=subscription, licence_numbers=numbers if live else ()
-    )
+    told = numbers if tenants.may_be_found(tenant.classes) else ()
+    return tenants.newer(tenant, epoch, subscription=subscription, licence_numbers=told)
 
 
 def name_of_change(before: Subscription, after: Subscription) -> str:

@@ -1,7 +1,7 @@
 """The rules of a tenant's state: what installs, uninstalls, purges and receipts make of it."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
@@ -155,7 +155,9 @@ def hear_installed(
         "merged_into": None,
         "product_type": present.product_type,
         # People who are being forgotten are not to be found again.
-        "licence_numbers": _licence_numbers(tenant, stored, present) if all_live(tenant) else (),
+        "licence_numbers": _licence_numbers(tenant, stored, present)
+        if may_be_found(tenant.classes)
+        else (),
     }
     if is_back:
         told |= {"platform": Platform.CONNECT, "platform_since": now}
@@ -337,7 +339,8 @@ def begin_purge(
 ) -> TenantState | None:
     """Give the state with these classes purging; None where none of them was live any more.
 
-    Nothing leaves purging but erased, so what is past live stays as it is.
+    Nothing leaves purging but erased, so what is past live stays as it is. A
+    tenant that only loses content stays what it is, with its licences.
     """
     begun = {each for each in classes if tenant.classes[each] is ClassState.LIVE}
     if not begun:
@@ -348,7 +351,7 @@ def begin_purge(
         epoch,
         classes=states,
         status=_status(tenant.status, states),
-        licence_numbers=(),
+        licence_numbers=tenant.licence_numbers if may_be_found(states) else (),
         purge_id=purge_id,
     )
 
@@ -384,6 +387,15 @@ def is_gone(tenant: TenantState) -> bool:
 def all_live(tenant: TenantState) -> bool:
     """Say whether nothing of a tenant is erased or about to be."""
     return all(state is ClassState.LIVE for state in tenant.classes.values())
+
+
+def may_be_found(classes: Mapping[DataClass, ClassState]) -> bool:
+    """Whether licence numbers may be told: people who are being forgotten are not found again.
+
+    Neither is a tenant whose installation goes.
+    """
+    named = (DataClass.INSTALLATION, DataClass.CONTACTS)
+    return all(classes[each] is ClassState.LIVE for each in named)
 
 
 def restated(tenant: TenantState, *, epoch: int) -> TenantState:

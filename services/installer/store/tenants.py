@@ -357,7 +357,7 @@ async def record_state(uow: UnitOfWork[Any], tenant: TenantState, type_name: str
     """
     await write_state(uow.connection, tenant)
     uow.outbox.add(tenant, type_name=type_name)
-    if tenant.purge_id is not None:
+    if _outlives_its_installation(tenant):
         _keep_as_proof(uow)
 
 
@@ -471,6 +471,10 @@ def say_gone(uow: UnitOfWork[Any], tenant_id: UUID) -> None:
     _keep_as_proof(uow)
 
 
+def _outlives_its_installation(tenant: TenantState) -> bool:
+    return tenant.classes[DataClass.INSTALLATION] is not ClassState.LIVE
+
+
 def _keep_as_proof(uow: UnitOfWork[Any]) -> None:
     """Let the outbox drop what was said last as it drops proof: ids only, gone after 30 days.
 
@@ -512,7 +516,7 @@ async def restate_tenants(uow: UnitOfWork[Any], tenants: Sequence[TenantState]) 
     )
     for tenant in tenants:
         uow.outbox.add(tenant, type_name="tenant-updated")
-        if tenant.purge_id is not None:
+        if _outlives_its_installation(tenant):
             _keep_as_proof(uow)
 
 

@@ -1,0 +1,11 @@
+"""What a customer asks for early, and what becomes of it."""
+
+from chassis.migrations import run_sql
+
+revision = "0003"
+down_revision = "0002"
+
+
+def upgrade() -> None:
+    """Run the statements of the file beside this one."""
+    run_sql(__file__)
