@@ -44,6 +44,11 @@ class ErasureOrder:
     ledger_number: int
     receipt_code: str | None = None
 
+    @property
+    def name(self) -> tuple[UUID, str]:
+        """Its name among all erasures."""
+        return self.purge_id, self.step
+
     @classmethod
     def of(cls, command: PurgeStarted) -> "ErasureOrder":
         """Take the order from purger's command."""
@@ -109,7 +114,8 @@ class _Claim:
     traceparent: str | None
 
 
-Ready = Callable[[Connection, Sequence[ErasureOrder]], Awaitable[set[UUID]]]
+# Which erasures may begin, each named by its purge and its step.
+Ready = Callable[[Connection, Sequence[ErasureOrder]], Awaitable[set[tuple[UUID, str]]]]
 
 
 @dataclass(slots=True)
@@ -122,7 +128,7 @@ class EraserJob(Generic[C]):
     data_map: DataMap
     # The tenant's key and what the plumbing holds of it go with this class.
     key_class: DataClass
-    # Says which purges may begin; notifier keeps contacts until they have their receipt.
+    # Says which may begin; notifier keeps contacts until they have their receipt.
     ready: Ready | None = None
 
     async def run(self) -> int:
@@ -164,8 +170,8 @@ class EraserJob(Generic[C]):
         if self.ready is not None:
             async with self.worker.acquire() as connection:
                 ready = await self.ready(connection, [claim.order for claim in claims])
-            await self._release([c for c in claims if c.order.purge_id not in ready])
-            claims = [c for c in claims if c.order.purge_id in ready]
+            await self._release([c for c in claims if c.order.name not in ready])
+            claims = [c for c in claims if c.order.name in ready]
         by_classes: dict[tuple[DataClass, ...], list[_Claim]] = {}
         for claim in claims:
             by_classes.setdefault(claim.order.classes, []).append(claim)

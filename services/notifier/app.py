@@ -7,7 +7,7 @@ from chassis.service import Erases, Resources, Running, Service, run_main
 from chassis.unit_of_work import Units
 from contracts.classes import DataClass
 from contracts.topics import INSTALLER_TENANTS, PURGER_COMMANDS
-from services.notifier.clients import MailServer
+from services.notifier.clients import MailServer, TicketDesk
 from services.notifier.context import Context
 from services.notifier.data_map import DATA_MAP
 from services.notifier.domain import ERASE_CONTACTS
@@ -21,6 +21,7 @@ from services.notifier.jobs import Moves, ReceiptMail
 from services.notifier.letters import Letters
 from services.notifier.routes import development
 from services.notifier.settings import NotifierSettings
+from services.notifier.tickets import TicketErasures, TicketEvidence
 
 
 def build(settings: NotifierSettings) -> Service[Context]:
@@ -28,7 +29,9 @@ def build(settings: NotifierSettings) -> Service[Context]:
     mail_domain = settings.mail_from.rpartition("@")[2]
 
     def context(resources: Resources) -> Context:
-        return Context(keys=resources.keys, mail_domain=mail_domain)
+        return Context(
+            keys=resources.keys, mail_domain=mail_domain, has_desk=settings.tickets != "none"
+        )
 
     def jobs(notifier: Running[Context]) -> Sequence[Job]:
         mail = ReceiptMail(
@@ -41,7 +44,13 @@ def build(settings: NotifierSettings) -> Service[Context]:
                 purger_url=settings.purger_public_url,
             ),
         )
-        return (*mail.jobs(), *Moves(notifier.units, notifier.resources.worker).jobs())
+        units, worker = notifier.units, notifier.resources.worker
+        moves, evidence = Moves(units, worker), TicketEvidence(units, worker)
+        jobs = (*mail.jobs(), *moves.jobs(), *evidence.jobs())
+        desk = _desk(settings)
+        if desk is None:
+            return jobs
+        return (*jobs, *TicketErasures(units, worker, desk, settings.tickets_erase).jobs())
 
     return Service(
         settings=settings,
@@ -59,6 +68,16 @@ def build(settings: NotifierSettings) -> Service[Context]:
         ),
         on_ledger_entry=note_ledger_entry,
     )
+
+
+def _desk(settings: NotifierSettings) -> TicketDesk | None:
+    """Where tickets are erased by us; None where a person does it."""
+    url, project = settings.tickets_url, settings.tickets_project
+    field, account = settings.tickets_licence_field, settings.tickets_account
+    token_file = settings.tickets_token_file
+    if url is None or project is None or field is None or account is None or token_file is None:
+        return None
+    return TicketDesk(url, project, field, account, token_file)
 
 
 async def _restate(_: Units[Context]) -> None:

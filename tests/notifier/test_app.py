@@ -6,6 +6,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from pydantic import ValidationError
 
 from contracts.classes import DataClass
 from devstack.postgres import Roles
@@ -21,6 +22,11 @@ from tests.notifier.builders import CONTACTS_PATH, settings_for
         ("SMTP_PORT", "0"),
         ("VENDOR_NAME", "a\nb"),
         ("PURGER_PUBLIC_URL", "purger"),
+        ("TICKETS", "perhaps"),
+        ("TICKETS_URL", "http://desk.example"),
+        ("TICKETS_PROJECT", "help desk"),
+        ("TICKETS_LICENCE_FIELD", "Licence"),
+        ("TICKETS_ERASE", "nothing"),
     ],
 )
 def test_bad_settings_are_named_and_end_with_status_2(
@@ -47,6 +53,23 @@ def test_tickets_and_contacts_are_steps_of_their_own(notifier_roles: Roles, tmp_
     assert service.erases.key_class is DataClass.CONTACTS
     assert service.erases.ready is not None
     assert service.on_ledger_entry is not None
+
+
+def test_a_desk_is_named_whole_or_not_at_all(notifier_roles: Roles, tmp_path: Path) -> None:
+    desk = {
+        "tickets_url": "https://desk.example",
+        "tickets_project": "HELP",
+        "tickets_licence_field": "customfield_10050",
+        "tickets_account": "tickets@vendor.example",
+        "tickets_token_file": tmp_path / "token",
+    }
+    assert "tickets@vendor.example" not in repr(settings_for(notifier_roles, tmp_path, **desk))
+    for missing in desk:
+        rest = {name: value for name, value in desk.items() if name != missing}
+        with pytest.raises(ValidationError, match="set all five"):
+            settings_for(notifier_roles, tmp_path, **rest)
+    with pytest.raises(ValidationError, match="KEEPWORD_TICKETS: there is no desk"):
+        settings_for(notifier_roles, tmp_path, tickets="none", **desk)
 
 
 async def test_it_waits_for_kafka_with_its_door_closed_and_stops_when_asked(
