@@ -117,6 +117,9 @@ class _Claim:
 # Which erasures may begin, each named by its purge and its step.
 Ready = Callable[[Connection, Sequence[ErasureOrder]], Awaitable[set[tuple[UUID, str]]]]
 
+# Says whether a person gave their word for an erasure, where part of it was theirs.
+AttestedBy = Callable[[Connection, ErasureOrder], Awaitable[str | None]]
+
 
 @dataclass(slots=True)
 class EraserJob(Generic[C]):
@@ -130,6 +133,7 @@ class EraserJob(Generic[C]):
     key_class: DataClass
     # Says which may begin; notifier keeps contacts until they have their receipt.
     ready: Ready | None = None
+    attested_by: AttestedBy | None = None
 
     async def run(self) -> int:
         """Erase what is queued; return how many erasures were finished."""
@@ -251,6 +255,7 @@ class EraserJob(Generic[C]):
                     remaining=0,
                     data_map_hash=self.data_map.hash(),
                     erased_at=uow.now,
+                    by=await self.attested_by(uow.connection, order) if self.attested_by else None,
                 )
             )
         log.info("data erased", purge_id=str(order.purge_id), step=order.step)

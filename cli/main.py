@@ -65,6 +65,14 @@ def command_line() -> typer.Typer:
     access.command("confirm")(confirm_access)
     access.command("release")(release_access)
     app.add_typer(access, name="access")
+    tickets = typer.Typer(
+        help="Support tickets that are not erased yet, and a person's word that they are.",
+        no_args_is_help=True,
+        rich_markup_mode="markdown",
+    )
+    tickets.command("list")(list_tickets)
+    tickets.command("done")(attest_tickets)
+    app.add_typer(tickets, name="tickets")
     return app
 
 
@@ -196,6 +204,36 @@ def release_access(
     from cli.access import run_release  # noqa: PLC0415 - see above
 
     raise typer.Exit(run_release(app, by=by, dry_run=dry_run))
+
+
+def list_tickets() -> None:
+    """Show the purges whose support tickets may still be at the service desk, and who is to act.
+
+    Reads notifier's database at KEEPWORD_NOTIFIER_DATABASE_URL, or, in notifier's own pod, at
+    KEEPWORD_DATABASE_URL. So does the command beside this one.
+    """
+    from cli.tickets import run_list  # noqa: PLC0415 - see above
+
+    raise typer.Exit(run_list())
+
+
+def attest_tickets(
+    purge_id: Annotated[UUID, typer.Argument(metavar="PURGE_ID", help="The purge.")],
+    by: By,
+    evidence: Annotated[
+        str,
+        typer.Option("--evidence", metavar="TEXT", help="How you know it; kept, so name nobody."),
+    ],
+) -> None:
+    """Note your word that no ticket of a purge's licences is left at the service desk.
+
+    Look for them by the licence numbers that the list shows, and leave what another customer's
+    licence names too. The receipt says that a person did this step; your name and the evidence
+    stay with us for 400 days. Exit status 1 where none of the purge's tickets are open.
+    """
+    from cli.tickets import run_done  # noqa: PLC0415 - see above
+
+    raise typer.Exit(run_done(purge_id, by=by, evidence=evidence))
 
 
 def version() -> None:

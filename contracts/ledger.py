@@ -40,7 +40,7 @@ class ReceiptStage(StrEnum):
 
 
 class StepProof(_Kept):
-    """What one owner answered, or that its step is still open."""
+    """What one owner answered, or that its step is still open; ``by`` a ``person``, or by itself."""
 
     step: Word
     owner: Word
@@ -48,6 +48,7 @@ class StepProof(_Kept):
     data_map_hash: Sha256 | None = None
     erased_at: Instant | None = None
     open: Annotated[bool, FieldClass.PROCESS]
+    by: Word | None = None
 
 
 class Receipt(_Kept):

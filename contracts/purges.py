@@ -83,6 +83,9 @@ class PurgeState(Message):
     plans: tuple[Plan, ...]
 
 
+BY_A_PERSON = "person"
+"""How an answer says that a person gave their word for it."""
+
 Classes = Annotated[tuple[TenantClass, ...], Field(min_length=1)]
 
 
@@ -143,7 +146,8 @@ class DataErased(Message):
 
     ``counts`` is the number of rows erased by class, ``remaining`` what the
     second look still saw: 0 when clean. ``data_map_hash`` says by which data
-    map it looked.
+    map it looked. ``by`` is ``person`` where somebody gave their word for what
+    no program could see.
     """
 
     purge_id: Pseudonym
@@ -155,6 +159,7 @@ class DataErased(Message):
     remaining: Count
     data_map_hash: Sha256
     erased_at: Instant
+    by: Word | None = None
 
 
 def purge_id(tenant_id: UUID, scope: Scope, clock_started_at: datetime) -> UUID:

@@ -74,10 +74,13 @@ MESSAGE_TYPES = (
     MessageType("purge-accepted", PurgeAccepted, (INSTALLER_ERASURES,)),
     MessageType("purge-refused", PurgeRefused, (INSTALLER_ERASURES,)),
     MessageType(
-        "data-erased", DataErased, (INSTALLER_ERASURES, CONFIG_ERASURES, NOTIFIER_ERASURES)
+        "data-erased",
+        DataErased,
+        (INSTALLER_ERASURES, CONFIG_ERASURES, NOTIFIER_ERASURES),
+        schema=2,
     ),
-    MessageType("tenant-erased", LedgerEntry, (PURGER_LEDGER,), schema=2),
-    MessageType("erasure-receipted", LedgerEntry, (PURGER_LEDGER,), schema=2),
+    MessageType("tenant-erased", LedgerEntry, (PURGER_LEDGER,), schema=3),
+    MessageType("erasure-receipted", LedgerEntry, (PURGER_LEDGER,), schema=3),
     MessageType("ledger-head", LedgerHead, (PURGER_LEDGER,)),
 )
 

@@ -16,6 +16,7 @@ from services.notifier.handlers import (
     handlers,
     note_ledger_entry,
     ready_to_erase,
+    who_attests,
 )
 from services.notifier.jobs import Moves, ReceiptMail
 from services.notifier.letters import Letters
@@ -65,6 +66,7 @@ def build(settings: NotifierSettings) -> Service[Context]:
             steps={DataClass.TICKETS: ERASE_TICKETS, DataClass.CONTACTS: ERASE_CONTACTS},
             key_class=DataClass.CONTACTS,
             ready=ready_to_erase,
+            attested_by=who_attests,
         ),
         on_ledger_entry=note_ledger_entry,
     )

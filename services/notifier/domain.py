@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, StringConstraints
 
 from contracts.classes import TENANT_CLASSES, DataClass
 from contracts.ledger import StepProof
+from contracts.purges import BY_A_PERSON
 from contracts.tenants import ClassState
 
 PATIENCE: Final = timedelta(hours=72)
@@ -183,11 +184,17 @@ def erased_classes(steps: Sequence[StepProof]) -> tuple[ErasedClass, ...]:
         if not step.counts:
             lines.append(ErasedClass(step.step, "a further step", None, erased_at))
         lines += [
-            ErasedClass(data_class.value, _WHAT[data_class], step.counts[data_class], erased_at)
+            ErasedClass(data_class.value, _WHAT[data_class], _records(step, data_class), erased_at)
             for data_class in TENANT_CLASSES
             if data_class in step.counts
         ]
     return tuple(lines)
+
+
+def _records(step: StepProof, data_class: DataClass) -> int | None:
+    """None where a person erased what no program counted: none would be no true number."""
+    counted = step.counts[data_class]
+    return None if step.by == BY_A_PERSON and not counted else counted
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from chassis.unit_of_work import UnitOfWork
 from connect.service_desk import plain_number
 from contracts.classes import DataClass
 from contracts.ledger import EntryKind, LedgerEntry, ReceiptStage
-from contracts.purges import PurgeStarted
+from contracts.purges import BY_A_PERSON, PurgeStarted
 from contracts.tenants import TenantState
 from services.notifier import store
 from services.notifier.context import Context
@@ -162,3 +162,11 @@ async def ready_to_erase(
         for order in orders
         if order.purge_id not in waiting.get(order.step, ())
     }
+
+
+async def who_attests(connection: Connection, order: ErasureOrder) -> str | None:
+    """Say that a person gave their word for an erasure of tickets; who it was stays here."""
+    if order.step != ERASE_TICKETS:
+        return None
+    attested = await store.was_attested(connection, order.purge_id)
+    return BY_A_PERSON if attested else None

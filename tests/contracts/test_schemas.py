@@ -33,6 +33,16 @@ def checker(schema: dict[str, Any]) -> Draft202012Validator:
     return Draft202012Validator(schema, format_checker=Draft202012Validator.FORMAT_CHECKER)
 
 
+def _without_later_fields(said: Any, sample: Any) -> Any:
+    """Leave out of a body what an older sample of it does not have, however deep it lies."""
+    if isinstance(sample, dict):
+        return {name: _without_later_fields(said[name], sample[name]) for name in sample}
+    if isinstance(sample, list):
+        assert len(said) == len(sample)
+        return [_without_later_fields(*pair) for pair in zip(said, sample, strict=True)]
+    return said
+
+
 def closed_parts(schema: Any) -> list[bool]:
     if isinstance(schema, list):
         return [each for part in schema for each in closed_parts(part)]
@@ -86,7 +96,7 @@ def test_every_golden_sample_is_still_understood(message_type: MessageType) -> N
         message = message_type.model.decode(json.dumps(sample))
         said_again = json.loads(message.encode())
 
-        assert {name: said_again[name] for name in sample} == sample
+        assert _without_later_fields(said_again, sample) == sample
         if number == message_type.schema:
             assert said_again == sample
 

@@ -51,6 +51,7 @@ from services.notifier.handlers import (
     note_ledger_entry,
     ready_to_erase,
     remember_tenant,
+    who_attests,
 )
 from services.notifier.jobs import ADDRESS, NAME, Moves, ReceiptMail
 from services.notifier.letters import Letters
@@ -193,6 +194,7 @@ class Notifier:
             data_map=DATA_MAP,
             key_class=DataClass.CONTACTS,
             ready=ready_to_erase,
+            attested_by=who_attests,
         )
 
     @property

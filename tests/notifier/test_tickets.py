@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 
 from connect.service_desk import ERASED_SUMMARY, Refused, ServiceDesk
 from contracts.classes import TENANT_CLASSES, DataClass
+from contracts.purges import BY_A_PERSON
 from contracts.tenants import ClassState, TenantState
 from devstack.atlassian import Atlassian, create_app
 from devstack.atlassian import service_desk as stand_in
@@ -75,6 +76,9 @@ class Desk:
         answers = await self.notifier.answers(purge.tenant_id)
         assert all(answer.remaining == 0 for answer in answers)
         return answers[-1].counts if answers else None
+
+    async def said_by(self, purge: Purge) -> str | None:
+        return (await self.notifier.answers(purge.tenant_id))[-1].by
 
 
 def with_licences(*numbers: str, n: int = 1, tenant_id: UUID | None = None) -> TenantState:
@@ -201,6 +205,7 @@ async def test_tickets_are_erased_before_the_step_is_answered(desk: Desk, way: s
     assert await desk.job().run() == 1
     assert list(desk.tickets.tickets) == [neighbour]
     assert await desk.answer_of(purge) == {DataClass.TICKETS: 3}
+    assert await desk.said_by(purge) is None
 
     assert await known(desk.notifier, tenant_id) is None
     everything = await desk.notifier.everything()
@@ -240,6 +245,17 @@ async def test_a_ticket_of_a_living_tenants_licence_is_left_and_counted(desk: De
     assert await desk.job().run() == 1
     assert desk.tickets.tickets == {}
     assert await desk.answer_of(other) == {DataClass.TICKETS: 2}
+
+
+async def test_tickets_that_are_left_hide_none_behind_them(desk: Desk) -> None:
+    desk.tickets.page_tickets = 1
+    await desk.notifier.hear(with_licences(NEIGHBOUR))
+    purge = await desk.leaving(SEN)
+    shared = desk.open(f"{SEN} {NEIGHBOUR}")
+    desk.open()
+    assert await desk.job().run() == 1
+    assert list(desk.tickets.tickets) == [shared]
+    assert await desk.answer_of(purge) == {DataClass.TICKETS: 1}
 
 
 async def test_tickets_of_a_tenant_that_goes_on_as_another_are_left_to_it(desk: Desk) -> None:
@@ -481,6 +497,7 @@ async def test_personal_data_goes_and_a_person_answers_for_the_history(desk: Des
     async with desk.notifier.units.begin() as uow:
         assert await attest(uow, purge)
     assert await desk.answer_of(purge) == {DataClass.TICKETS: 1}
+    assert await desk.said_by(purge) == BY_A_PERSON
 
 
 async def test_without_tickets_there_is_no_history(desk: Desk) -> None:
@@ -522,8 +539,11 @@ async def test_where_licences_were_never_heard_a_person_looks(desk: Desk) -> Non
         assert await attest(uow, purge)
         assert not await attest(uow, purge)
         assert await store.open_ticket_erasures(uow.connection, limit=10) == []
-        assert await store.was_attested(uow.connection, purge.purge_id)
     assert await desk.answer_of(purge) == {DataClass.TICKETS: 0}
+    assert await desk.said_by(purge) == BY_A_PERSON
+    # What it says is a word of ours, and who it was stays here.
+    rows = await desk.notifier.worker.fetch("SELECT payload FROM outbox")
+    assert "Kim" not in str([bytes(row["payload"]) for row in rows])
 
 
 async def test_evidence_is_forgotten_after_its_time_and_open_work_never(
