@@ -123,6 +123,10 @@ def _not_taken(code: int) -> Outcome:
     return Refused(code) if code >= _PERMANENT else Deferred(code)
 
 
+class TokenUnreadableError(Exception):
+    """The file with the desk's token is not there, or is no text."""
+
+
 @dataclass(frozen=True, slots=True)
 class TicketDesk:
     """Where the vendor's support tickets lie, and as whom they are reached."""
@@ -135,8 +139,15 @@ class TicketDesk:
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[ServiceDesk]:
-        """Reach the desk with the token that the file holds now."""
-        token = await asyncio.to_thread(self.token_file.read_text, "utf-8")
+        """Reach the desk with the token that the file holds now.
+
+        Raises:
+            TokenUnreadableError: it holds none.
+        """
+        try:
+            token = await asyncio.to_thread(self.token_file.read_text, "utf-8")
+        except (OSError, UnicodeDecodeError):
+            raise TokenUnreadableError from None
         async with httpx2.AsyncClient() as http:
             yield ServiceDesk(
                 http,

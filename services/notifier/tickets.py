@@ -23,7 +23,7 @@ from connect.service_desk import (
     TicketPage,
 )
 from services.notifier import store
-from services.notifier.clients import TicketDesk
+from services.notifier.clients import TicketDesk, TokenUnreadableError
 from services.notifier.context import Context
 from services.notifier.domain import (
     EVIDENCE_KEPT,
@@ -43,6 +43,7 @@ _LEASE: Final = timedelta(minutes=3)
 
 PERMISSIONS_MISSING: Final = "permissions are missing"
 TICKETS_STAY: Final = "tickets stay"
+TOKEN_UNREADABLE: Final = "the token cannot be read"  # noqa: S105 - says what is wrong with one
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,14 +92,21 @@ class TicketErasures:
         claim = await self._claim()
         if claim is None:
             return 0
+        try:
+            async with self.desk.session() as desk:
+                return await self._take_turns(desk, claim)
+        except TokenUnreadableError:
+            return await self._settle(claim, _InTheWay(TOKEN_UNREADABLE))
+
+    async def _take_turns(self, desk: ServiceDesk, first: TicketClaim) -> int:
+        claim: TicketClaim | None = first
         finished = 0
-        async with self.desk.session() as desk:
-            while claim is not None:
-                turn = await self._take_turn(desk, claim)
-                finished += await self._settle(claim, turn)
-                if isinstance(turn, _InTheWay) and turn.for_everybody:
-                    break
-                claim = await self._claim()
+        while claim is not None:
+            turn = await self._take_turn(desk, claim)
+            finished += await self._settle(claim, turn)
+            if isinstance(turn, _InTheWay) and turn.for_everybody:
+                break
+            claim = await self._claim()
         return finished
 
     async def _claim(self) -> TicketClaim | None:

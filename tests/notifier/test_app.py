@@ -3,6 +3,8 @@
 import asyncio
 import socket
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import httpx2
 import pytest
@@ -54,6 +56,18 @@ def test_tickets_and_contacts_are_steps_of_their_own(notifier_roles: Roles, tmp_
     assert service.erases.ready is not None
     assert service.erases.attested_by is not None
     assert service.on_ledger_entry is not None
+
+
+@pytest.mark.parametrize("tickets", ["service-desk", "none"])
+def test_without_access_no_job_looks_for_tickets_and_a_person_is_asked_where_a_desk_is(
+    notifier_roles: Roles, tmp_path: Path, tickets: str
+) -> None:
+    service = build(settings_for(notifier_roles, tmp_path, tickets=tickets))
+    nothing: Any = SimpleNamespace(keys=None, units=None, resources=SimpleNamespace(worker=None))
+    assert service.context(nothing).has_desk is (tickets == "service-desk")
+    names = {job.name for job in service.jobs(nothing)}
+    assert "tidy ticket erasures" in names
+    assert "erase tickets" not in names
 
 
 def test_a_desk_is_named_whole_or_not_at_all(notifier_roles: Roles, tmp_path: Path) -> None:

@@ -344,6 +344,25 @@ async def test_a_desk_that_does_not_erase_delays_the_step_and_fails_nothing(
     assert await desk.answer_of(purge) == {DataClass.TICKETS: 1}
 
 
+@pytest.mark.parametrize("content", [None, b"\xff\xfe"])
+async def test_a_token_that_cannot_be_read_delays_the_step_too(
+    desk: Desk, content: bytes | None
+) -> None:
+    purge = await desk.leaving(SEN)
+    desk.open()
+    path, token = desk.address.token_file, desk.address.token_file.read_bytes()
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    assert await desk.job().run() == 0
+    assert (await desk.erasure())["trouble"] == "the token cannot be read"
+
+    path.write_bytes(token)
+    desk.notifier.clock.advance(FIRST)
+    assert await desk.job().run() == 1
+    assert await desk.answer_of(purge) == {DataClass.TICKETS: 1}
+
+
 async def test_a_desk_that_stays_away_is_asked_more_and_more_rarely(desk: Desk) -> None:
     await desk.leaving(SEN)
     desk.tickets.faults = DeskFaults(away=True)
