@@ -30,9 +30,13 @@ class Round:
         return self.ours / self.peer
 
 
+class CannotMeasure(Exception):  # noqa: N818 - names what is so
+    """This machine lacks something that a benchmark needs; the message says what to do."""
+
+
 @dataclass(frozen=True, slots=True)
-class Benchmark:
-    """One question to this machine: what is measured, against what, and how much is enough."""
+class Comparison:
+    """One question to this machine: what of the two sides is compared, and how much is enough."""
 
     name: str
     question: str
@@ -41,14 +45,33 @@ class Benchmark:
     unit: str
     goal: float
     better: Better
+
+
+@dataclass(frozen=True, slots=True)
+class Also(Comparison):
+    """Another question to rounds that a benchmark measured anyway: ``of`` reads them anew."""
+
+    of: Callable[[Round], Round]
+
+
+@dataclass(frozen=True, slots=True)
+class Benchmark(Comparison):
+    """A question, how its answer is measured, and what else its rounds answer."""
+
     measure: Callable[[Stack], Coroutine[None, None, list[Round]]]
+    also: Sequence[Also] = ()
+
+    def results(self, rounds: Sequence[Round]) -> "list[Result]":
+        """Give what these rounds say: to the question itself first."""
+        others = [Result(each, [each.of(one) for one in rounds]) for each in self.also]
+        return [Result(self, rounds), *others]
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The rounds of one benchmark, and what they say together."""
+    """The rounds of one comparison, and what they say together."""
 
-    benchmark: Benchmark
+    benchmark: Comparison
     rounds: Sequence[Round]
 
     @property

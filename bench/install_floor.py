@@ -6,44 +6,31 @@ names, into a database of the same making.
 """
 
 import asyncio
-import base64
 import gc
-import json
-import os
-import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import asyncpg
-import httpx2
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from bench.figures import Benchmark, Better, Round
 from bench.install_load import Load, send_from_process, write_requests
-from bench.records import record_of
+from bench.installer import APP, PATH, PUBLIC_URL, all_relayed, installer
+from bench.key_host import key_host
 from bench.stack import Stack, worker_pool
-from chassis.outbox import Outbox
-from chassis.shutdown import HttpServer
 from connect.lifecycle import EventType
-from contracts.ledger import GENESIS, LedgerHead
-from devstack.atlassian import Atlassian, Site, create_app, new_atlassian
+from devstack.atlassian import Atlassian, Site, new_atlassian
 from devstack.postgres import Roles
-from devstack.processes import free_port
+from services.installer.data_map import DATA_MAP
 
-_APP = "com.example.app"
-_PUBLIC_URL = "https://installer.example.com"
 _CONNECTIONS = 32
 _INSTALLS = 4_000
 _WARM_UP = 1_000
 _ROUNDS = 5
-_READY_WITHIN_SECONDS = 60
 # As the chassis gives it to a service.
 POOL_SIZE = 10
 _TOKEN_SECONDS = 3_600
@@ -60,13 +47,12 @@ Row = tuple[str, Sequence[Any]]
 async def measure(stack: Stack) -> list[Round]:
     """Install distinct tenants over HTTP and insert as many without it, round by round."""
     await stack.make_topics()
-    await _say_that_the_ledger_is_empty(stack)
-    roles = await stack.make_installer_database("_floor")
-    bare = await stack.make_installer_database("_floor_bare")
+    roles = await stack.make_database(DATA_MAP, "_floor")
+    bare = await stack.make_database(DATA_MAP, "_floor_bare")
     async with (
         new_atlassian() as atlassian,
-        _key_host(atlassian) as key_host,
-        _installer(stack, roles, key_host) as port,
+        key_host(atlassian) as keys,
+        installer(stack, roles, keys) as port,
         _bare_pool(roles) as theirs,
         _bare_pool(bare) as pool,
     ):
@@ -108,17 +94,15 @@ class _Installs:
             load = await send_from_process(self.requests, port=self.port, connections=_CONNECTIONS)
             if load.statuses != {"204": count} or await worker.fetchval(_SAID) != before + count:
                 raise RuntimeError(f"not every install was stored: {load.statuses}")
-            async with asyncio.timeout(_READY_WITHIN_SECONDS):
-                while not await worker.fetchval(_ALL_SENT):
-                    await asyncio.sleep(0.05)
+            await all_relayed(worker)
         return load
 
     def _request(self) -> bytes:
         hook = self.atlassian.hook(
             Site.named(f"site-{uuid4().hex}"),
             EventType.INSTALLED,
-            app_key=_APP,
-            audience=f"{_PUBLIC_URL}/connect/{_APP}",
+            app_key=APP,
+            audience=f"{PUBLIC_URL}{PATH}",
             path="/lifecycle/installed",
             lifetime_seconds=_TOKEN_SECONDS,
         )
@@ -128,108 +112,11 @@ class _Installs:
             **hook.headers,
         }
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        start = f"POST /connect/{_APP}{hook.path} HTTP/1.1\r\n"
+        start = f"POST {PATH}{hook.path} HTTP/1.1\r\n"
         return f"{start}{lines}\r\n".encode() + hook.content
 
 
 _SAID = "SELECT count(*) FROM outbox"
-_ALL_SENT = """
-    SELECT (SELECT max(position) FROM outbox) = (SELECT max(position) FROM relay_cursor)
-"""
-
-
-async def _say_that_the_ledger_is_empty(stack: Stack) -> None:
-    """Say what purger would; the installer opens its doors to nobody before it has heard it."""
-    now = datetime.now(UTC)
-    outbox = Outbox("purger", now, now)
-    cluster_id = await stack.access.cluster_id()
-    outbox.add(LedgerHead(number=0, hash=GENESIS, cluster_id=cluster_id, at=now))
-    head = record_of(outbox.rows[0])
-    async with stack.access.producer() as producer:
-        await producer.send_and_wait(head.topic, head.payload, key=head.key, headers=head.headers)
-
-
-@asynccontextmanager
-async def _key_host(atlassian: Atlassian) -> AsyncIterator[str]:
-    """Serve Atlassian's public key; the installer asks for it once."""
-    server = HttpServer(
-        create_app(atlassian, "http://127.0.0.1:1", [_APP]), host="127.0.0.1", port=0
-    )
-    task = asyncio.create_task(server.run())
-    try:
-        yield f"http://127.0.0.1:{server.port}/install-keys"
-    finally:
-        await server.stop()
-        await task
-
-
-@asynccontextmanager
-async def _installer(stack: Stack, roles: Roles, key_host: str) -> AsyncIterator[int]:
-    """Run the installer as it is run in earnest, and give its port once its doors are open.
-
-    Raises RuntimeError with the end of its log when they do not open.
-    """
-    port = free_port()
-    path = stack.folder / "installer.log"
-    with path.open("wb") as log:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-m", "services.installer"),
-            env=os.environ | _environment(stack, roles, key_host, port),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=log,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-    try:
-        if not await _opens(process, port):
-            said = path.read_text("utf-8", errors="replace")[-2_000:]
-            raise RuntimeError(f"the installer does not open its doors\n{said}")
-        yield port
-    finally:
-        if process.returncode is None:
-            process.terminate()
-        await process.wait()
-
-
-async def _opens(process: asyncio.subprocess.Process, port: int) -> bool:
-    deadline = time.monotonic() + _READY_WITHIN_SECONDS
-    async with httpx2.AsyncClient() as http:
-        while process.returncode is None and time.monotonic() < deadline:
-            try:
-                answer = await http.get(f"http://127.0.0.1:{port}/readyz")
-            except httpx2.TransportError:
-                answer = None
-            if answer is not None and answer.status_code == httpx2.codes.OK:
-                return True
-            await asyncio.sleep(0.1)
-    return False
-
-
-def _environment(stack: Stack, roles: Roles, key_host: str, port: int) -> Mapping[str, str]:
-    keys = stack.folder / "keys.json"
-    random = [base64.urlsafe_b64encode(os.urandom(32)).decode() for _ in range(2)]
-    keys.write_text(
-        json.dumps({"current": "a", "keys": {"a": random[0]}, "blind_index": random[1]}), "utf-8"
-    )
-    session_key = stack.folder / "session.pem"
-    session_key.write_bytes(
-        Ed25519PrivateKey.generate().private_bytes(
-            Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
-        )
-    )
-    settings = {
-        "DATABASE_URL": roles.runtime_url,
-        "WORKER_DATABASE_URL": roles.worker_url,
-        "ERASER_DATABASE_URL": roles.eraser_url,
-        "KAFKA_BOOTSTRAP_SERVERS": stack.kafka.bootstrap_servers,
-        "HTTP_PORT": str(port),
-        "PUBLIC_URL": _PUBLIC_URL,
-        "KEY_ENCRYPTION_KEYS_FILE": str(keys),
-        "APPS": json.dumps([{"key": _APP, "name": "Example"}]),
-        "INSTALL_KEYS_URL": key_host,
-        "SESSION_KEY_FILE": str(session_key),
-    }
-    return {f"KEEPWORD_{name}": value for name, value in settings.items()}
 
 
 @asynccontextmanager

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from chassis.broker import KafkaAccess
 from chassis.clock import SystemClock
+from chassis.data_map import DataMap
 from chassis.database import Pool, open_pool
 from chassis.epochs import ensure_epoch
 from chassis.metrics import Metrics
@@ -18,7 +19,6 @@ from chassis.relay import Relay
 from contracts.topics import ALL_TOPICS
 from devstack.kafka import RunningKafka, create_topics, start_kafka
 from devstack.postgres import Roles, RunningPostgres, provision, start_postgres
-from services.installer.data_map import DATA_MAP
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +38,14 @@ class Stack:
         """Create the topics of all services, where they are missing."""
         await create_topics(ALL_TOPICS, **self.access.client_options())
 
-    async def make_installer_database(self, suffix: str) -> Roles:
-        """Create an empty database as the installer has it, with the partitions of the days to come."""
+    async def make_database(self, data_map: DataMap, suffix: str) -> Roles:
+        """Create an empty database as a service has it, with the partitions of the days to come."""
+        service = data_map.service
         made = await provision(
-            self.postgres.superuser_url(), ["installer"], folder=self.folder, suffix=suffix
+            self.postgres.superuser_url(), [service], folder=self.folder, suffix=suffix
         )
-        roles = made["installer"]
-        await migrate(roles.owner_url, DATA_MAP)
+        roles = made[service]
+        await migrate(roles.owner_url, data_map)
         async with worker_pool(roles) as worker, worker.acquire() as connection:
             wall = datetime.now(UTC)
             await connection.execute("SELECT outbox_make_partitions($1::date, 8)", wall.date())

@@ -356,11 +356,19 @@ class Consumer(Generic[C]):
     async def _work(
         self, uow: UnitOfWork[C], readings: Sequence["_Arrived[C] | _Unreadable | _NotOurs"]
     ) -> None:
-        tenants = {r.tenant_id for r in readings if isinstance(r, _Arrived) and r.tenant_id}
+        told = [(r.handler, r.tenant_id) for r in readings if isinstance(r, _Arrived)]
+        writing = {tenant for handler, tenant in told if tenant and handler.writes}
+        # The same erasure is ordered by command and by ledger, each heard in an order of its own.
+        ordering = {
+            tenant
+            for handler, tenant in told
+            if tenant and handler.kind in {Kind.COMMAND, Kind.LOG}
+        }
         erased: Mapping[UUID, frozenset[DataClass]] = {}
-        if any(isinstance(r, _Arrived) and r.handler.writes for r in readings):
-            await uow.lock_tenants(tenants)
-            erased = await uow.erased_classes(tenants)
+        if writing or ordering:
+            await uow.lock_tenants(writing, exclusively=ordering)
+        if writing:
+            erased = await uow.erased_classes(writing)
         fresh = await self._move_on(uow, readings)
         for reading in fresh:
             if isinstance(reading, _Unreadable):

@@ -3,10 +3,12 @@
 What it erases comes from the service's data map and from the foreign keys of the live schema.
 """
 
+import asyncio
+import json
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Generic, TypeVar
 from uuid import UUID
 
@@ -18,7 +20,7 @@ from chassis.database import Connection, Pool
 from chassis.tracing import continued, current_traceparent
 from chassis.unit_of_work import UnitOfWork, Units
 from contracts.classes import DataClass
-from contracts.purges import DataErased, PurgeStarted
+from contracts.purges import BY_A_PERSON, DataErased, PurgeStarted
 
 log = structlog.get_logger(__name__)
 
@@ -31,6 +33,8 @@ NOBODY = UUID(int=0)
 _LEASE = timedelta(minutes=2)
 _ROWS_A_STATEMENT = 5_000
 _TENANTS_A_RUN = 200
+_SETTLE_ATTEMPTS = 200
+_SETTLE_PAUSE_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,18 +111,26 @@ async def accept_erasure(
     return bool(status)
 
 
+_Named = tuple[UUID, str]
+_Counts = Mapping[UUID, Mapping[DataClass, int]]
+
+
 @dataclass(frozen=True, slots=True)
 class _Claim:
     order: ErasureOrder
     token: UUID
     traceparent: str | None
 
+    @property
+    def name(self) -> _Named:
+        return self.order.name
+
 
 # Which erasures may begin, each named by its purge and its step.
 Ready = Callable[[Connection, Sequence[ErasureOrder]], Awaitable[set[tuple[UUID, str]]]]
 
-# Says whether a person gave their word for an erasure, where part of it was theirs.
-AttestedBy = Callable[[Connection, ErasureOrder], Awaitable[str | None]]
+# For which erasures a person gave their word, where no program could see all of it.
+Attested = Callable[[Connection, Sequence[ErasureOrder]], Awaitable[set[tuple[UUID, str]]]]
 
 
 @dataclass(slots=True)
@@ -133,7 +145,7 @@ class EraserJob(Generic[C]):
     key_class: DataClass
     # Says which may begin; notifier keeps contacts until they have their receipt.
     ready: Ready | None = None
-    attested_by: AttestedBy | None = None
+    attested: Attested | None = None
 
     async def run(self) -> int:
         """Erase what is queued; return how many erasures were finished."""
@@ -184,12 +196,27 @@ class EraserJob(Generic[C]):
             finished += await self._erase(classes, together)
         return finished
 
-    async def _release(self, claims: Sequence[_Claim]) -> None:
-        await self.worker.execute(
-            "UPDATE erasures SET claim_token = NULL, claimed_until = NULL"
-            " WHERE claim_token = ANY($1::uuid[])",
-            [claim.token for claim in claims],
-        )
+    async def _release(self, claims: Sequence[_Claim], counts: _Counts | None = None) -> None:
+        """Give claims back, so that others need not wait until the lease is over.
+
+        What was erased so far is added to what is known of each.
+        """
+
+        async def release(some: Sequence[_Claim]) -> set[_Named]:
+            rows = await self.worker.fetch(
+                f"""
+                WITH {_MINE}
+                UPDATE erasures e
+                   SET claim_token = NULL, claimed_until = NULL, counts = {_ADDED_UP}
+                  FROM mine
+                 WHERE (e.purge_id, e.step) = (mine.purge_id, mine.step)
+                RETURNING e.purge_id, e.step
+                """,  # noqa: S608 - made of constants
+                *_rows_of(some, counts or {}),
+            )
+            return {(row["purge_id"], row["step"]) for row in rows}
+
+        await self._settle(claims, release)
 
     async def _erase(self, classes: tuple[DataClass, ...], claims: Sequence[_Claim]) -> int:
         tenants = [claim.order.tenant_id for claim in claims]
@@ -217,48 +244,128 @@ class EraserJob(Generic[C]):
                     remaining=remaining[claim.order.tenant_id],
                     unsent=unsent[claim.order.tenant_id],
                 )
-        await self._release([claim for claim in claims if claim not in clean])
-        for claim in clean:
-            with continued(claim.traceparent, "answer an erasure"):
-                await self._answer(claim, counts[claim.order.tenant_id])
-        return len(clean)
+        await self._release([claim for claim in claims if claim not in clean], counts)
+        return await self._settle(clean, lambda some: self._answer(some, counts))
 
-    async def _answer(self, claim: _Claim, counts: Mapping[DataClass, int]) -> None:
-        order = claim.order
+    async def _answer(self, claims: Sequence[_Claim], counts: _Counts) -> set[_Named]:
+        """Write down what was erased and say it; return of which this could be done now."""
+        by_name = {claim.name: claim for claim in claims}
         async with self.units.begin() as uow:
-            # A second look, asked for again, must not forget what the first one erased.
-            total: dict[str, int] | None = await uow.connection.fetchval(
-                """
+            rows = await uow.connection.fetch(
+                f"""
+                WITH {_MINE}
                 UPDATE erasures e
-                   SET state = 'erased', erased_at = $4, claim_token = NULL, claimed_until = NULL,
-                       counts = (SELECT jsonb_object_agg(c.class, c.erased +
-                                            coalesce((e.counts ->> c.class)::bigint, 0))
-                                   FROM unnest($2::text[], $3::bigint[]) AS c(class, erased))
-                 WHERE claim_token = $1
-                RETURNING counts
-                """,
-                claim.token,
-                list(order.classes),
-                [counts.get(data_class, 0) for data_class in order.classes],
+                   SET state = 'erased', erased_at = $5, claim_token = NULL, claimed_until = NULL,
+                       counts = {_ADDED_UP}
+                  FROM mine
+                 WHERE (e.purge_id, e.step) = (mine.purge_id, mine.step)
+                RETURNING e.purge_id, e.step, e.counts
+                """,  # noqa: S608 - made of constants
+                *_rows_of(claims, counts),
                 uow.now,
             )
-            if total is None:
-                return  # the lease ran out, and another has taken over
-            uow.outbox.add(
-                DataErased(
-                    purge_id=order.purge_id,
-                    step=order.step,
-                    tenant_id=order.tenant_id,
-                    owner=self.data_map.service,
-                    ledger_number=order.ledger_number,
-                    counts={DataClass(name): count for name, count in total.items()},
-                    remaining=0,
-                    data_map_hash=self.data_map.hash(),
-                    erased_at=uow.now,
-                    by=await self.attested_by(uow.connection, order) if self.attested_by else None,
-                )
-            )
-        log.info("data erased", purge_id=str(order.purge_id), step=order.step)
+            answered = [(by_name[row["purge_id"], row["step"]], row["counts"]) for row in rows]
+            attested = await self._attested(uow.connection, [claim for claim, _ in answered])
+            for claim, erased in answered:
+                by = BY_A_PERSON if claim.name in attested else None
+                with continued(claim.traceparent, "answer an erasure"):
+                    uow.outbox.add(self._said(claim.order, erased, at=uow.now, by=by))
+        for row in rows:
+            log.info("data erased", purge_id=str(row["purge_id"]), step=row["step"])
+        return {(row["purge_id"], row["step"]) for row in rows}
+
+    async def _settle(
+        self, claims: Sequence[_Claim], settle: Callable[[Sequence[_Claim]], Awaitable[set[_Named]]]
+    ) -> int:
+        """Settle claims, again after a moment those whose rows were held; return how many were.
+
+        One that another has taken over since is left to him, one that is held
+        for too long until its lease is over.
+        """
+        settled = 0
+        for _ in range(_SETTLE_ATTEMPTS):
+            if not claims:
+                break
+            done = await settle(claims)
+            settled += len(done)
+            claims = [claim for claim in claims if claim.name not in done]
+            if claims:
+                await asyncio.sleep(_SETTLE_PAUSE_SECONDS)
+                claims = await self._still_ours(claims)
+        return settled
+
+    async def _still_ours(self, claims: Sequence[_Claim]) -> list[_Claim]:
+        rows = await self.worker.fetch(
+            """
+            SELECT claim_token
+              FROM erasures
+              JOIN unnest($1::uuid[], $2::text[], $3::uuid[]) AS m(purge_id, step, claim_token)
+             USING (purge_id, step, claim_token)
+            """,
+            *_names_of(claims),
+        )
+        ours = {row["claim_token"] for row in rows}
+        return [claim for claim in claims if claim.token in ours]
+
+    async def _attested(self, connection: Connection, claims: Sequence[_Claim]) -> set[_Named]:
+        if self.attested is None:
+            return set()
+        return await self.attested(connection, [claim.order for claim in claims])
+
+    def _said(
+        self, order: ErasureOrder, counts: Mapping[str, int], *, at: datetime, by: str | None
+    ) -> DataErased:
+        return DataErased(
+            purge_id=order.purge_id,
+            step=order.step,
+            tenant_id=order.tenant_id,
+            owner=self.data_map.service,
+            ledger_number=order.ledger_number,
+            counts={DataClass(name): count for name, count in counts.items()},
+            remaining=0,
+            data_map_hash=self.data_map.hash(),
+            erased_at=at,
+            by=by,
+        )
+
+
+# Rows that somebody else holds are left out. A consumer that hears the same orders again holds some
+# of them in an order of its own, so to wait for one while others are held can be a deadlock.
+_MINE = """
+    mine AS (
+        SELECT e.purge_id, e.step, m.erased::jsonb AS erased
+          FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[])
+               AS m(purge_id, step, claim_token, erased)
+          JOIN erasures e USING (purge_id, step, claim_token)
+           FOR UPDATE OF e SKIP LOCKED)
+"""
+# A second look, and a second run after one that was not clean, must not forget the first.
+_ADDED_UP = """
+    (SELECT coalesce(jsonb_object_agg(
+                name, number::bigint + coalesce((e.counts ->> name)::bigint, 0)), e.counts)
+       FROM jsonb_each_text(mine.erased) AS n(name, number))
+"""
+
+
+def _names_of(claims: Sequence[_Claim]) -> tuple[list[UUID], list[str], list[UUID]]:
+    return (
+        [claim.order.purge_id for claim in claims],
+        [claim.order.step for claim in claims],
+        [claim.token for claim in claims],
+    )
+
+
+def _rows_of(
+    claims: Sequence[_Claim], counts: _Counts
+) -> tuple[list[UUID], list[str], list[UUID], list[str]]:
+    """Give claims as the columns of ``_MINE``; no counts are given of a tenant that has none."""
+    erased = [
+        {each: counts[claim.order.tenant_id].get(each, 0) for each in claim.order.classes}
+        if claim.order.tenant_id in counts
+        else {}
+        for claim in claims
+    ]
+    return (*_names_of(claims), [json.dumps(each) for each in erased])
 
 
 def _claim_of(row: asyncpg.Record) -> _Claim:

@@ -21,7 +21,7 @@ from chassis.consumer import Consumer
 from chassis.data_map import DataMap
 from chassis.database import TRANSIENT_ERRORS, Pool, open_pool_patiently
 from chassis.epochs import ensure_epoch
-from chassis.erasure import AttestedBy, EraserJob, Ready
+from chassis.erasure import Attested, EraserJob, Ready
 from chassis.handlers import Handlers
 from chassis.health import Health
 from chassis.health import routes as probe_routes
@@ -60,7 +60,7 @@ class Erases:
     steps: Mapping[DataClass, str]
     key_class: DataClass
     ready: Ready | None = None
-    attested_by: AttestedBy | None = None
+    attested: Attested | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -403,7 +403,7 @@ class _Core(Generic[C]):
                 data_map=service.data_map,
                 key_class=service.erases.key_class,
                 ready=service.erases.ready,
-                attested_by=service.erases.attested_by,
+                attested=service.erases.attested,
             )
             jobs.append(Job("erase", timedelta(seconds=1), eraser_job.run))
         runner = JobRunner(jobs, service.metrics)

@@ -28,19 +28,27 @@ class UnitOfWork(Generic[C]):
     now: datetime
     wall: datetime
 
-    async def lock_tenants(self, tenant_ids: Iterable[UUID]) -> None:
-        """Keep erasures of these tenants out until the transaction ends.
+    async def lock_tenants(
+        self, tenant_ids: Iterable[UUID], *, exclusively: Iterable[UUID] = ()
+    ) -> None:
+        """Keep erasures of these tenants out until the transaction ends, of some every writer.
 
         Locks are taken in one order, so that two batches cannot wait for each other.
         """
         await self.connection.execute(
             """
-            SELECT pg_advisory_xact_lock_shared(lock) FROM (
-                SELECT DISTINCT hashtextextended(tenant::text, 1) AS lock
-                  FROM unnest($1::uuid[]) AS tenant
-                 ORDER BY lock) AS locks
+            SELECT CASE WHEN alone THEN pg_advisory_xact_lock(lock)
+                        ELSE pg_advisory_xact_lock_shared(lock) END
+              FROM (SELECT hashtextextended(tenant::text, 1) AS lock, bool_or(alone) AS alone
+                      FROM (SELECT tenant, false FROM unnest($1::uuid[]) AS tenant
+                            UNION ALL
+                            SELECT tenant, true FROM unnest($2::uuid[]) AS tenant)
+                           AS wanted(tenant, alone)
+                     GROUP BY lock
+                     ORDER BY lock) AS locks
             """,
             list(tenant_ids),
+            list(exclusively),
         )
 
     async def lock_tenant_exclusively(self, tenant_id: UUID) -> None:

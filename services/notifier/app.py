@@ -13,10 +13,10 @@ from services.notifier.data_map import DATA_MAP
 from services.notifier.domain import ERASE_CONTACTS
 from services.notifier.handlers import (
     ERASE_TICKETS,
+    attested_by_a_person,
     handlers,
     note_ledger_entry,
     ready_to_erase,
-    who_attests,
 )
 from services.notifier.jobs import Moves, ReceiptMail
 from services.notifier.letters import Letters
@@ -66,7 +66,7 @@ def build(settings: NotifierSettings) -> Service[Context]:
             steps={DataClass.TICKETS: ERASE_TICKETS, DataClass.CONTACTS: ERASE_CONTACTS},
             key_class=DataClass.CONTACTS,
             ready=ready_to_erase,
-            attested_by=who_attests,
+            attested=attested_by_a_person,
         ),
         on_ledger_entry=note_ledger_entry,
     )

@@ -11,7 +11,7 @@ from chassis.unit_of_work import UnitOfWork
 from connect.service_desk import plain_number
 from contracts.classes import DataClass
 from contracts.ledger import EntryKind, LedgerEntry, ReceiptStage
-from contracts.purges import BY_A_PERSON, PurgeStarted
+from contracts.purges import PurgeStarted
 from contracts.tenants import TenantState
 from services.notifier import store
 from services.notifier.context import Context
@@ -164,9 +164,11 @@ async def ready_to_erase(
     }
 
 
-async def who_attests(connection: Connection, order: ErasureOrder) -> str | None:
-    """Say that a person gave their word for an erasure of tickets; who it was stays here."""
-    if order.step != ERASE_TICKETS:
-        return None
-    attested = await store.was_attested(connection, order.purge_id)
-    return BY_A_PERSON if attested else None
+async def attested_by_a_person(
+    connection: Connection, orders: Sequence[ErasureOrder]
+) -> set[tuple[UUID, str]]:
+    """Say for which erasures of tickets a person gave their word; who it was stays here."""
+    purges = {order.purge_id for order in orders if order.step == ERASE_TICKETS}
+    return {
+        (purge_id, ERASE_TICKETS) for purge_id in await store.attested_purges(connection, purges)
+    }

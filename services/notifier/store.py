@@ -710,12 +710,16 @@ async def attest_ticket_erasure(
     return attested is True
 
 
-async def was_attested(connection: Connection, purge_id: UUID) -> bool:
-    """Whether a person gave their word that a purge's tickets are gone."""
-    attested = await connection.fetchval(
-        "SELECT done_by IS NOT NULL FROM ticket_erasures WHERE purge_id = $1", purge_id
+async def attested_purges(connection: Connection, purge_ids: Collection[UUID]) -> set[UUID]:
+    """Say for which of these purges a person gave their word that its tickets are gone."""
+    rows = await connection.fetch(
+        """
+        SELECT purge_id FROM ticket_erasures
+         WHERE purge_id = ANY($1::uuid[]) AND done_by IS NOT NULL
+        """,
+        list(purge_ids),
     )
-    return attested is True
+    return {row["purge_id"] for row in rows}
 
 
 async def drop_ticket_erasures(pool: Pool, *, done_before: datetime) -> None:

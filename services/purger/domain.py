@@ -1,5 +1,6 @@
 """The rules of leaving: when a purge is due, what it takes, when it is proved and closed."""
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -408,11 +409,17 @@ def clock_jump(last: Sweep, this: Sweep) -> timedelta:
     return (this.business_at - last.business_at) - (this.wall_at - last.wall_at)
 
 
+def enough_tenants(tenants_due: int) -> int:
+    """Say from how many tenants on so many due ones are few, so that counting can stop there."""
+    return math.ceil(tenants_due / SHARE_OF_TENANTS_A_DAY)
+
+
 def why_to_brake(last: Sweep | None, this: Sweep, *, tenants_due: int, tenants: int) -> str | None:
     """Say why no purge may start until two people have looked; None when all is ordinary.
 
     ``tenants_due`` counts those that are due now or were asked for within a day,
-    without those that people have already let through.
+    without those that people have already let through; ``tenants`` all that there
+    are, as far as `enough_tenants`.
     """
     if last is not None and clock_jump(last, this) > CLOCK_MAY_JUMP:
         return "clock-jumped"

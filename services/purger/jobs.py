@@ -13,6 +13,7 @@ from services.purger.context import Context, Work
 from services.purger.domain import (
     OPEN_STEPS_NAMED_BEFORE_ERASE_BY,
     Sweep,
+    enough_tenants,
     why_to_brake,
 )
 from services.purger.progress import advance, ask_installer, order_erasure, say_purges
@@ -140,7 +141,8 @@ async def _may_purge(uow: Work) -> bool:
     brake = await store.lock_brake(uow.connection)
     sweep = Sweep(uow.now, uow.wall)
     await store.note_sweep(uow.connection, sweep)
-    due, tenants = await store.count_due_tenants(uow.connection, now=uow.now, within=_DUE_WITHIN)
+    due = await store.count_due_tenants(uow.connection, now=uow.now, within=_DUE_WITHIN)
+    tenants = await store.count_tenants(uow.connection, most=enough_tenants(due))
     if brake.engaged_at is not None:
         if due:
             log.error("brake holds purges", reason=brake.reason, due_tenants=due)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from bench.figures import Benchmark, Better, Result, Round, percentile
+from bench.figures import Also, Benchmark, Better, Result, Round, percentile
 from bench.stack import Stack
 
 
@@ -56,6 +56,24 @@ def test_a_goal_is_reached_from_its_own_side(
     benchmark: Benchmark, ours: float, reached: bool
 ) -> None:
     assert Result(benchmark, rounds((ours, 100))).reached is reached
+
+
+def test_the_same_rounds_answer_another_question_too() -> None:
+    also = Also(
+        name="longest",
+        question="How long at most?",
+        ours="longest with all of it",
+        peer="longest bare",
+        unit=" ms",
+        goal=0.5,
+        better=Better.LOWER,
+        of=lambda each: Round(max(each.samples["ours_ms"]), max(each.samples["peer_ms"])),
+    )
+    measured = [Round(80.0, 100.0, {"ours_ms": [1.0, 3.0], "peer_ms": [10.0, 2.0]})]
+    itself, other = replace(FASTER, also=(also,)).results(measured)
+    assert (itself.ratio, itself.reached) == (0.8, True)
+    assert (other.ratio, other.reached) == (0.3, True)
+    assert other.benchmark.name == "longest"
 
 
 def test_a_percentile_is_one_of_the_values() -> None:

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from bench.__main__ import BENCHMARKS, main
-from bench.figures import Benchmark, Better, Result, Round
+from bench.figures import Benchmark, Better, CannotMeasure, Result, Round
 from bench.report import line, save, show
 from bench.stack import Stack
 
@@ -68,12 +68,36 @@ def test_all_samples_and_the_machine_are_written_but_not_its_name(tmp_path: Path
     assert socket.gethostname() not in text
 
 
+def test_a_benchmark_that_lacks_something_says_what_to_do_and_the_others_are_shown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(benchmark: Benchmark) -> list[Result]:
+        if benchmark.name == "installs-vs-ace":
+            raise CannotMeasure("put node on the PATH")
+        return [a_result(ours=78, goal=0.6)]
+
+    monkeypatch.setattr("bench.__main__._run", run)
+    # It would be the whole test run's from here on.
+    monkeypatch.setattr("bench.__main__.logs.configure", lambda *_: None)
+    assert main([]) == 1
+    said = capsys.readouterr()
+    assert "installs-vs-ace: not measured: put node on the PATH" in said.err
+    assert said.out.count("relay-speed ratio=0.78 goal=0.60 ok") >= len(BENCHMARKS) - 1
+
+
 def test_an_unknown_name_is_refused_with_the_names_that_there_are(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert main(["relay-everything"]) == 2
     said = capsys.readouterr().err
     assert "relay-everything" in said
-    assert list(BENCHMARKS) == ["relay-latency", "relay-throughput", "install-floor"]
+    assert list(BENCHMARKS) == [
+        "relay-latency",
+        "relay-throughput",
+        "install-floor",
+        "installs-vs-ace",
+        "sweep",
+        "schedules",
+    ]
     for name in BENCHMARKS:
         assert name in said

@@ -230,6 +230,7 @@ async def test_messages_about_the_tenant_go_once_they_are_sent_and_not_before(
             uuid4(),
             Kind.EVENT,
         )
+    await note(sample, tenant)
     await accept(sample, an_order(tenant))
     assert await an_eraser(sample).run() == 0
     assert await answers(sample) == []
@@ -241,6 +242,36 @@ async def test_messages_about_the_tenant_go_once_they_are_sent_and_not_before(
     assert not await sample.worker.fetchval(
         "SELECT count(*) FROM outbox WHERE tenant_id = $1 AND data_class = 'content'", tenant
     )
+    # The notes went with the first run, which was not clean.
+    assert [each.counts for each in await answers(sample)] == [{DataClass.CONTENT: 3}]
+
+
+async def test_a_consumer_that_holds_an_order_holds_up_no_other(sample: Sample) -> None:
+    """Two that wait for each other's rows are a deadlock, and the claims then wait for a lease."""
+    orders = [an_order(uuid4()) for _ in range(3)]
+    for order in orders:
+        await accept(sample, order)
+
+    async def none_is_ready(connection: object, orders: object) -> set[UUID]:
+        return set()
+
+    waiting = an_eraser(sample, ready=none_is_ready)
+    async with sample.units().begin() as uow:
+        claims = await waiting._claim()
+        await accept_erasure(uow, orders[1])
+        releasing = asyncio.create_task(waiting._release(claims))
+        while await sample.worker.fetchval(_CLAIMED) > 1:
+            await asyncio.sleep(0.01)
+        # Had the job waited for that row while it held these, this would wait for the job.
+        await accept_erasure(uow, orders[0])
+        await accept_erasure(uow, orders[2])
+    await releasing
+    assert await sample.worker.fetchval(_CLAIMED) == 0
+    assert await an_eraser(sample).run() == 3
+    assert len(await answers(sample)) == 3
+
+
+_CLAIMED = "SELECT count(*) FROM erasures WHERE claim_token IS NOT NULL"
 
 
 async def test_the_runtime_role_sees_only_the_tenant_it_acts_for(sample: Sample) -> None:

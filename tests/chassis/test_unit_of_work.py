@@ -1,6 +1,7 @@
 """What a unit of work says is said with the rest of it, in order, or not at all."""
 
 import asyncio
+from random import Random
 from uuid import uuid4
 
 import pytest
@@ -93,3 +94,42 @@ async def test_batches_that_lock_the_same_tenants_in_any_order_do_not_wait_for_e
     await asyncio.wait_for(
         asyncio.gather(*(lock(list(tenants[n:] + tenants[:n])) for n in range(10))), 20
     )
+
+
+async def test_batches_that_lock_the_same_tenants_never_wait_for_each_other_in_a_circle(
+    sample: Sample,
+) -> None:
+    tenants = [uuid4() for _ in range(12)]
+    chance = Random(7)
+
+    async def lock_some() -> None:
+        for _ in range(20):
+            some = chance.sample(tenants, 8)
+            async with sample.units().begin() as uow:
+                # One that is written to and ordered about in one batch is locked once, for both.
+                await uow.lock_tenants(some[:5], exclusively=some[4:])
+                await asyncio.sleep(0)
+
+    await asyncio.gather(*(lock_some() for _ in range(6)))
+
+
+async def test_who_locks_a_tenant_exclusively_is_alone_with_it(sample: Sample) -> None:
+    tenant = uuid4()
+    entered, leave = asyncio.Event(), asyncio.Event()
+
+    async def stay() -> None:
+        async with sample.units().begin() as uow:
+            await uow.lock_tenants([tenant], exclusively=[tenant])
+            entered.set()
+            await leave.wait()
+
+    async def write() -> None:
+        async with sample.units().begin() as uow:
+            await uow.lock_tenants([tenant])
+
+    staying = asyncio.create_task(stay())
+    await entered.wait()
+    writing = asyncio.create_task(write())
+    assert not (await asyncio.wait({writing}, timeout=0.2))[0]
+    leave.set()
+    await asyncio.gather(staying, writing)

@@ -47,11 +47,11 @@ from services.notifier.context import Context
 from services.notifier.data_map import DATA_MAP
 from services.notifier.domain import Tenant
 from services.notifier.handlers import (
+    attested_by_a_person,
     erase_people,
     note_ledger_entry,
     ready_to_erase,
     remember_tenant,
-    who_attests,
 )
 from services.notifier.jobs import ADDRESS, NAME, Moves, ReceiptMail
 from services.notifier.letters import Letters
@@ -194,7 +194,7 @@ class Notifier:
             data_map=DATA_MAP,
             key_class=DataClass.CONTACTS,
             ready=ready_to_erase,
-            attested_by=who_attests,
+            attested=attested_by_a_person,
         )
 
     @property

@@ -54,7 +54,7 @@ def test_tickets_and_contacts_are_steps_of_their_own(notifier_roles: Roles, tmp_
     }
     assert service.erases.key_class is DataClass.CONTACTS
     assert service.erases.ready is not None
-    assert service.erases.attested_by is not None
+    assert service.erases.attested is not None
     assert service.on_ledger_entry is not None
 
 

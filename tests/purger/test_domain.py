@@ -26,6 +26,7 @@ from services.purger.domain import (
     adopt_purge,
     compare_plans,
     dates_of,
+    enough_tenants,
     next_act,
     nothing_left,
     plan_purges,
@@ -436,3 +437,10 @@ def test_two_per_cent_of_the_tenants_may_leave_in_a_day_and_nine_in_any_case(
 def test_a_person_is_one_person_however_the_name_is_written() -> None:
     assert same_person("  Ada   Lovelace ") == same_person("ada lovelace")
     assert same_person("Ada") != same_person("Grace")
+
+
+def test_counting_may_stop_where_so_many_due_ones_are_few() -> None:
+    for due in range(10, 20_000):
+        enough = enough_tenants(due)
+        assert why_to_brake(NOW, NOW, tenants_due=due, tenants=enough) is None
+        assert why_to_brake(NOW, NOW, tenants_due=due, tenants=enough - 1) == "too-many-due"
