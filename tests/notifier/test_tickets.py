@@ -247,6 +247,14 @@ async def test_a_ticket_of_a_living_tenants_licence_is_left_and_counted(desk: De
     assert await desk.answer_of(other) == {DataClass.TICKETS: 2}
 
 
+async def test_nobody_holds_a_licence_against_themselves(notifier: Notifier) -> None:
+    tenant_id = await notifier.hear(with_licences(SEN, "E-AB-1"))
+    held = {"12345678", "87654321"}
+    assert not await store.is_held_by_others(notifier.worker, tenant_id, held)
+    assert await store.is_held_by_others(notifier.worker, uuid4(), held)
+    assert not await store.is_held_by_others(notifier.worker, uuid4(), {"87654321"})
+
+
 async def test_tickets_that_are_left_hide_none_behind_them(desk: Desk) -> None:
     desk.tickets.page_tickets = 1
     await desk.notifier.hear(with_licences(NEIGHBOUR))
@@ -374,6 +382,14 @@ async def test_a_desk_that_stays_away_is_asked_more_and_more_rarely(desk: Desk) 
         desk.notifier.clock.advance(pauses[-1])
     assert pauses[:3] == [FIRST, 2 * FIRST, 4 * FIRST]
     assert max(pauses) == pauses[-1] == timedelta(hours=4)
+
+
+async def test_a_desk_that_is_away_is_not_asked_for_each_purge(desk: Desk) -> None:
+    await desk.leaving(SEN)
+    await desk.leaving(NEIGHBOUR)
+    desk.tickets.faults = DeskFaults(away=True)
+    assert await desk.job().run() == 0
+    assert desk.tickets.requests == 1
 
 
 async def test_one_ticket_that_is_refused_keeps_no_other_and_no_other_tenants(
