@@ -247,6 +247,15 @@ async def test_a_ticket_of_a_living_tenants_licence_is_left_and_counted(desk: De
     assert await desk.answer_of(other) == {DataClass.TICKETS: 2}
 
 
+async def test_two_that_leave_at_once_leave_a_common_ticket_to_nobody(desk: Desk) -> None:
+    first, second = await desk.leaving(SEN), await desk.leaving(SEN)
+    desk.open()
+    assert await desk.job().run() == 2
+    assert desk.tickets.tickets == {}
+    counts = [await desk.answer_of(purge) for purge in (first, second)]
+    assert sorted(each[DataClass.TICKETS] for each in counts if each) == [0, 1]
+
+
 async def test_nobody_holds_a_licence_against_themselves(notifier: Notifier) -> None:
     tenant_id = await notifier.hear(with_licences(SEN, "E-AB-1"))
     held = {"12345678", "87654321"}
