@@ -219,6 +219,11 @@ async def test_a_tenant_without_a_licence_has_no_tickets_and_is_answered_at_once
     purge = await desk.leaving()
     assert await desk.answer_of(purge) == {DataClass.TICKETS: 0}
     assert desk.tickets.requests == 0
+    # Asked again, nothing is known of its licences any more, and nobody is to look for that.
+    await desk.notifier.obey(purge.wave_1())
+    await desk.answer_of(purge)
+    assert len(await desk.notifier.answers(purge.tenant_id)) == 2
+    assert await desk.notifier.erasures_of_tickets() == []
 
 
 async def test_a_desk_without_their_tickets_is_asked_all_the_same(desk: Desk) -> None:
