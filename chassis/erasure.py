@@ -20,7 +20,7 @@ from chassis.database import Connection, Pool
 from chassis.tracing import continued, current_traceparent
 from chassis.unit_of_work import UnitOfWork, Units
 from contracts.classes import DataClass
-from contracts.purges import DataErased, PurgeStarted
+from contracts.purges import BY_A_PERSON, DataErased, PurgeStarted
 
 log = structlog.get_logger(__name__)
 
@@ -51,6 +51,11 @@ class ErasureOrder:
     ledger_number: int
     receipt_code: str | None = None
     restored_at: datetime | None = None
+
+    @property
+    def name(self) -> tuple[UUID, str]:
+        """Its name among all erasures."""
+        return self.purge_id, self.step
 
     @classmethod
     def of(cls, command: PurgeStarted) -> "ErasureOrder":
@@ -123,10 +128,14 @@ class _Claim:
 
     @property
     def name(self) -> _Named:
-        return self.order.purge_id, self.order.step
+        return self.order.name
 
 
-Ready = Callable[[Connection, Sequence[ErasureOrder]], Awaitable[set[UUID]]]
+# Which erasures may begin, each named by its purge and its step.
+Ready = Callable[[Connection, Sequence[ErasureOrder]], Awaitable[set[tuple[UUID, str]]]]
+
+# For which erasures a person gave their word, where no program could see all of it.
+Attested = Callable[[Connection, Sequence[ErasureOrder]], Awaitable[set[tuple[UUID, str]]]]
 
 
 @dataclass(slots=True)
@@ -139,8 +148,9 @@ class EraserJob(Generic[C]):
     data_map: DataMap
     # The tenant's key and what the plumbing holds of it go with this class.
     key_class: DataClass
-    # Says which purges may begin; notifier keeps contacts until they have their receipt.
+    # Says which may begin; notifier keeps contacts until they have their receipt.
     ready: Ready | None = None
+    attested: Attested | None = None
 
     async def run(self) -> int:
         """Erase what is queued; return how many erasures were finished."""
@@ -181,8 +191,8 @@ class EraserJob(Generic[C]):
         if self.ready is not None:
             async with self.worker.acquire() as connection:
                 ready = await self.ready(connection, [claim.order for claim in claims])
-            await self._release([c for c in claims if c.order.purge_id not in ready])
-            claims = [c for c in claims if c.order.purge_id in ready]
+            await self._release([c for c in claims if c.order.name not in ready])
+            claims = [c for c in claims if c.order.name in ready]
         by_classes: dict[tuple[DataClass, ...], list[_Claim]] = {}
         for claim in claims:
             by_classes.setdefault(claim.order.classes, []).append(claim)
@@ -259,10 +269,12 @@ class EraserJob(Generic[C]):
                 *_rows_of(claims, counts),
                 uow.now,
             )
-            for row in rows:
-                claim = by_name[row["purge_id"], row["step"]]
+            answered = [(by_name[row["purge_id"], row["step"]], row) for row in rows]
+            attested = await self._attested(uow.connection, [claim for claim, _ in answered])
+            for claim, row in answered:
+                by = BY_A_PERSON if claim.name in attested else None
                 with continued(claim.traceparent, "answer an erasure"):
-                    uow.outbox.add(self._said(claim.order, row, at=uow.now))
+                    uow.outbox.add(self._said(claim.order, row, at=uow.now, by=by))
         for row in rows:
             log.info("data erased", purge_id=str(row["purge_id"]), step=row["step"])
         return {(row["purge_id"], row["step"]) for row in rows}
@@ -300,7 +312,14 @@ class EraserJob(Generic[C]):
         ours = {row["claim_token"] for row in rows}
         return [claim for claim in claims if claim.token in ours]
 
-    def _said(self, order: ErasureOrder, row: asyncpg.Record, *, at: datetime) -> DataErased:
+    async def _attested(self, connection: Connection, claims: Sequence[_Claim]) -> set[_Named]:
+        if self.attested is None:
+            return set()
+        return await self.attested(connection, [claim.order for claim in claims])
+
+    def _said(
+        self, order: ErasureOrder, row: asyncpg.Record, *, at: datetime, by: str | None
+    ) -> DataErased:
         return DataErased(
             purge_id=order.purge_id,
             step=order.step,
@@ -312,6 +331,7 @@ class EraserJob(Generic[C]):
             data_map_hash=self.data_map.hash(),
             erased_at=at,
             restored_at=row["restored_at"],
+            by=by,
         )
 
 

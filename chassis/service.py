@@ -22,7 +22,7 @@ from chassis.consumer import Consumer
 from chassis.data_map import DataMap
 from chassis.database import TRANSIENT_ERRORS, Pool, open_pool_patiently
 from chassis.epochs import epoch_in
-from chassis.erasure import EraserJob, Ready
+from chassis.erasure import Attested, EraserJob, Ready
 from chassis.handlers import Handlers
 from chassis.health import Health
 from chassis.health import routes as probe_routes
@@ -61,6 +61,7 @@ class Erases:
     steps: Mapping[DataClass, str]
     key_class: DataClass
     ready: Ready | None = None
+    attested: Attested | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -425,6 +426,7 @@ class _Core(Generic[C]):
                 data_map=service.data_map,
                 key_class=service.erases.key_class,
                 ready=service.erases.ready,
+                attested=service.erases.attested,
             )
             jobs.append(Job("erase", timedelta(seconds=1), eraser_job.run))
         runner = JobRunner(jobs, service.metrics)

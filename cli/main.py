@@ -100,6 +100,14 @@ def command_line() -> typer.Typer:
     keys.command("rotate")(rotate_keys)
     keys.command("retire")(retire_keys)
     app.add_typer(keys, name="keys")
+    tickets = typer.Typer(
+        help="Support tickets that are not erased yet, and a person's word that they are.",
+        no_args_is_help=True,
+        rich_markup_mode="markdown",
+    )
+    tickets.command("list")(list_tickets)
+    tickets.command("done")(attest_tickets)
+    app.add_typer(tickets, name="tickets")
     return app
 
 
@@ -349,6 +357,36 @@ def privacy_table(controller: ControllerFile = None) -> None:
     from cli.privacy import run_table  # noqa: PLC0415 - see above
 
     raise typer.Exit(run_table(controller=controller))
+
+
+def list_tickets() -> None:
+    """Show the purges whose support tickets may still be at the service desk, and who is to act.
+
+    Reads notifier's database at KEEPWORD_NOTIFIER_DATABASE_URL, or, in notifier's own pod, at
+    KEEPWORD_DATABASE_URL. So does the command beside this one.
+    """
+    from cli.tickets import run_list  # noqa: PLC0415 - see above
+
+    raise typer.Exit(run_list())
+
+
+def attest_tickets(
+    purge_id: Annotated[UUID, typer.Argument(metavar="PURGE_ID", help="The purge.")],
+    by: By,
+    evidence: Annotated[
+        str,
+        typer.Option("--evidence", metavar="TEXT", help="How you know it; kept, so name nobody."),
+    ],
+) -> None:
+    """Note your word that no ticket of a purge's licences is left at the service desk.
+
+    Look for them by the licence numbers that the list shows, and leave what another customer's
+    licence names too. The receipt says that a person did this step; your name and the evidence
+    stay with us for 400 days. Exit status 1 where none of the purge's tickets are open.
+    """
+    from cli.tickets import run_done  # noqa: PLC0415 - see above
+
+    raise typer.Exit(run_done(purge_id, by=by, evidence=evidence))
 
 
 def version() -> None:

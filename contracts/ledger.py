@@ -50,7 +50,7 @@ class ReceiptStage(StrEnum):
 
 
 class StepProof(_Kept):
-    """What one owner answered, or that its step is still open."""
+    """What one owner answered, or that its step is still open; ``by`` a ``person``, or by itself."""
 
     step: Word
     owner: Word
@@ -58,6 +58,7 @@ class StepProof(_Kept):
     data_map_hash: Sha256 | None = None
     erased_at: Instant | None = None
     open: Annotated[bool, FieldClass.PROCESS]
+    by: Word | None = None
 
 
 class Receipt(_Kept):

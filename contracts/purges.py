@@ -152,6 +152,10 @@ class ErasureWithdrawn(Message):
     withdrawn_at: Instant
 
 
+BY_A_PERSON = "person"
+"""How an answer says that a person gave their word for it."""
+
+
 class PurgeRequested(Message):
     """Wave 0: installer is asked whether the tenant is still as the plan saw it."""
 
@@ -210,7 +214,8 @@ class DataErased(Message):
     ``counts`` is the number of rows erased by class, ``remaining`` what the
     second look still saw: 0 when clean. ``data_map_hash`` says by which data
     map it looked. ``restored_at`` is there where a restore had brought the rows
-    back: when that began.
+    back: when that began. ``by`` is ``person`` where somebody gave their word
+    for what no program could see.
     """
 
     purge_id: Pseudonym
@@ -223,6 +228,7 @@ class DataErased(Message):
     data_map_hash: Sha256
     erased_at: Instant
     restored_at: Instant | None = None
+    by: Word | None = None
 
 
 def purge_id(

@@ -19,6 +19,7 @@ from contracts.classes import DataClass
 from contracts.ledger import LedgerEntry
 from contracts.purges import Phase, Plan
 from devstack.atlassian import Site
+from devstack.atlassian.service_desk import PATH as SERVICE_DESK
 from devstack.postgres import Roles
 from devstack.stack import APP_KEY, LocalStack
 from services.purger import store as purger_store
@@ -91,9 +92,9 @@ class Journey:
         """Where the site stands, which is on the stand-in."""
         return Site.named(self.site, sites_at=self.stack.endpoints.atlassian).base_url
 
-    async def install(self) -> UUID:
-        """Let the site install the app, and return its tenant."""
-        await self._call_app("install")
+    async def install(self, *, licence: str | None = None) -> UUID:
+        """Let the site install the app, perhaps paid for by a licence, and return its tenant."""
+        await self._call_app("install", {} if licence is None else {"sen": licence})
         self._tenant_id = await self.until(self._installed_tenant, "a tenant is known")
         return self._tenant_id
 
@@ -311,7 +312,26 @@ class Journey:
             last = (await purger_store.read_brake(connection)).last
         return None if last is None else last.business_at
 
-    async def _call_app(self, verb: str) -> None:
+    async def open_ticket(self, licence: str, person: str) -> str:
+        """Let a person of the customer's write to the vendor's service desk."""
+        answer = await self._ask(
+            "POST",
+            "atlassian",
+            f"{SERVICE_DESK}/tickets",
+            params={"licence": licence, "person": person},
+        )
+        return str(answer.json()["ticket"])
+
+    async def tickets_naming(self, text: str) -> list[str]:
+        """List the tickets at the vendor's service desk in which a text can be read."""
+        answer = await self._ask("GET", "atlassian", f"{SERVICE_DESK}/tickets")
+        return [ticket["id"] for ticket in answer.json() if text in str(ticket)]
+
+    async def move_desk(self, state: str) -> None:
+        """Send the vendor's service desk ``away``, or bring it ``back``."""
+        await self._ask("POST", "atlassian", f"{SERVICE_DESK}/{state}")
+
+    async def _call_app(self, verb: str, more: Mapping[str, str] | None = None) -> None:
         """Let the stand-in call, again while the installer is away: so does Atlassian."""
 
         async def called() -> bool | None:
@@ -321,7 +341,7 @@ class Journey:
                 f"/sites/{self.site}/{verb}",
                 # The stand-in says so when the installer does not answer it.
                 not_yet={httpx2.codes.BAD_GATEWAY},
-                params={"app": APP_KEY},
+                params={"app": APP_KEY, **(more or {})},
             )
             status = answer.json()["status"]
             if status == httpx2.codes.SERVICE_UNAVAILABLE:

@@ -21,7 +21,7 @@ from chassis.clock import LOOK_EVERY_SECONDS, OffsetClock
 from chassis.migrations import migrate_all
 from chassis.settings import PREFIX
 from contracts.topics import ALL_TOPICS, SERVICES, acls
-from devstack.atlassian import marketplace
+from devstack.atlassian import marketplace, service_desk
 from devstack.groups import forget_consumers
 from devstack.kafka import Security, create_topics, grant, start_kafka
 from devstack.key_files import ensure_key_encryption_keys, ensure_signing_key
@@ -529,7 +529,19 @@ class _Programs:
                 "MAIL_FROM": MAIL_FROM,
                 "VENDOR_NAME": VENDOR,
                 "PURGER_PUBLIC_URL": urls["purger"],
+                **self._service_desk(urls["atlassian"]),
             },
+        }
+
+    def _service_desk(self, url: str) -> Mapping[str, str]:
+        token_file = self._folder / "keys" / "service-desk-token"
+        write_private(token_file, service_desk.TOKEN.encode())
+        return {
+            "TICKETS_URL": f"{url}{service_desk.PATH}",
+            "TICKETS_PROJECT": service_desk.PROJECT,
+            "TICKETS_LICENCE_FIELD": service_desk.LICENCE_FIELD,
+            "TICKETS_ACCOUNT": service_desk.ACCOUNT,
+            "TICKETS_TOKEN_FILE": str(token_file),
         }
 
     def _marketplace(self, url: str) -> Mapping[str, str]:

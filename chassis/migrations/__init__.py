@@ -88,6 +88,9 @@ async def migrate(owner_url: str, data_map: DataMap, *, own: Path | None = None)
         async with engine.connect() as connection:
             for folder, version_table in folders:
                 await connection.run_sync(_upgrade, folder, version_table)
+                # Even to have read its version is a transaction, and alembic commits nothing in one
+                # that was there before it.
+                await connection.commit()
         async with guard.transaction():
             for statement in grants_sql(data_map, service):
                 await guard.execute(statement)

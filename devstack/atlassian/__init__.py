@@ -2,7 +2,7 @@
 
 It publishes its public keys as the key hosts do, reads an app's descriptor as the Marketplace does,
 calls the app's lifecycle hooks, answers the app's questions about its licence, reports licences as
-the Marketplace does, and shows the app in a frame. Run it with ``python -m devstack.atlassian``, or
+the Marketplace does, keeps the vendor's service desk, and shows the app in a frame. Run it with ``python -m devstack.atlassian``, or
 use :class:`Atlassian` within a test.
 """
 

@@ -9,13 +9,15 @@ import httpx2
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.templating import Jinja2Templates
 
 from connect.forge import ForgeEventType
 from connect.lifecycle import EventType
 from devstack.atlassian.products import PAGES, Products, app_of, site_of
+from devstack.atlassian.service_desk import PATH as SERVICE_DESK
+from devstack.atlassian.service_desk import page_or
 from devstack.atlassian.signer import Atlassian
 from devstack.atlassian.sites import Site
 
@@ -85,7 +87,7 @@ class Desk:
         if state not in {"away", "back"}:
             raise HTTPException(404)
         self._atlassian.key_host_is_away = state == "away"
-        return _page_or(request, await self.key_host(request))
+        return page_or(request, await self.key_host(request))
 
     async def forge_keys(self, _: Request) -> Response:
         """Publish the keys of Forge's tokens."""
@@ -95,12 +97,12 @@ class Desk:
         """Delete a site: it answers nothing any more, and tells no app of its end."""
         site = site_of(self._atlassian, request)
         self._atlassian.deleted.add(site.name)
-        return _page_or(request, JSONResponse({"site": site.name, "deleted": True}))
+        return page_or(request, JSONResponse({"site": site.name, "deleted": True}))
 
     async def import_data(self, request: Request) -> Response:
         """Let a site's data be replaced by an import, and say as whom it speaks from then on."""
         site = self._atlassian.import_data(site_of(self._atlassian, request))
-        return _page_or(request, JSONResponse({"site": site.name, "client_key": site.client_key}))
+        return page_or(request, JSONResponse({"site": site.name, "client_key": site.client_key}))
 
     async def change_licence(self, request: Request) -> Response:
         """Let what a site pays for an app end, or begin again."""
@@ -114,7 +116,7 @@ class Desk:
                 raise HTTPException(404)
         active = self._atlassian.subscribe(site, app_key).ended_on is None
         answer = {"site": site.name, "app": app_key, "active": active}
-        return _page_or(request, JSONResponse(answer))
+        return page_or(request, JSONResponse(answer))
 
     async def call_app(self, request: Request) -> Response:
         """Make a site call the app; a site that was never named before is made up.
@@ -151,7 +153,7 @@ class Desk:
             status = None
         self._answers[name, app_key] = f"{event}: {'no answer' if status is None else status}"
         answer = {"site": name, "app": app_key, "event": event.value, "status": status}
-        return _page_or(request, JSONResponse(answer, status_code=502 if status is None else 200))
+        return page_or(request, JSONResponse(answer, status_code=502 if status is None else 200))
 
     async def page(self, request: Request) -> Response:
         """Show the sites, a button for each call, and the app's last answer."""
@@ -165,6 +167,9 @@ class Desk:
                 "answers": self._answers,
                 "ended_licences": self._ended_licences(),
                 "away": self._atlassian.key_host_is_away,
+                "service_desk": SERVICE_DESK,
+                "desk": self._atlassian.service_desk,
+                "licence_of": self._licence_number,
             },
             headers={
                 "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; "
@@ -176,6 +181,9 @@ class Desk:
         sites, deleted = self._atlassian.sites, self._atlassian.deleted
         return {name: site for name, site in sites.items() if name not in deleted}
 
+    def _licence_number(self, site: Site, app_key: str) -> str:
+        return site.subscription(app_key).number
+
     def _ended_licences(self) -> set[tuple[str, str]]:
         subscriptions = self._atlassian.subscriptions.items()
         return {place for place, paid in subscriptions if paid.ended_on is not None}
@@ -186,7 +194,12 @@ def create_app(atlassian: Atlassian, installer_url: str, app_keys: list[str]) ->
     products = Products(atlassian, installer_url, app_keys)
     desk = Desk(atlassian, installer_url, app_keys)
     return Starlette(
-        routes=[*products.routes(), *atlassian.marketplace.routes(), *desk.routes()],
+        routes=[
+            *products.routes(),
+            *atlassian.marketplace.routes(),
+            *atlassian.service_desk.routes(),
+            *desk.routes(),
+        ],
     )
 
 
@@ -195,10 +208,3 @@ def _event(events: Mapping[str, _AnyEvent], request: Request) -> _AnyEvent:
     if event is None:
         raise HTTPException(404)
     return event
-
-
-def _page_or(request: Request, answer: Response) -> Response:
-    """Lead a person back to the page, and give a program the answer."""
-    if "text/html" in request.headers.get("accept", ""):
-        return RedirectResponse("/", status_code=303)
-    return answer

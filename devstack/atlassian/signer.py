@@ -21,6 +21,7 @@ from connect.lifecycle import EventType
 from connect.qsh import query_string_hash
 from devstack.atlassian.forge import Forge, ForgeInstallation
 from devstack.atlassian.marketplace import Marketplace
+from devstack.atlassian.service_desk import ServiceDesk
 from devstack.atlassian.sites import FIRST_SITES, SITE_NAME, Site, Subscription
 
 TOKEN_SECONDS = 180
@@ -78,6 +79,7 @@ class Atlassian:
         self.subscriptions: dict[tuple[str, str], Subscription] = {}
         self.forge_installations: dict[tuple[str, str], ForgeInstallation] = {}
         self.marketplace = Marketplace()
+        self.service_desk = ServiceDesk()
         self.forge = Forge()
 
     @cached_property

@@ -55,10 +55,12 @@ async def note_ledger_entry(entry: LedgerEntry, uow: UnitOfWork[Context]) -> Non
         await note_move(uow, entry.purge_id, entry.tenant_id, entry.merged_into)
 
 
-async def ready_to_erase(connection: Connection, orders: Sequence[ErasureOrder]) -> set[UUID]:
-    """Say which purges may begin: those whose content has moved, or never will."""
-    purges = {order.purge_id for order in orders}
-    return purges - await store.purges_with_open_moves(connection, purges)
+async def ready_to_erase(
+    connection: Connection, orders: Sequence[ErasureOrder]
+) -> set[tuple[UUID, str]]:
+    """Say which erasures may begin: those whose content has moved, or never will."""
+    waiting = await store.purges_with_open_moves(connection, {each.purge_id for each in orders})
+    return {(each.purge_id, each.step) for each in orders if each.purge_id not in waiting}
 
 
 class _State(Enum):

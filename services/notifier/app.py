@@ -7,12 +7,13 @@ from chassis.service import Erases, Resources, Running, Service, run_main
 from chassis.unit_of_work import Units
 from contracts.classes import DataClass
 from contracts.topics import INSTALLER_TENANTS, PURGER_CENSUSES, PURGER_COMMANDS
-from services.notifier.clients import MailServer
+from services.notifier.clients import MailServer, TicketDesk
 from services.notifier.context import Context
 from services.notifier.data_map import DATA_MAP
 from services.notifier.domain import ERASE_CONTACTS
 from services.notifier.handlers import (
     ERASE_TICKETS,
+    attested_by_a_person,
     handlers,
     note_ledger_entry,
     ready_to_erase,
@@ -22,6 +23,7 @@ from services.notifier.letters import Letters
 from services.notifier.routes import development
 from services.notifier.settings import NotifierSettings
 from services.notifier.takeover import take_over
+from services.notifier.tickets import TicketErasures, TicketEvidence
 
 
 def build(settings: NotifierSettings) -> Service[Context]:
@@ -29,7 +31,9 @@ def build(settings: NotifierSettings) -> Service[Context]:
     mail_domain = settings.mail_from.rpartition("@")[2]
 
     def context(resources: Resources) -> Context:
-        return Context(keys=resources.keys, mail_domain=mail_domain)
+        return Context(
+            keys=resources.keys, mail_domain=mail_domain, has_desk=settings.tickets != "none"
+        )
 
     def jobs(notifier: Running[Context]) -> Sequence[Job]:
         mail = ReceiptMail(
@@ -42,7 +46,13 @@ def build(settings: NotifierSettings) -> Service[Context]:
                 purger_url=settings.purger_public_url,
             ),
         )
-        return (*mail.jobs(), *Moves(notifier.units, notifier.resources.worker).jobs())
+        units, worker = notifier.units, notifier.resources.worker
+        moves, evidence = Moves(units, worker), TicketEvidence(units, worker)
+        jobs = (*mail.jobs(), *moves.jobs(), *evidence.jobs())
+        desk = _desk(settings)
+        if desk is None:
+            return jobs
+        return (*jobs, *TicketErasures(units, worker, desk, settings.tickets_erase).jobs())
 
     return Service(
         settings=settings,
@@ -57,10 +67,21 @@ def build(settings: NotifierSettings) -> Service[Context]:
             steps={DataClass.TICKETS: ERASE_TICKETS, DataClass.CONTACTS: ERASE_CONTACTS},
             key_class=DataClass.CONTACTS,
             ready=ready_to_erase,
+            attested=attested_by_a_person,
         ),
         on_ledger_entry=note_ledger_entry,
         take_over=take_over,
     )
+
+
+def _desk(settings: NotifierSettings) -> TicketDesk | None:
+    """Where tickets are erased by us; None where a person does it."""
+    url, project = settings.tickets_url, settings.tickets_project
+    field, account = settings.tickets_licence_field, settings.tickets_account
+    token_file = settings.tickets_token_file
+    if url is None or project is None or field is None or account is None or token_file is None:
+        return None
+    return TicketDesk(url, project, field, account, token_file)
 
 
 async def _restate(_: Units[Context]) -> None:

@@ -1,10 +1,13 @@
-"""Hands messages to the mail server, and says of each what became of it as far as one can know."""
+"""The systems outside: the mail server that takes our messages, the desk where tickets lie."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
+import httpx2
 from aiosmtplib import (
     SMTP,
     SMTPDataError,
@@ -12,7 +15,9 @@ from aiosmtplib import (
     SMTPRecipientRefused,
     SMTPResponseException,
 )
+from pydantic import SecretStr
 
+from connect.service_desk import ServiceDesk
 from services.notifier.domain import Accepted, Deferred, Outcome, Refused, Unknown
 from services.notifier.letters import Letter
 
@@ -116,3 +121,39 @@ class MailSession:
 
 def _not_taken(code: int) -> Outcome:
     return Refused(code) if code >= _PERMANENT else Deferred(code)
+
+
+class TokenUnreadableError(Exception):
+    """The file with the desk's token is not there, or is no text."""
+
+
+@dataclass(frozen=True, slots=True)
+class TicketDesk:
+    """Where the vendor's support tickets lie, and as whom they are reached."""
+
+    url: str
+    project: str
+    licence_field: str
+    account: str = field(repr=False)
+    token_file: Path
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[ServiceDesk]:
+        """Reach the desk with the token that the file holds now.
+
+        Raises:
+            TokenUnreadableError: it holds none.
+        """
+        try:
+            token = await asyncio.to_thread(self.token_file.read_text, "utf-8")
+        except (OSError, UnicodeDecodeError):
+            raise TokenUnreadableError from None
+        async with httpx2.AsyncClient() as http:
+            yield ServiceDesk(
+                http,
+                self.url,
+                self.project,
+                licence_field=self.licence_field,
+                account=self.account,
+                token=SecretStr(token.strip()),
+            )

@@ -1,4 +1,4 @@
-"""The rules of notifier: who may be kept, when a delivery is tried again, what a receipt says."""
+"""The rules of notifier: who may be kept, when things are tried again, what a receipt says."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, StringConstraints
 
 from contracts.classes import TENANT_CLASSES, DataClass
 from contracts.ledger import StepProof
+from contracts.purges import BY_A_PERSON
 from contracts.tenants import ClassState
 
 PATIENCE: Final = timedelta(hours=72)
@@ -129,9 +130,9 @@ class Unknown:
 Outcome = Accepted | Deferred | Refused | Unknown
 
 
-def pause_after(attempts: int) -> timedelta:
+def pause_after(attempts: int, *, first: timedelta = FIRST_PAUSE) -> timedelta:
     """How long to wait after so many attempts: a minute, doubled each time, never over 4 hours."""
-    doubled: timedelta = FIRST_PAUSE * 2 ** min(attempts - 1, 16)
+    doubled: timedelta = first * 2 ** min(attempts - 1, 16)
     return min(doubled, LONGEST_PAUSE)
 
 
@@ -183,11 +184,17 @@ def erased_classes(steps: Sequence[StepProof]) -> tuple[ErasedClass, ...]:
         if not step.counts:
             lines.append(ErasedClass(step.step, "a further step", None, erased_at))
         lines += [
-            ErasedClass(data_class.value, _WHAT[data_class], step.counts[data_class], erased_at)
+            ErasedClass(data_class.value, _WHAT[data_class], _records(step, data_class), erased_at)
             for data_class in TENANT_CLASSES
             if data_class in step.counts
         ]
     return tuple(lines)
+
+
+def _records(step: StepProof, data_class: DataClass) -> int | None:
+    """None where a person erased what no program counted: none would be no true number."""
+    counted = step.counts[data_class]
+    return None if step.by == BY_A_PERSON and not counted else counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,3 +212,83 @@ class Recipient:
     name: str = field(repr=False)
     address: str = field(repr=False)
     addon_key: str | None
+
+
+# -- tickets ------------------------------------------------------------------------------------
+
+EVIDENCE_KEPT: Final = timedelta(days=400)
+"""How long a person's word that tickets are gone is kept: as long as the ledger's topic."""
+
+FIRST_PAUSE_OF_DESK: Final = timedelta(seconds=5)
+"""A desk is asked again sooner than mail is sent again: it is no nuisance to anybody."""
+
+MOST_TICKETS_A_TURN: Final = 200
+"""So many tickets of one purge are erased before others have their turn."""
+
+
+class WhatGoes(StrEnum):
+    """What an erasure takes of a ticket."""
+
+    TICKET = "ticket"
+    PERSONAL_DATA = "personal-data"
+    """Its people, texts, comments and attachments; the ticket itself stays, as a number."""
+
+
+class TicketsGo(StrEnum):
+    """Who erases the tickets of a purge."""
+
+    BY_JOB = "open"
+    BY_HAND = "by-hand"
+
+
+LICENCES_UNKNOWN: Final = "licences are not known"
+HISTORY_STAYS: Final = "history of tickets"
+"""Why the tickets of a purge take a person."""
+
+
+def licences_may_be_kept(classes: Mapping[DataClass, ClassState]) -> bool:
+    """Whether a tenant's state says by which licence numbers its tickets are found.
+
+    From the point of no return on it says none, and those that were said last
+    are what its erasure goes by.
+    """
+    return all(state is ClassState.LIVE for state in classes.values())
+
+
+def who_erases_tickets(
+    licence_numbers: Sequence[str] | None, *, has_desk: bool, goes_on: bool
+) -> TicketsGo | None:
+    """Say who looks for a tenant's tickets; None where there is nothing to look for.
+
+    Numbers that were never heard (None) are no proof that there are no tickets:
+    then a person looks. Where another tenant goes on for this one, the licence
+    and its tickets are that one's.
+    """
+    if not has_desk or goes_on:
+        return None
+    if licence_numbers is None:
+        return TicketsGo.BY_HAND
+    return TicketsGo.BY_JOB if licence_numbers else None
+
+
+def history_stays(what_goes: WhatGoes, tickets: int) -> bool:
+    """Whether what a desk keeps of former texts is left, which no program can reach."""
+    return what_goes is WhatGoes.PERSONAL_DATA and tickets > 0
+
+
+MOST_EVIDENCE: Final = 300
+_AN_ADDRESS: Final = "@"
+
+
+def complaint_about_evidence(evidence: str) -> str | None:
+    """Say why a text is no evidence of an erasure; None where it may be kept.
+
+    Nobody can tell a name from other words, so this finds the plainest mistake alone.
+    """
+    if not evidence.strip() or len(evidence) > MOST_EVIDENCE:
+        return f"Say with --evidence how you know it, in at most {MOST_EVIDENCE} characters."
+    if not evidence.isprintable():
+        return "The evidence has to be one line of text."
+    if _AN_ADDRESS in evidence:
+        return "The evidence names an address. It is kept, so it must name nobody."
+    return None

@@ -9,13 +9,21 @@ from chassis.erasure import ErasureOrder, accept_erasure
 from chassis.handlers import Handlers
 from chassis.identifiers import uuid7
 from chassis.unit_of_work import UnitOfWork
+from connect.service_desk import plain_number
 from contracts.classes import DataClass
 from contracts.ledger import EntryKind, LedgerEntry, ReceiptStage
 from contracts.purges import PurgeStarted
 from contracts.tenants import TenantState
 from services.notifier import store
 from services.notifier.context import Context
-from services.notifier.domain import ERASE_CONTACTS, Receipt, Tenant, message_id
+from services.notifier.domain import (
+    ERASE_CONTACTS,
+    Receipt,
+    Tenant,
+    licences_may_be_kept,
+    message_id,
+    who_erases_tickets,
+)
 
 ERASE_TICKETS = "erase-notifier"
 """The step of wave 1; tickets lie in Jira Service Management, none are stored here."""
@@ -25,11 +33,14 @@ handlers: Handlers[Context] = Handlers("notifier")
 
 @handlers.follows(TenantState, writes=DataClass.CONTACTS)
 async def remember_tenant(tenant: TenantState, uow: UnitOfWork[Context]) -> None:
-    """Know whether people of the tenant may be kept, and of which app they are."""
+    """Know whether people of the tenant may be kept, of which app they are, by which licences."""
     await store.remember_tenant(
         uow.connection,
         Tenant(tenant.tenant_id, tenant.addon_key, tenant.classes[DataClass.CONTACTS]),
     )
+    if licences_may_be_kept(tenant.classes):
+        numbers = sorted({plain_number(number) for number in tenant.licence_numbers})
+        await store.remember_licences(uow.connection, tenant.tenant_id, numbers)
 
 
 @handlers.forgets(TenantState)
@@ -40,8 +51,15 @@ async def forget_tenant(tenant_id: UUID, uow: UnitOfWork[Context]) -> None:
 
 @handlers.obeys(PurgeStarted)
 async def erase_people(command: PurgeStarted, uow: UnitOfWork[Context]) -> None:
-    """Set the guard and queue the erasure; contacts are told first, or moved, then forgotten."""
+    """Set the guard and queue the erasure; tickets are erased at their desk first.
+
+    Contacts are told first, or moved, then forgotten.
+    """
     await accept_erasure(uow, ErasureOrder.of(command))
+    if DataClass.TICKETS in command.classes:
+        await _open_ticket_erasure(
+            uow, command.purge_id, command.step, command.tenant_id, command.merged_into
+        )
     if DataClass.CONTACTS in command.classes:
         await _plan_farewell(
             uow, command.purge_id, command.step, command.tenant_id, command.merged_into
@@ -53,6 +71,11 @@ async def note_ledger_entry(entry: LedgerEntry, uow: UnitOfWork[Context]) -> Non
 
     The ledger's reader has accepted the erasure itself in this transaction.
     """
+    if entry.kind is EntryKind.TENANT_ERASED and DataClass.TICKETS in entry.classes:
+        assert entry.tenant_id is not None
+        await _open_ticket_erasure(
+            uow, entry.purge_id, ERASE_TICKETS, entry.tenant_id, entry.merged_into
+        )
     if entry.kind is EntryKind.TENANT_ERASED and DataClass.CONTACTS in entry.classes:
         assert entry.tenant_id is not None
         await _plan_farewell(
@@ -98,8 +121,57 @@ async def _plan_farewell(
     )
 
 
-async def ready_to_erase(connection: Connection, orders: Sequence[ErasureOrder]) -> set[UUID]:
-    """Say which purges may begin: those whose people are told or moved, or will never be."""
+async def _open_ticket_erasure(
+    uow: UnitOfWork[Context],
+    purge_id: UUID,
+    step: str,
+    tenant_id: UUID,
+    merged_into: UUID | None,
+) -> None:
+    """Note, once, that the tenant's tickets are to be erased, which its erasure waits for.
+
+    Once the erasure has begun, the licence numbers may be gone, and nothing
+    can be learnt of them any more.
+    """
+    if not await store.erasure_is_untouched(uow.connection, purge_id, step):
+        return
+    who = who_erases_tickets(
+        await store.licence_numbers(uow.connection, tenant_id),
+        has_desk=uow.context.has_desk,
+        goes_on=merged_into is not None,
+    )
+    if who is not None:
+        await store.open_ticket_erasure(
+            uow.connection, purge_id, tenant_id, who, now=uow.now, wall=uow.wall
+        )
+
+
+async def ready_to_erase(
+    connection: Connection, orders: Sequence[ErasureOrder]
+) -> set[tuple[UUID, str]]:
+    """Say which erasures may begin.
+
+    Those of contacts whose people are told or moved, or will never be; those of
+    tickets when none is left at the desk.
+    """
     purges = {order.purge_id for order in orders}
     untold = await store.purges_with_open_deliveries(connection, purges)
-    return purges - untold - await store.purges_with_open_moves(connection, purges)
+    waiting = {
+        ERASE_CONTACTS: untold | await store.purges_with_open_moves(connection, purges),
+        ERASE_TICKETS: await store.purges_with_open_tickets(connection, purges),
+    }
+    return {
+        (order.purge_id, order.step)
+        for order in orders
+        if order.purge_id not in waiting.get(order.step, ())
+    }
+
+
+async def attested_by_a_person(
+    connection: Connection, orders: Sequence[ErasureOrder]
+) -> set[tuple[UUID, str]]:
+    """Say for which erasures of tickets a person gave their word; who it was stays here."""
+    purges = {order.purge_id for order in orders if order.step == ERASE_TICKETS}
+    return {
+        (purge_id, ERASE_TICKETS) for purge_id in await store.attested_purges(connection, purges)
+    }

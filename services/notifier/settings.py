@@ -1,15 +1,18 @@
 """The environment variables of notifier, besides those that every service has."""
 
 import re
-from typing import ClassVar
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
-from chassis.settings import ServiceSettings
+from chassis.settings import PREFIX, ServiceSettings
+from connect.hosts import is_private_enough, parse_base_url
+from services.notifier.domain import WhatGoes
 
 
 class NotifierSettings(ServiceSettings):
-    """Where mail is handed over, from whom it comes, and where receipts are shown."""
+    """Where mail is handed over, from whom it comes, where receipts are shown, where tickets lie."""
 
     service: ClassVar[str] = "notifier"
 
@@ -18,6 +21,21 @@ class NotifierSettings(ServiceSettings):
     mail_from: str
     vendor_name: str = Field(default="Keepword", min_length=1, max_length=100)
     purger_public_url: str
+
+    # Where support tickets lie. Without access to the desk a person erases them, purge by purge.
+    tickets: Literal["service-desk", "none"] = "service-desk"
+    # All five or none: the site in Jira, the project's key, the custom field with the licence's
+    # number (a text of one line), the account, and the file with its API token.
+    tickets_url: str | None = None
+    tickets_project: Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]{0,99}$")] | None = (
+        None
+    )
+    tickets_licence_field: (
+        Annotated[str, StringConstraints(pattern=r"^customfield_[0-9]{1,15}$")] | None
+    ) = None
+    tickets_account: str | None = Field(default=None, min_length=1, repr=False)
+    tickets_token_file: Path | None = None
+    tickets_erase: WhatGoes = WhatGoes.TICKET
 
     @field_validator("mail_from")
     @classmethod
@@ -39,3 +57,29 @@ class NotifierSettings(ServiceSettings):
         if not url.startswith(("http://", "https://")):
             raise ValueError("give the full address at which the public reaches purger")
         return url.rstrip("/")
+
+    @field_validator("tickets_url")
+    @classmethod
+    def _nobody_can_change_it_on_the_way(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        base = parse_base_url(url)
+        if base is None or not is_private_enough(base):
+            raise ValueError("give an https address, or one of this machine")
+        return str(base)
+
+    @model_validator(mode="after")
+    def _the_desk_is_named_whole(self) -> Self:
+        given = {
+            "URL": self.tickets_url,
+            "PROJECT": self.tickets_project,
+            "LICENCE_FIELD": self.tickets_licence_field,
+            "ACCOUNT": self.tickets_account,
+            "TOKEN_FILE": self.tickets_token_file,
+        }
+        names = ", ".join(f"{PREFIX}TICKETS_{name}" for name in given)
+        if any(given.values()) and not all(given.values()):
+            raise ValueError(f"{names}: set all five, or none to erase tickets by hand")
+        if any(given.values()) and self.tickets == "none":
+            raise ValueError(f"{PREFIX}TICKETS: there is no desk, but {names} name one")
+        return self

@@ -69,6 +69,7 @@ DATA_MAP: Final = DataMap(
                 "counts": "how many rows of each class were erased",
                 "data_map_hash": "by which data map the owner looked",
                 "erased_at": "when the owner saw that nothing was left",
+                "answered_by": "that a person gave their word for it; never who",
             },
         ),
         Table(

@@ -471,6 +471,7 @@ class Step:
     counts: dict[DataClass, int] | None = None
     data_map_hash: str | None = None
     erased_at: datetime | None = None
+    answered_by: str | None = None
 
     @property
     def started(self) -> bool:

@@ -150,6 +150,7 @@ async def record_answer(answer: DataErased, uow: Work) -> None:
         counts=answer.counts,
         data_map_hash=answer.data_map_hash,
         erased_at=answer.erased_at,
+        by=answer.by,
     )
     if is_new and await advance(uow, answer.purge_id):
         await say_purges(uow, [purge.tenant_id])

@@ -142,6 +142,7 @@ def _proof(step: Step) -> StepProof:
         data_map_hash=step.data_map_hash,
         erased_at=step.erased_at,
         open=not step.answered,
+        by=step.answered_by,
     )
 
 

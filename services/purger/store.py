@@ -459,7 +459,7 @@ async def steps_of_purge(connection: Connection, purge: Purge) -> list[Step]:
     """List a purge's steps in the order of ``domain.steps_of``."""
     rows = await connection.fetch(
         """
-        SELECT step, ledger_number, counts, data_map_hash, erased_at
+        SELECT step, ledger_number, counts, data_map_hash, erased_at, answered_by
           FROM steps WHERE purge_id = $1
         """,
         purge.plan.purge_id,
@@ -480,6 +480,7 @@ def _step_of(plan: StepPlan, row: asyncpg.Record) -> Step:
         {DataClass(name): count for name, count in counts.items()} if counts else None,
         row["data_map_hash"],
         row["erased_at"],
+        row["answered_by"],
     )
 
 
@@ -491,13 +492,15 @@ async def record_answer(
     counts: Mapping[DataClass, int],
     data_map_hash: str,
     erased_at: datetime,
+    by: str | None = None,
 ) -> bool:
     """Keep an owner's first clean answer; False for one to a step that is answered or not begun."""
     return (
         await connection.fetchval(
             """
             UPDATE steps
-               SET counts = $3, data_map_hash = $4, erased_at = $5, ask_again_at = NULL
+               SET counts = $3, data_map_hash = $4, erased_at = $5, answered_by = $6,
+                   ask_again_at = NULL
              WHERE purge_id = $1 AND step = $2
                AND ledger_number IS NOT NULL AND erased_at IS NULL
             RETURNING true
@@ -507,6 +510,7 @@ async def record_answer(
             {str(data_class): count for data_class, count in counts.items()},
             data_map_hash,
             erased_at,
+            by,
         )
         is True
     )

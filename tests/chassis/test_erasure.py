@@ -199,15 +199,17 @@ async def test_a_worker_that_dies_delays_an_erasure_by_one_lease(sample: Sample)
 
 async def test_an_owner_may_let_an_erasure_wait(sample: Sample) -> None:
     order = an_order(uuid4())
-    allowed: set[UUID] = set()
+    allowed: set[tuple[UUID, str]] = set()
 
-    async def ready(connection: object, orders: object) -> set[UUID]:
+    async def ready(connection: object, orders: object) -> set[tuple[UUID, str]]:
         return allowed
 
     await accept(sample, order)
     job = an_eraser(sample, ready=ready)
     assert await job.run() == 0
-    allowed.add(order.purge_id)
+    allowed.add((order.purge_id, "another step of it"))
+    assert await job.run() == 0
+    allowed.add(order.name)
     assert await job.run() == 1
 
 
@@ -250,7 +252,7 @@ async def test_a_consumer_that_holds_an_order_holds_up_no_other(sample: Sample) 
     for order in orders:
         await accept(sample, order)
 
-    async def none_is_ready(connection: object, orders: object) -> set[UUID]:
+    async def none_is_ready(connection: object, orders: object) -> set[tuple[UUID, str]]:
         return set()
 
     waiting = an_eraser(sample, ready=none_is_ready)

@@ -14,6 +14,17 @@ from tests.support.stack import Databases
 SAMPLE_MIGRATIONS = Path(__file__).parents[1] / "support" / "sample" / "migrations"
 
 
+def add_migration(own: Path, sql: str) -> None:
+    """Write a second migration of the sample service."""
+    script = (own / "0001_notes.py").read_text()
+    (own / "0002_more.py").write_text(
+        script.replace('revision = "0001"', 'revision = "0002"').replace(
+            "down_revision = None", 'down_revision = "0001"'
+        )
+    )
+    (own / "0002_more.sql").write_text(sql)
+
+
 async def test_several_at_once_and_again_leave_one_database_up_to_date(
     databases: Databases,
 ) -> None:
@@ -31,19 +42,29 @@ async def test_several_at_once_and_again_leave_one_database_up_to_date(
         await connection.close()
 
 
+async def test_a_service_goes_on_where_the_plumbing_has_nothing_new(
+    databases: Databases, tmp_path: Path
+) -> None:
+    own = tmp_path / "migrations"
+    shutil.copytree(SAMPLE_MIGRATIONS, own)
+    roles = (await databases("sample"))["sample"]
+    await migrate(roles.owner_url, SAMPLE_MAP, own=own)
+    add_migration(own, "CREATE TABLE more (x int);")
+    await migrate(roles.owner_url, SAMPLE_MAP, own=own)
+    connection = await asyncpg.connect(roles.backup_url)
+    try:
+        assert await connection.fetchval("SELECT version_num FROM sample_migrations") == "0002"
+        assert await connection.fetchval("SELECT to_regclass('more')") is not None
+    finally:
+        await connection.close()
+
+
 async def test_a_migration_whose_second_statement_fails_leaves_nothing(
     databases: Databases, tmp_path: Path
 ) -> None:
     own = tmp_path / "migrations"
     shutil.copytree(SAMPLE_MIGRATIONS, own)
-    shutil.copy(own / "0001_notes.py", own / "0002_broken.py")
-    script = own / "0002_broken.py"
-    script.write_text(
-        script.read_text()
-        .replace('revision = "0001"', 'revision = "0002"')
-        .replace("down_revision = None", 'down_revision = "0001"')
-    )
-    (own / "0002_broken.sql").write_text("CREATE TABLE half (x int); SELECT 1/0;")
+    add_migration(own, "CREATE TABLE half (x int); SELECT 1/0;")
     roles = (await databases("sample"))["sample"]
     with pytest.raises(Exception, match="division by zero"):
         await migrate(roles.owner_url, SAMPLE_MAP, own=own)

@@ -30,6 +30,7 @@ from connect.lifecycle import (
 from connect.qsh import query_string_hash
 from connect.signed_install import SignedInstalls
 from devstack.atlassian import Atlassian, Site, create_app
+from devstack.atlassian.service_desk import LICENCE_FIELD
 from tests.connect.serving import serving
 
 APP = "com.example.app"
@@ -204,6 +205,29 @@ async def test_the_key_host_can_be_sent_away_and_brought_back(
     with pytest.raises(UnknownKey):
         await keys.key("another")
     assert (await http.get(f"{stage.url}/key-host")).json()["requests"] >= 3
+
+
+async def test_a_person_opens_a_ticket_and_sends_the_desk_away(
+    stage: Stage, http: httpx2.AsyncClient
+) -> None:
+    number = stage.atlassian.site("acme").subscription(APP).number
+    browser = {"Accept": "text/html"}
+    opened = f"/service-desk/tickets?licence={number}"
+    page = await http.get(f"{stage.url}/")
+    assert f'action="{opened}"' in page.text
+
+    page = await http.post(f"{stage.url}{opened}", headers=browser, follow_redirects=True)
+    assert "Reports of Grace Example stay empty" in page.text
+    [shown] = (await http.get(f"{stage.url}/service-desk/tickets")).json()
+    assert (shown["fields"][LICENCE_FIELD], len(shown["comments"])) == (number, 1)
+
+    away = f"{stage.url}/service-desk/away"
+    page = await http.post(away, headers=browser, follow_redirects=True)
+    assert 'action="/service-desk/back"' in page.text
+    assert stage.atlassian.service_desk.faults.away
+    assert (await http.post(f"{stage.url}/service-desk/back")).json() == {"away": False}
+    assert (await http.post(f"{stage.url}/service-desk/elsewhere")).status_code == 404
+    assert (await http.post(f"{stage.url}/service-desk/tickets")).status_code == 400
 
 
 async def test_a_call_signed_long_beforehand_is_good_for_as_long_as_was_asked(

@@ -37,7 +37,7 @@ from contracts.ledger import (
     seal,
 )
 from contracts.purges import DataErased, PurgeStarted
-from contracts.tenants import ClassState
+from contracts.tenants import ClassState, TenantState
 from devstack.mail import Mail, MailSink
 from devstack.postgres import Roles
 from services.notifier import store
@@ -46,7 +46,13 @@ from services.notifier.clients import MailServer
 from services.notifier.context import Context
 from services.notifier.data_map import DATA_MAP
 from services.notifier.domain import Tenant
-from services.notifier.handlers import erase_people, note_ledger_entry, ready_to_erase
+from services.notifier.handlers import (
+    attested_by_a_person,
+    erase_people,
+    note_ledger_entry,
+    ready_to_erase,
+    remember_tenant,
+)
 from services.notifier.jobs import ADDRESS, NAME, Moves, ReceiptMail
 from services.notifier.letters import Letters
 from services.notifier.settings import NotifierSettings
@@ -134,7 +140,7 @@ class Purge:
     tenant_id: UUID
     purge_id: UUID = field(default_factory=uuid4)
 
-    def wave_1(self) -> PurgeStarted:
+    def wave_1(self, merged_into: UUID | None = None) -> PurgeStarted:
         return PurgeStarted(
             purge_id=self.purge_id,
             step="erase-notifier",
@@ -143,6 +149,7 @@ class Purge:
             owner="notifier",
             classes=(DataClass.TICKETS,),
             ledger_number=1,
+            merged_into=merged_into,
         )
 
     def wave_2(self, merged_into: UUID | None = None) -> PurgeStarted:
@@ -187,6 +194,7 @@ class Notifier:
             data_map=DATA_MAP,
             key_class=DataClass.CONTACTS,
             ready=ready_to_erase,
+            attested=attested_by_a_person,
         )
 
     @property
@@ -194,9 +202,11 @@ class Notifier:
         return self.sink.mailbox.messages()
 
     async def tenant(self, *addresses: str, contacts: ClassState = ClassState.LIVE) -> UUID:
-        """Know of a new tenant with these people."""
+        """Know of a new tenant with these people, and without a licence."""
         tenant_id = uuid4()
         await self.know(Tenant(tenant_id, "com.example.app", contacts))
+        async with self.units.begin() as uow:
+            await store.remember_licences(uow.connection, tenant_id, [])
         for address in addresses:
             answer = await self.post(tenant_id=str(tenant_id), name="Ada Ex", address=address)
             assert answer.status_code == 201, answer.text
@@ -234,6 +244,17 @@ class Notifier:
             )
         )
 
+    async def read_wave_1(self, purge: Purge, merged_into: UUID | None = None) -> None:
+        await self.read(
+            self.ledger.seal(
+                purge.purge_id,
+                kind=EntryKind.TENANT_ERASED,
+                tenant_id=purge.tenant_id,
+                classes=(DataClass.INSTALLATION, DataClass.TICKETS),
+                merged_into=merged_into,
+            )
+        )
+
     async def read_wave_2(self, purge: Purge, merged_into: UUID | None = None) -> None:
         await self.read(
             self.ledger.seal(
@@ -252,6 +273,18 @@ class Notifier:
         await self.read_receipt(purge)
         await self.obey(purge.wave_2())
         return purge
+
+    async def erasures_of_tickets(self) -> list[dict[str, Any]]:
+        """What is known of erasures of tickets, the first one first."""
+        rows = await self.worker.fetch("SELECT * FROM ticket_erasures ORDER BY opened_at, purge_id")
+        return [dict(row) for row in rows]
+
+    async def hear(self, tenant: TenantState) -> UUID:
+        """Hear of a tenant's state, as long as the guard lets it through."""
+        async with self.units.begin() as uow:
+            await uow.lock_tenants([tenant.tenant_id])
+            await remember_tenant(tenant, uow)
+        return tenant.tenant_id
 
     async def deliveries(self, purge: Purge) -> list[dict[str, Any]]:
         rows = await self.worker.fetch(
@@ -315,7 +348,7 @@ async def notifier_of(roles: Roles, folder: Path, sink: MailSink) -> AsyncIterat
             await ensure_epoch(connection, wall=NOW)
         assert settings.key_encryption_keys_file is not None
         keys = TenantKeys("notifier", KeyEncryptionKeys.load(settings.key_encryption_keys_file))
-        context = Context(keys, "vendor.example")
+        context = Context(keys, "vendor.example", has_desk=True)
         units = Units("notifier", runtime, clock, context, lambda: None)
         resources = Resources(settings, clock, service.metrics, runtime, worker, "cluster", keys)
         doors = asyncio.Event()

@@ -48,7 +48,7 @@ async def _empty(roles: Roles) -> None:
         await owner.execute(
             """
             TRUNCATE deliveries, receipts, moves, tenants, erasures, erased_tenants, tenant_keys, outbox,
-                     ledger_reader, relay_epochs, relay_cursor
+                     ledger_reader, relay_epochs, relay_cursor, licences, tickets, ticket_erasures
             """
         )
         await eraser.execute("DELETE FROM contacts WHERE tenant_id <> $1", NOBODY)

@@ -3,9 +3,12 @@
 import asyncio
 import socket
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import httpx2
 import pytest
+from pydantic import ValidationError
 
 from contracts.classes import DataClass
 from devstack.postgres import Roles
@@ -21,6 +24,11 @@ from tests.notifier.builders import CONTACTS_PATH, settings_for
         ("SMTP_PORT", "0"),
         ("VENDOR_NAME", "a\nb"),
         ("PURGER_PUBLIC_URL", "purger"),
+        ("TICKETS", "perhaps"),
+        ("TICKETS_URL", "http://desk.example"),
+        ("TICKETS_PROJECT", "help desk"),
+        ("TICKETS_LICENCE_FIELD", "Licence"),
+        ("TICKETS_ERASE", "nothing"),
     ],
 )
 def test_bad_settings_are_named_and_end_with_status_2(
@@ -46,7 +54,37 @@ def test_tickets_and_contacts_are_steps_of_their_own(notifier_roles: Roles, tmp_
     }
     assert service.erases.key_class is DataClass.CONTACTS
     assert service.erases.ready is not None
+    assert service.erases.attested is not None
     assert service.on_ledger_entry is not None
+
+
+@pytest.mark.parametrize("tickets", ["service-desk", "none"])
+def test_without_access_no_job_looks_for_tickets_and_a_person_is_asked_where_a_desk_is(
+    notifier_roles: Roles, tmp_path: Path, tickets: str
+) -> None:
+    service = build(settings_for(notifier_roles, tmp_path, tickets=tickets))
+    nothing: Any = SimpleNamespace(keys=None, units=None, resources=SimpleNamespace(worker=None))
+    assert service.context(nothing).has_desk is (tickets == "service-desk")
+    names = {job.name for job in service.jobs(nothing)}
+    assert "tidy ticket erasures" in names
+    assert "erase tickets" not in names
+
+
+def test_a_desk_is_named_whole_or_not_at_all(notifier_roles: Roles, tmp_path: Path) -> None:
+    desk = {
+        "tickets_url": "https://desk.example",
+        "tickets_project": "HELP",
+        "tickets_licence_field": "customfield_10050",
+        "tickets_account": "tickets@vendor.example",
+        "tickets_token_file": tmp_path / "token",
+    }
+    assert "tickets@vendor.example" not in repr(settings_for(notifier_roles, tmp_path, **desk))
+    for missing in desk:
+        rest = {name: value for name, value in desk.items() if name != missing}
+        with pytest.raises(ValidationError, match="set all five"):
+            settings_for(notifier_roles, tmp_path, **rest)
+    with pytest.raises(ValidationError, match="KEEPWORD_TICKETS: there is no desk"):
+        settings_for(notifier_roles, tmp_path, tickets="none", **desk)
 
 
 async def test_it_waits_for_kafka_with_its_door_closed_and_stops_when_asked(

@@ -113,3 +113,15 @@ def test_a_receipt_has_a_line_for_each_class_and_each_open_step() -> None:
     assert [line.data_class for line in lines] == [*TENANT_CLASSES, "erase-jira", "errors"]
     assert [line.erased_at for line in lines] == [NOW] * 5 + [None, None]
     assert all(line.what for line in lines)
+
+
+def test_what_a_person_erased_uncounted_is_not_called_nothing() -> None:
+    none, some = {DataClass.TICKETS: 0}, {DataClass.TICKETS: 3}
+    lines = erased_classes(
+        (
+            a_step("erase-notifier", "notifier", none, by="person"),
+            a_step("erase-notifier", "notifier", some, by="person"),
+            a_step("erase-notifier", "notifier", none),
+        )
+    )
+    assert [line.records for line in lines] == [None, 3, 0]

@@ -375,6 +375,24 @@ async def test_receipts_name_no_tenant(purger: Purger) -> None:
             assert str(contacts.tenant_id) not in entry.encode().decode()
 
 
+async def test_a_receipt_tells_what_a_person_gave_their_word_for(purger: Purger) -> None:
+    orders = await purger.begin(a_tenant(left_at=LEFT_AT))
+    for order in orders:
+        given = answer(order, purger.clock.now())
+        by = "person" if order.step == "erase-notifier" else None
+        await purger.hear(given.model_copy(update={"by": by}))
+
+    receipt = (await purger.ledger())[-2].receipt
+    assert receipt is not None
+    said = {step.step: step.by for step in receipt.steps}
+    assert said == {
+        "erase-installer": None,
+        "erase-config": None,
+        "erase-notifier": "person",
+        "erase-contacts": None,
+    }
+
+
 async def test_a_purge_of_service_data_ends_without_people_and_is_still_spoken_of(
     purger: Purger,
 ) -> None:

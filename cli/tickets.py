@@ -1,0 +1,71 @@
+"""`keepword tickets`: whose support tickets are not erased yet, and a person's word that they are."""
+
+from collections.abc import Iterable
+from typing import Final
+from uuid import UUID
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from chassis.clock import Clock
+from chassis.database import Connection
+from cli.databases import run_by_somebody, run_on
+from cli.running import FAILED, MISUSED
+from services.notifier import store
+from services.notifier.domain import EVIDENCE_KEPT, complaint_about_evidence
+from services.notifier.store import OpenTicketErasure
+
+_SHOWN: Final = 500
+
+
+def run_list() -> int:
+    """Show the purges whose tickets may still be at the service desk."""
+
+    async def show(connection: Connection, _: Clock, console: Console) -> int:
+        waiting = await store.open_ticket_erasures(connection, limit=_SHOWN)
+        if waiting:
+            console.print(_table(waiting))
+        more = " or more" if len(waiting) == _SHOWN else ""
+        console.print(f"Purges with open tickets: {len(waiting)}{more}.")
+        return 0
+
+    return run_on("notifier", show)
+
+
+def run_done(purge_id: UUID, *, by: str, evidence: str) -> int:
+    """Note a person's word that a purge's tickets are gone from the desk."""
+    complaint = complaint_about_evidence(evidence)
+    if complaint is not None:
+        Console().print(complaint)
+        return MISUSED
+
+    async def attest(connection: Connection, clock: Clock, console: Console) -> int:
+        if not await store.attest_ticket_erasure(
+            connection, purge_id, by=by, evidence=evidence, now=clock.now()
+        ):
+            console.print("No tickets of this purge are open; nothing was noted.")
+            return FAILED
+        console.print(
+            f"Noted, by {escape(by)}; the receipt will say that a person did it. Name and evidence"
+            f" are kept for {EVIDENCE_KEPT.days} days: the evidence must name nobody of the"
+            " customer's.",
+            soft_wrap=True,
+        )
+        return 0
+
+    return run_by_somebody("notifier", by, attest)
+
+
+def _table(waiting: Iterable[OpenTicketErasure]) -> Table:
+    table = Table("purge", "since", "who", "why", "tried", "licences")
+    for each in waiting:
+        table.add_row(
+            str(each.purge_id),
+            f"{each.opened_at:%Y-%m-%d %H:%M}",
+            "a person" if each.by_hand else "the job, where the desk may be reached",
+            each.trouble or "",
+            str(each.attempts),
+            ", ".join(each.licence_numbers),
+        )
+    return table
