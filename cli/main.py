@@ -129,7 +129,7 @@ def verify_receipt(
     ] = None,
     public_key: Annotated[
         Path | None,
-        typer.Option("--public-key", metavar="F", help="The ledger's public key, in PEM."),
+        typer.Option("--public-key", metavar="F", help="The ledger's public keys, in PEM."),
     ] = None,
     purger: Annotated[
         str | None,

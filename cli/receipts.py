@@ -18,7 +18,7 @@ from cli.audit import (
     fetch_ledger,
     fetch_public_key,
     fetch_receipt,
-    public_key_of,
+    public_keys_of,
 )
 from cli.running import FAILED, MISUSED
 from contracts.ledger import LedgerEntry
@@ -72,9 +72,11 @@ def _running_purger(state: Path | None) -> str | None:
 
 def _verify_file(console: Console, file: Path, public_key: Path) -> int:
     entries = entries_of(file.read_text(encoding="utf-8"))
-    check_entries(entries, public_key_of(public_key.read_bytes()))
+    check_entries(entries, public_keys_of(public_key.read_bytes()))
     _show(console, entries)
-    console.print("[green]Verified:[/] each entry is signed with this key and was not changed.")
+    console.print(
+        "[green]Verified:[/] each entry is signed with a key of this file and was not changed."
+    )
     return 0
 
 
@@ -83,7 +85,7 @@ async def _verify_code(console: Console, code: str, url: str, pem: bytes | None)
         entries = await fetch_receipt(http, url, code)
         ledger = await fetch_ledger(http, url)
         pem = pem or await fetch_public_key(http, url)
-    check_receipt(entries, ledger, public_key_of(pem))
+    check_receipt(entries, ledger, public_keys_of(pem))
     _show(console, entries)
     console.print(
         "[green]Verified:[/] signed, unchanged, and in the unbroken chain of all"

@@ -15,19 +15,19 @@ from services.purger.context import Context
 from services.purger.data_map import DATA_MAP
 from services.purger.handlers import handlers
 from services.purger.jobs import Sweeps, restart, restate
-from services.purger.ledger_key import LedgerKey
+from services.purger.ledger_key import LedgerKeyFile
 from services.purger.routes import development_router, router
 from services.purger.settings import PurgerSettings
 
 
 def build(settings: PurgerSettings) -> Service[Context]:
     """Return purger, ready to run; raises ``BadLedgerKey`` where the ledger cannot be signed."""
-    ledger_key = LedgerKey.load(settings.ledger_key_file)
+    ledger_key = LedgerKeyFile(settings.ledger_key_file)
 
     def context(_: Resources) -> Context:
         return Context(
             retention=settings.retention,
-            ledger_key=ledger_key,
+            ledger_key=ledger_key.current,
             silence=timedelta(seconds=settings.ask_again_seconds),
         )
 

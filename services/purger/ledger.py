@@ -76,7 +76,7 @@ async def record_receipt(
 
 async def _append(uow: Work, purge: Purge, *, part: str, **fields: Any) -> LedgerEntry:
     end = await store.lock_ledger(uow.connection)
-    key = uow.context.ledger_key
+    key = uow.context.ledger_key()
     entry = seal(
         UnsealedEntry(
             number=end.number + 1,

@@ -54,8 +54,8 @@ async def show_receipt(
 
 @router.get("/ledger/public-key", response_class=PlainTextResponse)
 async def show_public_key(request: Request) -> PlainTextResponse:
-    """Give the key that verifies the ledger's signatures, in PEM."""
-    key = _purger(request).context.ledger_key
+    """Give the keys that verify the ledger's signatures, in PEM, that of new entries first."""
+    key = _purger(request).context.ledger_key()
     return PlainTextResponse(
         key.public_pem, media_type="application/x-pem-file", headers={"x-key-id": key.key_id}
     )

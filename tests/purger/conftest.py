@@ -78,6 +78,7 @@ class Purger:
     runtime: Pool
     clock: TwoClocks
     units: Units[Context]
+    keys: list[LedgerKey]
 
     @property
     def sweeps(self) -> Sweeps:
@@ -128,9 +129,9 @@ class Purger:
         async with self.units.begin() as uow:
             entries = await store.ledger_entries(uow.connection, after=0, limit=100_000)
             end = await store.ledger_end(uow.connection)
-        key = self.units.context.ledger_key
+        key = self.units.context.ledger_key()
         head = LedgerHead(number=end.number, hash=end.hash, cluster_id=CLUSTER, at=self.clock.now())
-        verify_chain(entries, {key.key_id: key.private_key.public_key()}, head=head)
+        verify_chain(entries, key.public_keys, head=head)
         return entries
 
     async def everything(self) -> str:
@@ -190,8 +191,10 @@ async def purger(
             worker.acquire() as connection,
         ):
             await ensure_epoch(connection, wall=clock.wall())
-        context = Context(Retention(), ledger_key, SILENCE)
-        yield Purger(roles, runtime, clock, Units("purger", runtime, clock, context, lambda: None))
+        keys = [ledger_key]
+        context = Context(Retention(), lambda: keys[-1], SILENCE)
+        units = Units("purger", runtime, clock, context, lambda: None)
+        yield Purger(roles, runtime, clock, units, keys)
     await _drop(postgres, roles)
 
 

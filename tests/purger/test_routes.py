@@ -5,14 +5,16 @@ from typing import Any
 
 import httpx2
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from fastapi import FastAPI
 
 from chassis.problems import answer_with_problems
 from chassis.service import Running
+from cli.audit import NotVerified, check_receipt, fetch_ledger, public_keys_of
 from contracts.ledger import LedgerEntry, verify_chain
 from contracts.purges import PurgeRequested
+from services.purger.ledger_key import LedgerKey
 from services.purger.routes import development_router, router
 from tests.purger.builders import DAY, LEFT_AT, a_tenant, answer
 from tests.purger.conftest import Purger
@@ -144,3 +146,21 @@ async def test_a_release_needs_a_name(client: httpx2.AsyncClient, body: dict[str
     answered = await client.post("/development/brake/releases", json=body)
 
     assert answered.status_code == 400
+
+
+async def test_entries_signed_before_the_key_was_changed_verify_with_the_keys_shown(
+    purger: Purger, client: httpx2.AsyncClient
+) -> None:
+    orders = await purger.begin()
+    old = purger.keys[-1]
+    purger.keys.append(LedgerKey(Ed25519PrivateKey.generate(), (old.private_key.public_key(),)))
+    for order in orders:
+        await purger.hear(answer(order, purger.clock.now()))
+
+    keys = public_keys_of((await client.get("/ledger/public-key")).content)
+
+    ledger = await fetch_ledger(client, "http://purger")
+    assert [entry.key_id for entry in ledger.entries[:2]] == [old.key_id, purger.keys[-1].key_id]
+    check_receipt(ledger.entries, ledger, keys)
+    with pytest.raises(NotVerified, match="not known"):
+        check_receipt(ledger.entries, ledger, {old.key_id: old.private_key.public_key()})
