@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import timedelta
 
+from chassis.health import Health
 from chassis.jobs import Job
 from chassis.service import Resources, Running, Service, run_main
 from contracts.topics import (
@@ -13,16 +14,19 @@ from contracts.topics import (
 )
 from services.purger.context import Context
 from services.purger.data_map import DATA_MAP
+from services.purger.figures import PurgeFigures
 from services.purger.handlers import handlers
 from services.purger.jobs import Sweeps, restart, restate
 from services.purger.ledger_key import LedgerKeyFile
 from services.purger.routes import development_router, router
 from services.purger.settings import PurgerSettings
+from services.purger.watch import Watch
 
 
 def build(settings: PurgerSettings) -> Service[Context]:
     """Return purger, ready to run; raises ``BadLedgerKey`` where the ledger cannot be signed."""
     ledger_key = LedgerKeyFile(settings.ledger_key_file)
+    health = Health()
 
     def context(_: Resources) -> Context:
         return Context(
@@ -33,7 +37,12 @@ def build(settings: PurgerSettings) -> Service[Context]:
 
     def jobs(this: Running[Context]) -> Sequence[Job]:
         sweeps = Sweeps(this.units, this.resources.cluster_id)
-        return sweeps.jobs(sweep_every=timedelta(seconds=settings.sweep_seconds))
+        watch = Watch(this.units, PurgeFigures(this.resources.metrics.registry))
+        health.add_warning("sweep", watch.nobody_sweeps)
+        return (
+            *sweeps.jobs(sweep_every=timedelta(seconds=settings.sweep_seconds)),
+            *watch.jobs(),
+        )
 
     async def on_start(this: Running[Context]) -> None:
         await restart(this.units, this.resources.cluster_id)
@@ -49,6 +58,7 @@ def build(settings: PurgerSettings) -> Service[Context]:
         jobs=jobs,
         waits_for_ledger=False,
         on_start=on_start,
+        health=health,
     )
 
 

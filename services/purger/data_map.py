@@ -149,6 +149,18 @@ DATA_MAP: Final = DataMap(
                 "released_at": "when",
             },
         ),
+        Table(
+            name="escalations",
+            data_class=DataClass.ERASURE_PROOF,
+            promise="P1",
+            purpose="which warnings were given that a purge may be late, each once",
+            retention="goes with its purge",
+            columns={
+                "purge_id": "the purge that may be late",
+                "level": "how near its last day was",
+                "noted_at": "when the warning was given",
+            },
+        ),
     ),
     topics=(
         StoredTopic(

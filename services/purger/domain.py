@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import TypeAlias
 from uuid import UUID
 
@@ -423,3 +424,28 @@ def why_to_brake(last: Sweep | None, this: Sweep, *, tenants_due: int, tenants: 
 def same_person(name: str) -> str:
     """Spell a name so that one person is one, whatever the case and the spaces."""
     return " ".join(name.split()).casefold()
+
+
+# -- watch ------------------------------------------------------------------------------------
+
+
+class Level(StrEnum):
+    """How near the last day of a purge is that ought to be finished."""
+
+    SEVEN_DAYS = "seven-days"
+    FIVE_DAYS = "five-days"
+    TWO_DAYS = "two-days"
+    OVERDUE = "overdue"
+
+
+_LEVELS = {
+    Level.OVERDUE: timedelta(),
+    Level.TWO_DAYS: timedelta(days=2),
+    Level.FIVE_DAYS: OPEN_STEPS_NAMED_BEFORE_ERASE_BY,
+    Level.SEVEN_DAYS: ESCALATION_BEFORE_ERASE_BY,
+}
+
+
+def levels_reached(now: datetime) -> dict[Level, datetime]:
+    """Say for each level, the gravest first, up to which ``erase_by`` a purge has reached it."""
+    return {level: now + before for level, before in _LEVELS.items()}

@@ -1,0 +1,38 @@
+"""The figures of purges: how many are where, how many are late, and whether anybody sweeps."""
+
+from prometheus_client import CollectorRegistry, Gauge
+
+from chassis.metrics import NAMESPACE
+
+
+class PurgeFigures:
+    """What the watch counts; labels are words of ours, never a tenant."""
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        registry = CollectorRegistry() if registry is None else registry
+        self.purges = Gauge(
+            "purges",
+            "Purges, by how far they have come.",
+            ("phase",),
+            namespace=NAMESPACE,
+            registry=registry,
+        )
+        self.escalated = Gauge(
+            "purges_escalated",
+            "Purges that are due and not finished, by how near their last day is.",
+            ("level",),
+            namespace=NAMESPACE,
+            registry=registry,
+        )
+        self.overdue = Gauge(
+            "purges_overdue",
+            "Purges that are not finished although their last day is over.",
+            namespace=NAMESPACE,
+            registry=registry,
+        )
+        self.swept_at = Gauge(
+            "last_sweep_timestamp_seconds",
+            "Wall time of the last sweep for due purges that was completed by any replica.",
+            namespace=NAMESPACE,
+            registry=registry,
+        )
