@@ -18,7 +18,7 @@ from services.purger.figures import PurgeFigures
 from services.purger.handlers import handlers
 from services.purger.jobs import Sweeps, restart, restate
 from services.purger.ledger_key import LedgerKeyFile
-from services.purger.routes import development_router, router
+from services.purger.routes import brake, receipts
 from services.purger.settings import PurgerSettings
 from services.purger.watch import Watch
 
@@ -54,7 +54,7 @@ def build(settings: PurgerSettings) -> Service[Context]:
         topics=(INSTALLER_TENANTS, INSTALLER_ERASURES, CONFIG_ERASURES, NOTIFIER_ERASURES),
         context=context,
         restate=restate,
-        routers=(router, development_router) if settings.development else (router,),
+        routers=(receipts.router, brake.router) if settings.development else (receipts.router,),
         jobs=jobs,
         waits_for_ledger=False,
         on_start=on_start,

@@ -161,6 +161,30 @@ DATA_MAP: Final = DataMap(
                 "noted_at": "when the warning was given",
             },
         ),
+        Table(
+            name="forecasts",
+            data_class=DataClass.PLUMBING,
+            promise="P1",
+            purpose="how many tenants were planned for a day, which the brake compares it with",
+            retention="30 days after the day",
+            columns={
+                "day": "the day, in UTC",
+                "tenants": "how many tenants had a purge planned for it",
+                "made_at": "when that was counted",
+            },
+        ),
+        Table(
+            name="brake_pulls",
+            data_class=DataClass.PLUMBING,
+            promise="P7",
+            purpose="which members of staff held purges back",
+            retention="as long as the service, as evidence of a decision",
+            columns={
+                "engaged_at": "which holding it began",
+                "name": "the name as it was given",
+                "reason": "why, in the person's own words",
+            },
+        ),
     ),
     topics=(
         StoredTopic(

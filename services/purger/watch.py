@@ -11,7 +11,7 @@ from chassis.unit_of_work import Units
 from contracts.purges import Phase
 from services.purger import store
 from services.purger.context import Context
-from services.purger.domain import Level, levels_reached
+from services.purger.domain import FORECAST_DAYS_AHEAD, Level, levels_reached
 from services.purger.figures import PurgeFigures
 
 log = structlog.get_logger(__name__)
@@ -33,6 +33,7 @@ class Watch:
         return (
             Job("escalate", timedelta(minutes=1), self.escalate),
             Job("count purges", timedelta(minutes=1), self.count_purges),
+            Job("note forecast", timedelta(hours=1), self.note_forecast),
         )
 
     async def escalate(self) -> int:
@@ -68,6 +69,11 @@ class Watch:
         if swept is not None:
             self._swept_at = swept.wall_at
             self._figures.swept_at.set(swept.wall_at.timestamp())
+
+    async def note_forecast(self) -> None:
+        """Keep what is planned for the coming days, which the brake compares those days with."""
+        async with self._units.begin() as uow:
+            await store.note_forecast(uow.connection, now=uow.now, days_ahead=FORECAST_DAYS_AHEAD)
 
     def nobody_sweeps(self) -> str | None:
         """Say so when no replica has swept for an hour, as far as we know.

@@ -436,3 +436,25 @@ def test_two_per_cent_of_the_tenants_may_leave_in_a_day_and_nine_in_any_case(
 def test_a_person_is_one_person_however_the_name_is_written() -> None:
     assert same_person("  Ada   Lovelace ") == same_person("ada lovelace")
     assert same_person("Ada") != same_person("Grace")
+
+
+# -- the brake against the forecast ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("due", "forecast", "reason"),
+    [
+        (30, 10, None),
+        (31, 10, "more-than-forecast"),
+        (10, 3, "more-than-forecast"),
+        (9, 0, None),
+        (31, None, None),
+        (201, 1000, "too-many-due"),
+    ],
+)
+def test_three_times_the_forecast_of_a_day_is_held(
+    due: int, forecast: int | None, reason: str | None
+) -> None:
+    sweep = Sweep(LEFT_AT, LEFT_AT)
+
+    assert why_to_brake(sweep, sweep, tenants_due=due, tenants=10_000, forecast=forecast) == reason

@@ -8,6 +8,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from fastapi import FastAPI
+from structlog.testing import capture_logs
 
 from chassis.problems import answer_with_problems
 from chassis.service import Running
@@ -15,7 +16,7 @@ from cli.audit import NotVerified, check_receipt, fetch_ledger, public_keys_of
 from contracts.ledger import LedgerEntry, verify_chain
 from contracts.purges import PurgeRequested
 from services.purger.ledger_key import LedgerKey
-from services.purger.routes import development_router, router
+from services.purger.routes import brake, receipts
 from tests.purger.builders import DAY, LEFT_AT, a_tenant, answer
 from tests.purger.conftest import Purger
 
@@ -29,8 +30,8 @@ async def woken() -> list[str]:
 async def client(purger: Purger, woken: list[str]) -> AsyncIterator[httpx2.AsyncClient]:
     app = FastAPI()
     answer_with_problems(app)
-    app.include_router(router)
-    app.include_router(development_router)
+    app.include_router(receipts.router)
+    app.include_router(brake.router)
     resources: Any = None
     app.state.running = Running(resources, purger.units, purger.units.context, woken.append)
     transport = httpx2.ASGITransport(app)
@@ -164,3 +165,82 @@ async def test_entries_signed_before_the_key_was_changed_verify_with_the_keys_sh
     check_receipt(ledger.entries, ledger, keys)
     with pytest.raises(NotVerified, match="not known"):
         check_receipt(ledger.entries, ledger, {old.key_id: old.private_key.public_key()})
+
+
+async def pull(client: httpx2.AsyncClient, name: str = "Ada", **body: str) -> Any:
+    return (await client.post("/development/brake/pulls", json={"name": name, **body})).json()
+
+
+async def test_one_person_pulls_the_brake_and_no_purge_starts(
+    purger: Purger, client: httpx2.AsyncClient
+) -> None:
+    await purger.hear(a_tenant(left_at=LEFT_AT))
+    await purger.sweeps.ask_for_due_purges()
+    pulled = await pull(client, " Ada ", reason="wrong dates in a report")
+    purger.clock.advance(170 * DAY)
+
+    await purger.sweeps.ask_for_due_purges()
+
+    assert await purger.said(PurgeRequested) == []
+    shown = (await client.get("/development/brake")).json()
+    assert shown == pulled
+    assert (shown["engaged"], shown["reason"], shown["pulled_by"], shown["pulled_because"]) == (
+        True,
+        "pulled",
+        "Ada",
+        "wrong dates in a report",
+    )
+    # Whoever pulled it may be one of the two.
+    for name in ("Ada", "Grace"):
+        await client.post("/development/brake/releases", json={"name": name})
+    await purger.sweeps.ask_for_due_purges()
+    assert len(await purger.said(PurgeRequested)) == 1
+
+
+async def test_a_pull_while_the_brake_holds_begins_the_holding_anew(
+    purger: Purger, client: httpx2.AsyncClient
+) -> None:
+    await hold(purger)
+    await client.post("/development/brake/releases", json={"name": "Grace"})
+
+    first, second = await pull(client), await pull(client, "Alan")
+
+    assert first["releases"] == second["releases"] == []
+    assert first["engaged_at"] < second["engaged_at"]
+    assert second["pulled_by"] == "Alan"
+    signed = await client.post("/development/brake/releases", json={"name": "Edsger"})
+    assert signed.json()["engaged"] is True
+
+
+async def test_a_brake_that_engages_by_itself_was_pulled_by_nobody(
+    purger: Purger, client: httpx2.AsyncClient
+) -> None:
+    await pull(client)
+    for name in ("Ada", "Grace"):
+        await client.post("/development/brake/releases", json={"name": name})
+    await hold(purger)
+
+    shown = (await client.get("/development/brake")).json()
+
+    assert (shown["reason"], shown["pulled_by"]) == ("clock-jumped", None)
+
+
+async def test_a_pull_names_nobody_in_the_log(client: httpx2.AsyncClient) -> None:
+    with capture_logs() as lines:
+        await pull(client, "Ada Lovelace", reason="a customer called")
+
+    assert [line["event"] for line in lines] == ["brake pulled"]
+    assert "Ada" not in str(lines)
+    assert "customer" not in str(lines)
+
+
+@pytest.mark.parametrize(
+    "body", [{}, {"name": " "}, {"name": "x" * 201}, {"name": "Ada", "reason": "x" * 501}]
+)
+async def test_a_pull_needs_a_name_and_few_words(
+    client: httpx2.AsyncClient, body: dict[str, str]
+) -> None:
+    answered = await client.post("/development/brake/pulls", json=body)
+
+    assert answered.status_code == 400
+    assert (await client.get("/development/brake")).json()["engaged"] is False
