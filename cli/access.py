@@ -1,32 +1,24 @@
 """`keepword access`: whose sites refuse us, and a person's word on it."""
 
-import asyncio
-import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import replace
 from datetime import datetime
-from pathlib import Path
 from typing import Final, assert_never
 from uuid import UUID
 
-import asyncpg
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from chassis.clock import Clock, OffsetClock, SystemClock
-from chassis.database import Connection, connect
-from cli.running import FAILED, MISUSED
+from chassis.clock import Clock
+from chassis.database import Connection
+from cli.databases import run_by_somebody, run_on
+from cli.running import FAILED
 from services.installer.domain.access import Leave, Reason, Wait, decide_departure
 from services.installer.store import access as store
 from services.installer.store.access import Hold, LostTenant
 
-DATABASE_VARIABLES: Final = ("KEEPWORD_INSTALLER_DATABASE_URL", "KEEPWORD_DATABASE_URL")
-"""Where the installer's database is: on any machine, and in the installer's own pod."""
-
-_CLOCK_VARIABLE: Final = "KEEPWORD_CLOCK_OFFSET_FILE"
 _PAGE: Final = 500
-_LONGEST_NAME: Final = 80
 
 _REASONS: Final = {
     Reason.ON_FORGE: "stays: it is installed by Forge",
@@ -36,12 +28,10 @@ _REASONS: Final = {
     Reason.PAID_FOR: "stays: it may be paid for; a person may confirm",
 }
 
-_Story = Callable[[Connection, Clock, Console], Awaitable[int]]
-
 
 def run_list() -> int:
     """Show which apps are held, and which tenants' sites refuse us."""
-    return _run(_show_all)
+    return run_on("installer", _show_all)
 
 
 def run_confirm(tenant_id: UUID, *, by: str, dry_run: bool) -> int:
@@ -62,7 +52,7 @@ def run_confirm(tenant_id: UUID, *, by: str, dry_run: bool) -> int:
         console.print("Nothing was noted." if dry_run else f"Noted, by {escape(by)}.")
         return 0
 
-    return _by_somebody(by, confirm)
+    return run_by_somebody("installer", by, confirm)
 
 
 def run_release(addon_key: str, *, by: str, dry_run: bool) -> int:
@@ -88,51 +78,7 @@ def run_release(addon_key: str, *, by: str, dry_run: bool) -> int:
         console.print("Nothing was released." if dry_run else f"Released, by {escape(by)}.")
         return 0
 
-    return _by_somebody(by, release)
-
-
-def database_url(environment: Mapping[str, str]) -> str | None:
-    """Read where the installer's database is."""
-    return next((url for name in DATABASE_VARIABLES if (url := environment.get(name))), None)
-
-
-def _by_somebody(by: str, story: _Story) -> int:
-    if not 0 < len(by.strip()) <= _LONGEST_NAME:
-        Console().print("Say with --by who decides this, in a few letters.")
-        return MISUSED
-    return _run(story)
-
-
-def _run(story: _Story) -> int:
-    console = Console()
-    url = database_url(os.environ)
-    if url is None:
-        console.print(
-            f"Set {DATABASE_VARIABLES[0]} to the address of the installer's database. In the"
-            f" installer's own pod {DATABASE_VARIABLES[1]} is it already.",
-            soft_wrap=True,
-        )
-        return MISUSED
-    try:
-        return asyncio.run(_tell(story, url, console))
-    except asyncpg.UndefinedTableError:
-        console.print("[red]This is not the installer's database[/], or it is not migrated.")
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, ValueError) as failure:
-        # Its message may repeat the address with the password in it.
-        console.print(
-            f"[red]{type(failure).__name__}.[/] Does the URL name the installer's database, and a"
-            " role that may enter it?",
-            soft_wrap=True,
-        )
-    return FAILED
-
-
-async def _tell(story: _Story, url: str, console: Console) -> int:
-    connection = await connect(url, name="keepword access")
-    try:
-        return await story(connection, _clock(os.environ), console)
-    finally:
-        await connection.close()
+    return run_by_somebody("installer", by, release)
 
 
 async def _show_all(connection: Connection, _: Clock, console: Console) -> int:
@@ -193,8 +139,3 @@ def _what_follows(lost: LostTenant) -> str:
 
 def _moment(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M}"
-
-
-def _clock(environment: Mapping[str, str]) -> Clock:
-    moved = environment.get(_CLOCK_VARIABLE)
-    return OffsetClock(Path(moved)) if moved else SystemClock()

@@ -949,3 +949,44 @@ async def forecast_of(connection: Connection, day: date) -> int | None:
         day,
     )
     return found
+
+
+# -- what people look at ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class OpenPurge:
+    """A purge that is not over, with the steps that nobody has answered yet."""
+
+    tenant_id: UUID
+    plan: Plan
+    open_steps: list[str]
+
+
+async def open_purges(
+    connection: Connection,
+    *,
+    erase_by_before: datetime | None,
+    after: OpenPurge | None,
+    limit: int,
+) -> list[OpenPurge]:
+    """Page through the purges that are not over, the most urgent first."""
+    rows = await connection.fetch(
+        f"""
+        SELECT {_PLAN},
+               ARRAY(SELECT s.step FROM steps s
+                      WHERE s.purge_id = purges.purge_id AND s.erased_at IS NULL
+                      ORDER BY s.step) AS open_steps
+          FROM purges
+         WHERE phase NOT IN ('closed', 'withdrawn')
+           AND ($1::timestamptz IS NULL OR erase_by <= $1)
+           AND ($2::timestamptz IS NULL OR (erase_by, purge_id) > ($2, $3::uuid))
+         ORDER BY erase_by, purge_id
+         LIMIT $4
+        """,  # noqa: S608 - made of constants
+        erase_by_before,
+        after.plan.erase_by if after else None,
+        after.plan.purge_id if after else None,
+        limit,
+    )
+    return [OpenPurge(row["tenant_id"], _plan_of(row), row["open_steps"]) for row in rows]

@@ -15,7 +15,7 @@ def keepword(monkeypatch: pytest.MonkeyPatch) -> Keepword:
     return lambda *arguments: CliRunner().invoke(app, list(arguments))
 
 
-@pytest.mark.parametrize("command", ["up", "demo", "migrate", "version", "receipts"])
+@pytest.mark.parametrize("command", ["up", "demo", "migrate", "version", "receipts", "purges"])
 def test_help_names_every_command(keepword: Keepword, command: str) -> None:
     assert command in keepword("--help").output
     assert keepword(command, "--help").exit_code == 0
