@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from pathlib import Path
 from typing import Final
 
 import httpx2
@@ -14,6 +15,12 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from pydantic import TypeAdapter, ValidationError
 
 from contracts.ledger import BrokenChain, LedgerEntry, key_id_of, verify_chain
+from services.purger.checkpoints import (
+    Checkpoint,
+    UnreadableCheckpoint,
+    read_checkpoints,
+    require_checkpoints,
+)
 
 PublicKeys = Mapping[str, Ed25519PublicKey]
 """Keys by their ids."""
@@ -125,6 +132,36 @@ def check_receipt(entries: Sequence[LedgerEntry], ledger: Ledger, keys: PublicKe
     for entry in entries:
         if by_number.get(entry.number) != entry:
             raise NotVerified(f"entry {entry.number} of the receipt is not that of the ledger")
+
+
+def read_checkpoints_of(path: Path) -> list[Checkpoint]:
+    """Read the checkpoints of a file that must be there.
+
+    Raises:
+        NotVerified: a line is no checkpoint, or there is none.
+        OSError: the file cannot be read.
+    """
+    path.stat()
+    try:
+        checkpoints = read_checkpoints(path)
+    except UnreadableCheckpoint as unreadable:
+        raise NotVerified(str(unreadable)) from None
+    if not checkpoints:
+        raise NotVerified("the file holds no checkpoint")
+    return checkpoints
+
+
+def check_checkpoints(ledger: Ledger, checkpoints: Sequence[Checkpoint], keys: PublicKeys) -> None:
+    """Return when the whole ledger still has each entry that a checkpoint names.
+
+    Raises:
+        NotVerified: its end was cut off, or it was written anew.
+    """
+    hashes = {entry.number: entry.hash for entry in ledger.entries}
+    try:
+        require_checkpoints(checkpoints, hashes, keys)
+    except BrokenChain as broken:
+        raise NotVerified(str(broken)) from None
 
 
 def _check_chain(

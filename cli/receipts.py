@@ -12,6 +12,7 @@ from rich.table import Table
 
 from cli.audit import (
     NotVerified,
+    check_checkpoints,
     check_entries,
     check_receipt,
     entries_of,
@@ -19,10 +20,12 @@ from cli.audit import (
     fetch_public_key,
     fetch_receipt,
     public_keys_of,
+    read_checkpoints_of,
 )
 from cli.running import FAILED, MISUSED
 from contracts.ledger import LedgerEntry
 from devstack.stack import known_endpoints, state_folder
+from services.purger.checkpoints import Checkpoint
 
 
 def run_verify(
@@ -32,6 +35,7 @@ def run_verify(
     public_key: Path | None,
     purger_url: str | None,
     state: Path | None,
+    checkpoints: Path | None = None,
 ) -> int:
     """Verify a receipt by its code or from a file; 0 when it is genuine."""
     console = Console()
@@ -49,7 +53,8 @@ def run_verify(
             console.print("No stack is running. Name purger's address with --purger.")
             return MISUSED
         pem = public_key.read_bytes() if public_key else None
-        return asyncio.run(_verify_code(console, code, url.rstrip("/"), pem))
+        noted = read_checkpoints_of(checkpoints) if checkpoints else []
+        return asyncio.run(_verify_code(console, code, url.rstrip("/"), pem, noted))
     except NotVerified as reason:
         console.print(
             f"[red]Not verified:[/] {escape(str(reason))}", highlight=False, soft_wrap=True
@@ -80,16 +85,21 @@ def _verify_file(console: Console, file: Path, public_key: Path) -> int:
     return 0
 
 
-async def _verify_code(console: Console, code: str, url: str, pem: bytes | None) -> int:
+async def _verify_code(
+    console: Console, code: str, url: str, pem: bytes | None, noted: Sequence[Checkpoint]
+) -> int:
     async with httpx2.AsyncClient() as http:
         entries = await fetch_receipt(http, url, code)
         ledger = await fetch_ledger(http, url)
         pem = pem or await fetch_public_key(http, url)
-    check_receipt(entries, ledger, public_keys_of(pem))
+    keys = public_keys_of(pem)
+    check_receipt(entries, ledger, keys)
+    check_checkpoints(ledger, noted, keys)
     _show(console, entries)
     console.print(
         "[green]Verified:[/] signed, unchanged, and in the unbroken chain of all"
         f" {len(ledger.entries)} entries of the ledger."
+        + (f" All {len(noted)} checkpoints stand in it." if noted else "")
     )
     return 0
 

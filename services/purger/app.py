@@ -12,9 +12,10 @@ from contracts.topics import (
     INSTALLER_TENANTS,
     NOTIFIER_ERASURES,
 )
+from services.purger.chain import ChainWatch
 from services.purger.context import Context
 from services.purger.data_map import DATA_MAP
-from services.purger.figures import PurgeFigures
+from services.purger.figures import LedgerFigures, PurgeFigures
 from services.purger.handlers import handlers
 from services.purger.jobs import Sweeps, restart, restate
 from services.purger.ledger_key import LedgerKeyFile
@@ -39,9 +40,13 @@ def build(settings: PurgerSettings) -> Service[Context]:
         sweeps = Sweeps(this.units, this.resources.cluster_id)
         watch = Watch(this.units, PurgeFigures(this.resources.metrics.registry))
         health.add_warning("sweep", watch.nobody_sweeps)
+        chain = ChainWatch(
+            this.units, LedgerFigures(this.resources.metrics.registry), settings.checkpoint_file
+        )
         return (
             *sweeps.jobs(sweep_every=timedelta(seconds=settings.sweep_seconds)),
             *watch.jobs(),
+            *chain.jobs(),
         )
 
     async def on_start(this: Running[Context]) -> None:

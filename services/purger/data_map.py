@@ -185,6 +185,19 @@ DATA_MAP: Final = DataMap(
                 "reason": "why, in the person's own words",
             },
         ),
+        Table(
+            name="ledger_check",
+            data_class=DataClass.PLUMBING,
+            promise="P1",
+            purpose="up to which entry the ledger was verified",
+            retention="as long as the service",
+            columns={
+                "id": "there is one row",
+                "number": "the last entry verified",
+                "hash": "its hash",
+                "walked_at": "when the ledger was last walked from its beginning",
+            },
+        ),
     ),
     topics=(
         StoredTopic(
@@ -210,6 +223,13 @@ DATA_MAP: Final = DataMap(
         ),
     ),
     externals=(
+        External(
+            name="ledger checkpoints",
+            purpose="shows that the ledger's end was not cut off, nor all of it written anew",
+            retention="as long as the ledger: numbers, hashes and times only",
+            data_class=DataClass.ERASURE_PROOF,
+            promise="P1",
+        ),
         External(
             name="database backups",
             purpose="to get purger's database back after a loss",

@@ -1,4 +1,4 @@
-"""The figures of purges: how many are where, how many are late, and whether anybody sweeps."""
+"""The figures of purges and of the ledger: how many are late, whether anybody sweeps, whether it holds."""
 
 from prometheus_client import CollectorRegistry, Gauge
 
@@ -33,6 +33,25 @@ class PurgeFigures:
         self.swept_at = Gauge(
             "last_sweep_timestamp_seconds",
             "Wall time of the last sweep for due purges that was completed by any replica.",
+            namespace=NAMESPACE,
+            registry=registry,
+        )
+
+
+class LedgerFigures:
+    """What came of walking the ledger."""
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        registry = CollectorRegistry() if registry is None else registry
+        self.verified_number = Gauge(
+            "ledger_verified_number",
+            "Up to which entry the ledger was verified.",
+            namespace=NAMESPACE,
+            registry=registry,
+        )
+        self.broken = Gauge(
+            "ledger_broken",
+            "1 when the ledger, or a checkpoint of it, did not verify.",
             namespace=NAMESPACE,
             registry=registry,
         )

@@ -951,6 +951,47 @@ async def forecast_of(connection: Connection, day: date) -> int | None:
     return found
 
 
+# -- the ledger's check -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerCheck:
+    """Up to which entry the ledger was verified, and when it was last walked from its beginning."""
+
+    number: int
+    hash: str
+    walked_at: datetime | None
+
+
+async def ledger_check(connection: Connection) -> LedgerCheck:
+    """Read how far the ledger was verified."""
+    row = await connection.fetchrow("SELECT number, hash, walked_at FROM ledger_check")
+    assert row is not None
+    return LedgerCheck(**row)
+
+
+async def save_ledger_check(connection: Connection, check: LedgerCheck) -> None:
+    """Remember how far the ledger was verified."""
+    await connection.execute(
+        "UPDATE ledger_check SET number = $1, hash = $2, walked_at = $3",
+        check.number,
+        check.hash,
+        check.walked_at,
+    )
+
+
+async def entry_hashes(connection: Connection, numbers: Collection[int]) -> dict[int, str]:
+    """Say which hashes the entries of these numbers carry; those that are missing are left out."""
+    rows = await connection.fetch(
+        """
+        SELECT number, entry::jsonb ->> 'hash' AS hash FROM ledger
+         WHERE number = ANY($1::bigint[])
+        """,
+        list(numbers),
+    )
+    return {row["number"]: row["hash"] for row in rows}
+
+
 # -- what people look at ----------------------------------------------------------------------
 
 

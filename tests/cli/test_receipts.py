@@ -28,6 +28,8 @@ from contracts.ledger import (
     key_id_of,
     seal,
 )
+from services.purger.checkpoints import Checkpoint, append_checkpoint
+from services.purger.ledger_key import LedgerKey
 
 KEY = Ed25519PrivateKey.generate()
 KEYS = {key_id_of(KEY.public_key()): KEY.public_key()}
@@ -192,3 +194,45 @@ def test_a_purger_that_is_away_is_no_proof(capsys: pytest.CaptureFixture[str]) -
 
     assert status == 1
     assert "does not answer" in capsys.readouterr().out
+
+
+def test_a_ledger_whose_end_is_gone_is_found_by_the_checkpoints(
+    ledger: Ledger,
+    key_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Purger agrees with itself: its head was moved back as well."""
+    file = tmp_path / "checkpoints"
+    for number in (2, 4):
+        entry_hash = ledger.entries[number - 1].hash
+        append_checkpoint(file, Checkpoint.of(number, entry_hash, at=AT, key=LedgerKey(KEY)))
+    told = [ledger]
+
+    async def the_receipt(*_: object) -> list[LedgerEntry]:
+        return [ledger.entries[1]]
+
+    async def the_ledger(*_: object) -> Ledger:
+        return told[-1]
+
+    monkeypatch.setattr("cli.receipts.fetch_receipt", the_receipt)
+    monkeypatch.setattr("cli.receipts.fetch_ledger", the_ledger)
+
+    def status(checkpoints: Path | None) -> int:
+        return run_verify(
+            CODE,
+            file=None,
+            public_key=key_file,
+            purger_url="http://purger",
+            state=None,
+            checkpoints=checkpoints,
+        )
+
+    assert status(file) == 0
+    assert "All 2 checkpoints stand in it" in capsys.readouterr().out
+    told.append(Ledger(ledger.entries[:3], ledger.entries[2].hash))
+    assert status(None) == 0
+    assert status(file) == 1
+    assert "ledger entry 4: missing, but a checkpoint names it" in capsys.readouterr().out
+    assert status(tmp_path / "nowhere") == 1

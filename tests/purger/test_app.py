@@ -143,7 +143,7 @@ async def test_a_purge_goes_from_the_topic_to_the_ledger_and_a_second_start_find
 
     async with started(settings) as client:
         await until_ready(client)
-        await until_done(client, "escalate", "count purges", "note forecast")
+        await until_done(client, "escalate", "count purges", "note forecast", "check ledger")
         assert (await client.get("/readyz")).json()["checks"]["sweep"] == {"state": "ok"}
         (head,) = await read_until(access, PURGER_LEDGER.name, 1)
         said = body(head, LedgerHead)

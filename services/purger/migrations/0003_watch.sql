@@ -1,4 +1,4 @@
--- What the watch over purges has noted: warnings, forecasts, who pulled the brake.
+-- What the watch over purges has noted: warnings, forecasts, who pulled the brake, what was verified.
 
 CREATE INDEX purges_unfinished ON purges (erase_by) WHERE phase NOT IN ('closed', 'withdrawn');
 
@@ -22,3 +22,12 @@ CREATE TABLE brake_pulls (
     name text NOT NULL,
     reason text
 );
+
+-- Up to which entry the ledger was verified, and when it was last walked from its beginning.
+CREATE TABLE ledger_check (
+    id boolean PRIMARY KEY DEFAULT true CHECK (id),
+    number bigint NOT NULL,
+    hash text NOT NULL,
+    walked_at timestamptz
+);
+INSERT INTO ledger_check (number, hash) VALUES (0, repeat('0', 64));
