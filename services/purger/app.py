@@ -19,7 +19,9 @@ from services.purger.figures import LedgerFigures, PurgeFigures
 from services.purger.handlers import handlers
 from services.purger.jobs import Sweeps, restart, restate
 from services.purger.ledger_key import LedgerKeyFile
-from services.purger.routes import brake, receipts
+from services.purger.routes import brake
+from services.purger.routes.pages import Pages
+from services.purger.routes.receipts import receipts_router
 from services.purger.settings import PurgerSettings
 from services.purger.watch import Watch
 
@@ -28,6 +30,8 @@ def build(settings: PurgerSettings) -> Service[Context]:
     """Return purger, ready to run; raises ``BadLedgerKey`` where the ledger cannot be signed."""
     ledger_key = LedgerKeyFile(settings.ledger_key_file)
     health = Health()
+    pages = Pages()
+    public = (receipts_router(pages, public_url=settings.public_url), pages.router())
 
     def context(_: Resources) -> Context:
         return Context(
@@ -59,7 +63,7 @@ def build(settings: PurgerSettings) -> Service[Context]:
         topics=(INSTALLER_TENANTS, INSTALLER_ERASURES, CONFIG_ERASURES, NOTIFIER_ERASURES),
         context=context,
         restate=restate,
-        routers=(receipts.router, brake.router) if settings.development else (receipts.router,),
+        routers=(*public, brake.router) if settings.development else public,
         jobs=jobs,
         waits_for_ledger=False,
         on_start=on_start,

@@ -16,7 +16,9 @@ from cli.audit import NotVerified, check_receipt, fetch_ledger, public_keys_of
 from contracts.ledger import LedgerEntry, verify_chain
 from contracts.purges import PurgeRequested
 from services.purger.ledger_key import LedgerKey
-from services.purger.routes import brake, receipts
+from services.purger.routes import brake
+from services.purger.routes.pages import Pages
+from services.purger.routes.receipts import receipts_router
 from tests.purger.builders import DAY, LEFT_AT, a_tenant, answer
 from tests.purger.conftest import Purger
 
@@ -30,7 +32,9 @@ async def woken() -> list[str]:
 async def client(purger: Purger, woken: list[str]) -> AsyncIterator[httpx2.AsyncClient]:
     app = FastAPI()
     answer_with_problems(app)
-    app.include_router(receipts.router)
+    pages = Pages()
+    app.include_router(receipts_router(pages, public_url="http://purger"))
+    app.include_router(pages.router())
     app.include_router(brake.router)
     resources: Any = None
     app.state.running = Running(resources, purger.units, purger.units.context, woken.append)
@@ -244,3 +248,91 @@ async def test_a_pull_needs_a_name_and_few_words(
 
     assert answered.status_code == 400
     assert (await client.get("/development/brake")).json()["engaged"] is False
+
+
+# -- the receipt as a page ---------------------------------------------------------------------
+
+BROWSER = {"accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
+
+
+async def page_of(client: httpx2.AsyncClient, code: str | None) -> str:
+    answered = await client.get(f"/receipts/{code}", headers=BROWSER)
+    assert answered.status_code == 200
+    assert answered.headers["content-type"] == "text/html; charset=utf-8"
+    return answered.text
+
+
+async def test_a_browser_gets_a_page_that_says_what_is_open_until_all_is_erased(
+    purger: Purger, client: httpx2.AsyncClient
+) -> None:
+    (contacts,) = await purger.finish_wave_one()
+
+    first = await page_of(client, contacts.receipt_code)
+    await purger.hear(answer(contacts, purger.clock.now(), rows=1))
+    last = await page_of(client, contacts.receipt_code)
+
+    assert "Everything is erased." not in first
+    assert "What is still open" in first
+    assert "<li>People: the contacts of the licence" in first
+    assert "Everything is erased." in last
+    assert "What is still open" not in last
+    assert "1 record, on" in last
+    assert "3 records, on" in last
+    assert "entry 2" in last
+    assert "entry 4" in last
+    assert f"keepword receipts verify {contacts.receipt_code} --purger http://purger" in last
+    for page in (first, last):
+        assert str(contacts.tenant_id) not in page
+        assert "<script" not in page
+
+
+async def test_what_is_open_after_its_last_day_is_called_late(
+    purger: Purger, client: httpx2.AsyncClient
+) -> None:
+    (contacts,) = await purger.finish_wave_one()
+    purger.clock.set((await purger.state()).plans[0].erase_by)
+
+    page = await page_of(client, contacts.receipt_code)
+
+    assert "Not everything is erased, and it is late." in page
+    assert "Everything is erased." not in page
+
+
+async def test_a_page_loads_nothing_but_our_own_style_and_names_no_referrer(
+    purger: Purger, client: httpx2.AsyncClient
+) -> None:
+    (contacts,) = await purger.finish_wave_one()
+
+    answered = await client.get(f"/receipts/{contacts.receipt_code}", headers=BROWSER)
+
+    policy = answered.headers["content-security-policy"].split("; ")
+    assert policy[0] == "default-src 'none'"
+    assert all(part.endswith(("'none'", "'self'")) for part in policy)
+    assert answered.headers["referrer-policy"] == "no-referrer"
+    assert answered.headers["cache-control"] == "no-store"
+    assert "http://" not in answered.text.replace("--purger http://purger", "")
+    assert "https://" not in answered.text
+    style = await client.get("/pages/purger.css")
+    assert style.headers["content-type"] == "text/css; charset=utf-8"
+    again = await client.get("/pages/purger.css", headers={"if-none-match": style.headers["etag"]})
+    assert again.status_code == 304
+
+
+async def test_a_program_that_takes_anything_gets_json(
+    purger: Purger, client: httpx2.AsyncClient
+) -> None:
+    (contacts,) = await purger.finish_wave_one()
+
+    for accept in ("*/*", "application/json"):
+        answered = await client.get(
+            f"/receipts/{contacts.receipt_code}", headers={"accept": accept}
+        )
+        assert answered.json()["receipt_code"] == contacts.receipt_code
+
+
+async def test_an_unknown_code_gets_a_page_that_says_so(client: httpx2.AsyncClient) -> None:
+    answered = await client.get("/receipts/AAAAAAAAAAAAAAAAAAAA<b>", headers=BROWSER)
+
+    assert answered.status_code == 404
+    assert "There is no receipt under this address" in answered.text
+    assert "<b>" not in answered.text
