@@ -20,6 +20,7 @@ from services.purger.handlers import handlers
 from services.purger.jobs import Sweeps, restart, restate
 from services.purger.ledger_key import LedgerKeyFile
 from services.purger.routes import brake
+from services.purger.routes.board import board_router
 from services.purger.routes.pages import Pages
 from services.purger.routes.receipts import receipts_router
 from services.purger.settings import PurgerSettings
@@ -63,7 +64,7 @@ def build(settings: PurgerSettings) -> Service[Context]:
         topics=(INSTALLER_TENANTS, INSTALLER_ERASURES, CONFIG_ERASURES, NOTIFIER_ERASURES),
         context=context,
         restate=restate,
-        routers=(*public, brake.router) if settings.development else public,
+        routers=(*public, brake.router, board_router(pages)) if settings.development else public,
         jobs=jobs,
         waits_for_ledger=False,
         on_start=on_start,

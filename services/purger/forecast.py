@@ -1,5 +1,6 @@
 """What the coming six months bring, reckoned from the purges that are planned."""
 
+from calendar import Calendar
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -30,6 +31,14 @@ class Week:
     ending: int
 
 
+@dataclass(frozen=True, slots=True)
+class Month:
+    """A month as a calendar shows it: weeks from Monday, None where a day is another month's."""
+
+    begins: date
+    weeks: tuple[tuple[Day | None, ...], ...]
+
+
 def last_day(now: datetime) -> date:
     """Say where the forecast ends."""
     return _monday(now.date()) + WEEKS_AHEAD * _WEEK - _DAY
@@ -46,6 +55,24 @@ def weeks_of(days: Sequence[Day], now: datetime) -> list[Week]:
             starting[week] += day.starting
             ending[week] += day.ending
     return [Week(first + week * _WEEK, starting[week], ending[week]) for week in range(WEEKS_AHEAD)]
+
+
+def months_of(days: Sequence[Day], now: datetime) -> list[Month]:
+    """Lay days out as months, from the present one to that in which the forecast ends."""
+    by_day = {day.day: day for day in days}
+    last, month = last_day(now), now.date().replace(day=1)
+    months = []
+    while month <= last:
+        weeks = tuple(
+            tuple(
+                by_day.get(day, Day(day, 0, 0)) if day.month == month.month else None
+                for day in week
+            )
+            for week in Calendar().monthdatescalendar(month.year, month.month)
+        )
+        months.append(Month(month, weeks))
+        month = (month + 31 * _DAY).replace(day=1)
+    return months
 
 
 def _monday(day: date) -> date:

@@ -168,7 +168,8 @@ async def test_a_purge_goes_from_the_topic_to_the_ledger_and_a_second_start_find
         states = await read_until(access, PURGER_PURGES.name, 3, tombstones=False)
         versions = [body(state, PurgeState).version for state in states]
         assert versions == sorted(versions)
-        assert (await client.get("/development/brake")).status_code == 404
+        for path in ("/development/brake", "/development/board"):
+            assert (await client.get(path)).status_code == 404
         assert (await client.get("/ledger/public-key")).text == ledger_key.public_pem
 
     async with started(settings) as client:

@@ -17,6 +17,7 @@ from contracts.ledger import LedgerEntry, verify_chain
 from contracts.purges import PurgeRequested
 from services.purger.ledger_key import LedgerKey
 from services.purger.routes import brake
+from services.purger.routes.board import board_router
 from services.purger.routes.pages import Pages
 from services.purger.routes.receipts import receipts_router
 from tests.purger.builders import DAY, LEFT_AT, a_tenant, answer
@@ -36,6 +37,7 @@ async def client(purger: Purger, woken: list[str]) -> AsyncIterator[httpx2.Async
     app.include_router(receipts_router(pages, public_url="http://purger"))
     app.include_router(pages.router())
     app.include_router(brake.router)
+    app.include_router(board_router(pages))
     resources: Any = None
     app.state.running = Running(resources, purger.units, purger.units.context, woken.append)
     transport = httpx2.ASGITransport(app)
@@ -336,3 +338,15 @@ async def test_an_unknown_code_gets_a_page_that_says_so(client: httpx2.AsyncClie
     assert answered.status_code == 404
     assert "There is no receipt under this address" in answered.text
     assert "<b>" not in answered.text
+
+
+async def test_a_tenants_dates_are_explained_in_json(
+    purger: Purger, client: httpx2.AsyncClient
+) -> None:
+    tenant = a_tenant(left_at=LEFT_AT)
+    await purger.hear(tenant)
+
+    (told,) = (await client.get(f"/development/tenants/{tenant.tenant_id}/purges")).json()
+
+    assert told["event"] == "The customer left on 10 March 2026 at 09:30 UTC."
+    assert [each["date"] for each in told["sums"]] == ["deadline", "erase_by", "start_at"]

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from hashlib import sha256
 from http import HTTPStatus
 from pathlib import Path
@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.responses import Response
 
 _PAGES: Final = Path(__file__).parent.parent / "pages"
-_STATIC: Final = {"purger.css": "text/css"}
+_STATIC: Final = {"purger.css": "text/css", "board.js": "text/javascript"}
 
 CONTENT_POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self';"
@@ -89,8 +89,8 @@ def _read_static(name: str, kind: str) -> _Static:
     return _Static(content, headers)
 
 
-def _day(moment: datetime) -> str:
-    return f"{moment.day} {moment:%B %Y}"
+def _day(day: date) -> str:
+    return f"{day.day} {day:%B %Y}"
 
 
 def _moment(moment: datetime) -> str:
