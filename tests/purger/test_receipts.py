@@ -13,6 +13,19 @@ async def test_a_first_entry_without_an_open_step_still_waits_for_the_last(
     await purger.finish_wave_one()
     entry = (await purger.ledger())[1]
     assert entry.receipt is not None
+    steps = tuple(step for step in entry.receipt.steps if not step.open)
+    receipt = entry.receipt.model_copy(update={"steps": steps})
+    answered = entry.model_copy(update={"receipt": receipt})
+
+    told = tell([answered], now=purger.clock.now())
+
+    assert (told.standing, told.open_parts) == (Standing.OPEN, ())
+
+
+async def test_an_open_step_is_named_and_late_once_its_last_day_is_over(purger: Purger) -> None:
+    await purger.finish_wave_one()
+    entry = (await purger.ledger())[1]
+    assert entry.receipt is not None
     before = entry.receipt.erase_by - timedelta(seconds=1)
 
     told = tell([entry], now=before)
