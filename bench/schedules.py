@@ -101,9 +101,10 @@ async def _purger(stack: Stack, schedules: int) -> AsyncIterator[_Purger]:
     roles = await stack.make_database(DATA_MAP, f"_{schedules}")
     now = datetime.now(UTC)
     await _fill(roles.owner_url, schedules, now=now)
+    key = LedgerKey.load(ensure_signing_key(stack.folder / "ledger.pem"))
     context = Context(
         retention=Retention(),
-        ledger_key=LedgerKey.load(ensure_signing_key(stack.folder / "ledger.pem")),
+        ledger_key=lambda: key,
         silence=timedelta(days=1),
     )
     async with await open_pool(roles.runtime_url, name="bench schedules") as pool:

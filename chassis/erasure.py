@@ -229,7 +229,8 @@ class EraserJob(Generic[C]):
             tables = await erasure_order(connection, self.data_map.tables_of(classes))
             if self.key_class in classes:
                 await connection.execute(
-                    "DELETE FROM tenant_keys WHERE tenant_id = ANY($1::uuid[])", tenants
+                    f"DELETE FROM tenant_keys WHERE {_OF_TENANTS}",  # noqa: S608 - made of constants
+                    tenants,
                 )
             counts: dict[UUID, Counter[DataClass]] = {tenant: Counter() for tenant in tenants}
             for table in tables:
@@ -389,6 +390,76 @@ def _claim_of(row: asyncpg.Record) -> _Claim:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class WouldGo:
+    """How many rows of a table an erasure would take, and whether a receipt would count them."""
+
+    table: str
+    data_class: DataClass
+    rows: int
+    counted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WouldErase:
+    """What an erasure would take of a tenant: the service's tables, and the plumbing's."""
+
+    tables: tuple[WouldGo, ...]
+    plumbing: Mapping[str, int]
+
+
+async def would_erase(
+    connection: Connection, data_map: DataMap, classes: Sequence[DataClass], tenant_id: UUID
+) -> WouldErase:
+    """Count what an erasure of these classes would take, and change nothing.
+
+    Looks by the conditions of the erasure itself, in a transaction that can only
+    read. Raises ``BlindVerificationError`` where a role cannot see what it counts.
+    """
+    async with connection.transaction(readonly=True):
+        tables = await erasure_order(connection, data_map.tables_of(classes))
+        # Under row-level security a service's own role sees one tenant, and nobody is one.
+        await _see_as(connection, NOBODY)
+        for table in tables:
+            await _require_sight(connection, table)
+        await _see_as(connection, tenant_id)
+        found = [
+            WouldGo(
+                table.name,
+                table.data_class,
+                (await _count(connection, table, [tenant_id]))[tenant_id],
+                table.counted,
+            )
+            for table in tables
+        ]
+        plumbing: dict[str, int] = {
+            "outbox": await connection.fetchval(
+                f"SELECT count(*) FROM outbox WHERE {_OF_OUTBOX}",  # noqa: S608 - made of constants
+                [tenant_id],
+                list(classes),
+            )
+        }
+        for name in (*MARKS_OF_A_TENANT, "tenant_keys"):
+            plumbing[name] = await connection.fetchval(
+                f"SELECT count(*) FROM {name} WHERE {_OF_TENANTS}",  # noqa: S608 - made of constants
+                [tenant_id],
+            )
+    return WouldErase(tuple(found), plumbing)
+
+
+async def _see_as(connection: Connection, tenant_id: UUID) -> None:
+    await connection.execute("SELECT set_config('app.tenant', $1::uuid::text, true)", tenant_id)
+
+
+def _of_tenants(table: Table) -> str:
+    """Say in SQL which rows of a table an erasure of the tenants ``$1`` takes."""
+    return f"{table.tenant_column} = ANY($1::uuid[]) AND {table.erase_where or 'true'}"
+
+
+_OF_TENANTS = "tenant_id = ANY($1::uuid[])"
+_OF_OUTBOX = f"{_OF_TENANTS} AND data_class = ANY($2::text[])"
+
+
 async def _delete(connection: Connection, table: Table, tenants: Sequence[UUID]) -> Counter[UUID]:
     """Erase these tenants' rows in bounded statements; count them by tenant."""
     gone: Counter[UUID] = Counter()
@@ -398,8 +469,7 @@ async def _delete(connection: Connection, table: Table, tenants: Sequence[UUID])
             WITH gone AS (
                 DELETE FROM {table.name}
                  WHERE ctid = ANY(ARRAY(SELECT ctid FROM {table.name}
-                                         WHERE {table.tenant_column} = ANY($1::uuid[])
-                                           AND {table.erase_where or "true"}
+                                         WHERE {_of_tenants(table)}
                                          LIMIT $2))
                 RETURNING {table.tenant_column} AS tenant_id)
             SELECT tenant_id, count(*) AS count FROM gone GROUP BY tenant_id
@@ -429,8 +499,7 @@ async def _delete_plumbing(
     """Erase what the plumbing holds of these tenants, except what is said about the erasure."""
     await connection.execute(
         f"""
-        DELETE FROM outbox
-         WHERE tenant_id = ANY($1::uuid[]) AND data_class = ANY($2::text[]) AND {_SENT}
+        DELETE FROM outbox WHERE {_OF_OUTBOX} AND {_SENT}
         """,  # noqa: S608 - made of constants
         list(tenants),
         list(classes),
@@ -438,7 +507,7 @@ async def _delete_plumbing(
     if all_of_it:
         for name in MARKS_OF_A_TENANT:
             await connection.execute(
-                f"DELETE FROM {name} WHERE tenant_id = ANY($1::uuid[])",  # noqa: S608 - made of constants
+                f"DELETE FROM {name} WHERE {_OF_TENANTS}",  # noqa: S608 - made of constants
                 list(tenants),
             )
 
@@ -447,11 +516,7 @@ async def _unsent(
     connection: Connection, tenants: Sequence[UUID], classes: Sequence[DataClass]
 ) -> Counter[UUID]:
     rows = await connection.fetch(
-        """
-        SELECT tenant_id, count(*) AS count FROM outbox
-         WHERE tenant_id = ANY($1::uuid[]) AND data_class = ANY($2::text[])
-         GROUP BY tenant_id
-        """,
+        f"SELECT tenant_id, count(*) AS count FROM outbox WHERE {_OF_OUTBOX} GROUP BY tenant_id",  # noqa: S608 - made of constants
         list(tenants),
         list(classes),
     )
@@ -464,18 +529,14 @@ async def _look_again(
     """Count what is still there, after proof that this role would see it."""
     found: Counter[UUID] = Counter()
     for table in tables:
-        if await is_blind(connection, table):
-            raise BlindVerificationError(table.name)
-        rows = await connection.fetch(
-            f"""
-            SELECT {table.tenant_column} AS tenant_id, count(*) AS count FROM {table.name}
-             WHERE {table.tenant_column} = ANY($1::uuid[]) AND {table.erase_where or "true"}
-             GROUP BY 1
-            """,  # noqa: S608 - names come from the data map
-            list(tenants),
-        )
-        found.update({row["tenant_id"]: row["count"] for row in rows})
+        await _require_sight(connection, table)
+        found.update(await _count(connection, table, tenants))
     return found
+
+
+async def _require_sight(connection: Connection, table: Table) -> None:
+    if await is_blind(connection, table):
+        raise BlindVerificationError(table.name)
 
 
 async def is_blind(connection: Connection, table: Table) -> bool:
@@ -493,6 +554,18 @@ async def is_blind(connection: Connection, table: Table) -> bool:
         NOBODY,
     )
     return hidden
+
+
+async def _count(connection: Connection, table: Table, tenants: Sequence[UUID]) -> Counter[UUID]:
+    rows = await connection.fetch(
+        f"""
+        SELECT {table.tenant_column} AS tenant_id, count(*) AS count FROM {table.name}
+         WHERE {_of_tenants(table)}
+         GROUP BY 1
+        """,  # noqa: S608 - names come from the data map
+        list(tenants),
+    )
+    return Counter({row["tenant_id"]: row["count"] for row in rows})
 
 
 class BlindVerificationError(Exception):

@@ -3,7 +3,7 @@
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from starlette.requests import Request
@@ -20,11 +20,15 @@ Check = Callable[[], "str | Awaitable[str | None] | None"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one check found; the reason is empty when it is well."""
+    """What one check found; the reason is empty when it is well.
+
+    A mere warning takes no work away from the process.
+    """
 
     name: str
     well: bool
     reason: str = ""
+    warning: bool = False
 
 
 class Health:
@@ -39,6 +43,7 @@ class Health:
         self._patience_seconds = patience_seconds
         self._liveness: dict[str, Check] = {}
         self._readiness: dict[str, Check] = {}
+        self._only_warn: set[str] = set()
 
     def add_liveness(self, name: str, check: Check) -> None:
         """Restart this process when the check fails: only for what a restart mends."""
@@ -48,13 +53,19 @@ class Health:
         """Give this process no work while the check fails."""
         _add(self._readiness, name, check)
 
+    def add_warning(self, name: str, check: Check) -> None:
+        """Show a person beside the readiness what is wrong; this process works on all the same."""
+        _add(self._readiness, name, check)
+        self._only_warn.add(name)
+
     async def alive(self) -> list[Finding]:
         """Run the liveness checks, all at once."""
         return await self._run(self._liveness)
 
     async def ready(self) -> list[Finding]:
-        """Run the readiness checks, all at once."""
-        return await self._run(self._readiness)
+        """Run the readiness checks and those that only warn, all at once."""
+        found = await self._run(self._readiness)
+        return [replace(each, warning=each.name in self._only_warn) for each in found]
 
     async def _run(self, checks: Mapping[str, Check]) -> list[Finding]:
         return list(
@@ -87,7 +98,10 @@ class Health:
 
 
 def routes(health: Health, metrics: Metrics) -> list[BaseRoute]:
-    """``/livez``, ``/readyz`` (200 or 503, each check with its state) and ``/metrics``."""
+    """``/livez``, ``/readyz`` (200 or 503, each check with its state) and ``/metrics``.
+
+    What only warns has the state ``warning``, and the answer stays 200.
+    """
 
     async def livez(_: Request) -> Response:
         return _answer(await health.alive())
@@ -112,11 +126,11 @@ def _add(checks: dict[str, Check], name: str, check: Check) -> None:
 
 
 def _answer(findings: list[Finding]) -> JSONResponse:
-    well = all(finding.well for finding in findings)
+    well = all(finding.well or finding.warning for finding in findings)
     checks = {
         finding.name: {"state": "ok"}
         if finding.well
-        else {"state": "failing", "reason": finding.reason}
+        else {"state": "warning" if finding.warning else "failing", "reason": finding.reason}
         for finding in findings
     }
     return JSONResponse(

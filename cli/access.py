@@ -1,8 +1,8 @@
 """`keepword access`: whose sites refuse us, and a person's word on it."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import replace
-from typing import Any, Final, assert_never
+from typing import Final, assert_never
 from uuid import UUID
 
 from rich.console import Console
@@ -11,14 +11,13 @@ from rich.table import Table
 
 from chassis.clock import Clock
 from chassis.database import Connection
-from chassis.unit_of_work import Units
-from cli.installer import shown, tell, tell_by_somebody
+from cli.databases import run_by_somebody, run_on
+from cli.installer import shown
 from cli.running import FAILED
 from services.installer.domain.access import Leave, Reason, Wait, decide_departure
 from services.installer.store import access as store
 from services.installer.store.access import Hold, LostTenant
 
-_NAME: Final = "keepword access"
 _PAGE: Final = 500
 
 _REASONS: Final = {
@@ -29,12 +28,10 @@ _REASONS: Final = {
     Reason.PAID_FOR: "stays: it may be paid for; a person may confirm",
 }
 
-_Story = Callable[[Connection, Clock, Console], Awaitable[int]]
-
 
 def run_list() -> int:
     """Show which apps are held, and which tenants' sites refuse us."""
-    return tell(_on_a_connection(_show_all), name=_NAME)
+    return run_on("installer", _show_all)
 
 
 def run_confirm(tenant_id: UUID, *, by: str, dry_run: bool) -> int:
@@ -55,7 +52,7 @@ def run_confirm(tenant_id: UUID, *, by: str, dry_run: bool) -> int:
         console.print("Nothing was noted." if dry_run else f"Noted, by {escape(by)}.")
         return 0
 
-    return tell_by_somebody(by, _on_a_connection(confirm), name=_NAME)
+    return run_by_somebody("installer", by, confirm)
 
 
 def run_release(addon_key: str, *, by: str, dry_run: bool) -> int:
@@ -81,15 +78,7 @@ def run_release(addon_key: str, *, by: str, dry_run: bool) -> int:
         console.print("Nothing was released." if dry_run else f"Released, by {escape(by)}.")
         return 0
 
-    return tell_by_somebody(by, _on_a_connection(release), name=_NAME)
-
-
-def _on_a_connection(story: _Story) -> Callable[[Units[Any], Console], Awaitable[int]]:
-    async def told(units: Units[Any], console: Console) -> int:
-        async with units.pool.acquire() as connection:
-            return await story(connection, units.clock, console)
-
-    return told
+    return run_by_somebody("installer", by, release)
 
 
 async def _show_all(connection: Connection, _: Clock, console: Console) -> int:

@@ -1,9 +1,12 @@
 """What an outsider can check of a receipt: signatures, hashes, and its place in the chain."""
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from pathlib import Path
+from typing import Final
 
 import httpx2
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -11,8 +14,18 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from pydantic import TypeAdapter, ValidationError
 
-from contracts.ledger import BrokenChain, LedgerEntry, verify_chain
+from contracts.ledger import BrokenChain, LedgerEntry, key_id_of, verify_chain
+from services.purger.checkpoints import (
+    Checkpoint,
+    UnreadableCheckpoint,
+    read_checkpoints,
+    require_checkpoints,
+)
 
+PublicKeys = Mapping[str, Ed25519PublicKey]
+"""Keys by their ids."""
+
+_PEM: Final = re.compile(rb"-----BEGIN PUBLIC KEY-----.*?-----END PUBLIC KEY-----", re.DOTALL)
 _ENTRIES = TypeAdapter(list[LedgerEntry])
 
 
@@ -28,10 +41,17 @@ class Ledger:
     head_hash: str
 
 
-def public_key_of(pem: bytes) -> Ed25519PublicKey:
-    """Read the ledger's public key; raises ``NotVerified`` for anything else."""
+def public_keys_of(pem: bytes) -> PublicKeys:
+    """Read the ledger's public keys, one or more; raises ``NotVerified`` for anything else."""
+    keys = [_public_key(block) for block in _PEM.findall(pem)]
+    if not keys:
+        raise NotVerified("the public key is no Ed25519 key in PEM")
+    return {key_id_of(key): key for key in keys}
+
+
+def _public_key(block: bytes) -> Ed25519PublicKey:
     try:
-        key = load_pem_public_key(pem)
+        key = load_pem_public_key(block)
     except (ValueError, UnsupportedAlgorithm):
         key = None
     if not isinstance(key, Ed25519PublicKey):
@@ -80,12 +100,12 @@ async def fetch_ledger(http: httpx2.AsyncClient, purger_url: str) -> Ledger:
 
 
 async def fetch_public_key(http: httpx2.AsyncClient, purger_url: str) -> bytes:
-    """Fetch the key that purger says it signs with."""
+    """Fetch the keys that purger says it signs and has signed with."""
     answer = await http.get(f"{purger_url}/ledger/public-key")
     return answer.raise_for_status().content
 
 
-def check_entries(entries: Sequence[LedgerEntry], key: Ed25519PublicKey) -> None:
+def check_entries(entries: Sequence[LedgerEntry], keys: PublicKeys) -> None:
     """Return when each entry is unchanged and signed, and follows its neighbour where it is there.
 
     Raises:
@@ -96,16 +116,16 @@ def check_entries(entries: Sequence[LedgerEntry], key: Ed25519PublicKey) -> None
     runs = groupby(enumerate(numbered), key=lambda placed: placed[1].number - placed[0])
     for _, placed in runs:
         run = [entry for _, entry in placed]
-        _check_chain(run, key, start_hash=run[0].previous_hash)
+        _check_chain(run, keys, start_hash=run[0].previous_hash)
 
 
-def check_receipt(entries: Sequence[LedgerEntry], ledger: Ledger, key: Ed25519PublicKey) -> None:
+def check_receipt(entries: Sequence[LedgerEntry], ledger: Ledger, keys: PublicKeys) -> None:
     """Return when the ledger is whole from its first entry to its head, and holds these entries.
 
     Raises:
         NotVerified: it is not, or does not.
     """
-    _check_chain(ledger.entries, key)
+    _check_chain(ledger.entries, keys)
     if not ledger.entries or ledger.entries[-1].hash != ledger.head_hash:
         raise NotVerified("the ledger does not end with the entry that purger names as its last")
     by_number = {entry.number: entry for entry in ledger.entries}
@@ -114,11 +134,39 @@ def check_receipt(entries: Sequence[LedgerEntry], ledger: Ledger, key: Ed25519Pu
             raise NotVerified(f"entry {entry.number} of the receipt is not that of the ledger")
 
 
+def read_checkpoints_of(path: Path) -> list[Checkpoint]:
+    """Read the checkpoints of a file that must be there.
+
+    Raises:
+        NotVerified: a line is no checkpoint, or there is none.
+        OSError: the file cannot be read.
+    """
+    path.stat()
+    try:
+        checkpoints = read_checkpoints(path)
+    except UnreadableCheckpoint as unreadable:
+        raise NotVerified(str(unreadable)) from None
+    if not checkpoints:
+        raise NotVerified("the file holds no checkpoint")
+    return checkpoints
+
+
+def check_checkpoints(ledger: Ledger, checkpoints: Sequence[Checkpoint], keys: PublicKeys) -> None:
+    """Return when the whole ledger still has each entry that a checkpoint names.
+
+    Raises:
+        NotVerified: its end was cut off, or it was written anew.
+    """
+    hashes = {entry.number: entry.hash for entry in ledger.entries}
+    try:
+        require_checkpoints(checkpoints, hashes, keys)
+    except BrokenChain as broken:
+        raise NotVerified(str(broken)) from None
+
+
 def _check_chain(
-    entries: Sequence[LedgerEntry], key: Ed25519PublicKey, *, start_hash: str | None = None
+    entries: Sequence[LedgerEntry], keys: PublicKeys, *, start_hash: str | None = None
 ) -> None:
-    # Whatever name an entry gives the key: this key must have signed it.
-    keys = {entry.key_id: key for entry in entries}
     try:
         if start_hash is None:
             verify_chain(entries, keys)

@@ -21,7 +21,7 @@ from cli.audit import (
     check_receipt,
     fetch_ledger,
     fetch_public_key,
-    public_key_of,
+    public_keys_of,
 )
 from cli.running import FAILED, INTERRUPTED, run, say_failure
 from contracts.ledger import LedgerEntry, ReceiptStage
@@ -250,9 +250,9 @@ async def _verified(journey: Journey, entries: Sequence[LedgerEntry]) -> tuple[s
     """Say why a receipt proves nothing, if it does not, and how long the ledger is."""
     purger = journey.stack.endpoints.purger
     ledger = await fetch_ledger(journey.http, purger)
-    key = public_key_of(await fetch_public_key(journey.http, purger))
+    keys = public_keys_of(await fetch_public_key(journey.http, purger))
     try:
-        check_receipt(entries, ledger, key)
+        check_receipt(entries, ledger, keys)
     except NotVerified as broken:
         return str(broken), len(ledger.entries)
     return "", len(ledger.entries)

@@ -108,7 +108,29 @@ def command_line() -> typer.Typer:
     tickets.command("list")(list_tickets)
     tickets.command("done")(attest_tickets)
     app.add_typer(tickets, name="tickets")
+    app.add_typer(_purges(), name="purges")
     return app
+
+
+def _purges() -> typer.Typer:
+    purges = typer.Typer(
+        help="Purges: which are due, why, what is to come, and the brake.",
+        no_args_is_help=True,
+        rich_markup_mode="markdown",
+    )
+    purges.command("list")(list_purges)
+    purges.command("explain")(explain_purges)
+    purges.command("forecast")(forecast_purges)
+    purges.command("dry-run")(dry_run_purge)
+    brake = typer.Typer(
+        help="Hold back every purge that has not begun: one may pull it, two release it.",
+        no_args_is_help=True,
+        rich_markup_mode="markdown",
+    )
+    brake.command("pull")(pull_brake)
+    brake.command("release")(release_brake)
+    purges.add_typer(brake, name="brake")
+    return purges
 
 
 # What a command needs is imported when it runs: help and version come at once.
@@ -221,13 +243,14 @@ def verify_receipt(
     code: Annotated[
         str | None, typer.Argument(help="The receipt's code, as the mail says it.")
     ] = None,
+    *,
     file: Annotated[
         Path | None,
         typer.Option("--file", metavar="F", help="Entries as purger gave them, in JSON."),
     ] = None,
     public_key: Annotated[
         Path | None,
-        typer.Option("--public-key", metavar="F", help="The ledger's public key, in PEM."),
+        typer.Option("--public-key", metavar="F", help="The ledger's public keys, in PEM."),
     ] = None,
     purger: Annotated[
         str | None,
@@ -238,19 +261,36 @@ def verify_receipt(
             help="Where purger is. [default: that of the running `keepword up`]",
         ),
     ] = None,
+    checkpoints: Annotated[
+        Path | None,
+        typer.Option(
+            "--checkpoints",
+            metavar="F",
+            envvar="KEEPWORD_CHECKPOINT_FILE",
+            help="How far the ledger had come at times, as purger noted it outside its database.",
+        ),
+    ] = None,
     state: State = None,
 ) -> None:
     """Check that a receipt is genuine, that it was not changed, and what it says.
 
     With a CODE, the receipt and the whole ledger are fetched from purger, and the receipt must
-    stand in its unbroken chain. With --file and --public-key, nothing is fetched at all. Take the
+    stand in its unbroken chain. With --checkpoints that chain must also have each entry that was
+    noted: only so is it seen that its end was cut off, or all of it written anew. With --file and --public-key, nothing is fetched at all. Take the
     key from where you trust it: purger's own proves only that purger agrees with itself.
     Exit status 1 when it does not verify.
     """
     from cli.receipts import run_verify  # noqa: PLC0415 - see above
 
     raise typer.Exit(
-        run_verify(code, file=file, public_key=public_key, purger_url=purger, state=state)
+        run_verify(
+            code,
+            file=file,
+            public_key=public_key,
+            purger_url=purger,
+            state=state,
+            checkpoints=checkpoints,
+        )
     )
 
 
@@ -387,6 +427,78 @@ def attest_tickets(
     from cli.tickets import run_done  # noqa: PLC0415 - see above
 
     raise typer.Exit(run_done(purge_id, by=by, evidence=evidence))
+
+
+def list_purges(
+    due: Annotated[
+        int | None,
+        typer.Option("--due", metavar="DAYS", min=0, help="Only what must be done within so many."),
+    ] = None,
+) -> None:
+    """Show the purges that are not over, the most urgent first, with what is still open.
+
+    Reads purger's database at KEEPWORD_PURGER_DATABASE_URL, or, in purger's own pod, at
+    KEEPWORD_DATABASE_URL. So do the commands beside this one.
+    """
+    from cli.purges import run_list  # noqa: PLC0415 - see above
+
+    raise typer.Exit(run_list(due))
+
+
+def explain_purges(
+    tenant_id: Annotated[UUID, typer.Argument(metavar="TENANT", help="The tenant's id.")],
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Say why each purge of a tenant has its dates: clock, event, rule, each sum.
+
+    Exit status 1 where nothing is planned for the tenant.
+    """
+    from cli.purges import run_explain  # noqa: PLC0415 - see above
+
+    raise typer.Exit(run_explain(tenant_id, as_json=as_json))
+
+
+def forecast_purges() -> None:
+    """Show how many purges start, and how many must be done, in each week of six months."""
+    from cli.purges import run_forecast  # noqa: PLC0415 - see above
+
+    raise typer.Exit(run_forecast())
+
+
+def dry_run_purge(
+    tenant_id: Annotated[UUID, typer.Argument(metavar="TENANT", help="The tenant's id.")],
+) -> None:
+    """Show what an erasure of everything of a tenant would take, and change nothing.
+
+    Looks into each database that is named: KEEPWORD_INSTALLER_DATABASE_URL, likewise CONFIG and
+    NOTIFIER, with the conditions of the erasure itself. Services without one are named as not
+    looked at. Exit status 1 where a database could not be looked into.
+    """
+    from cli.purges import run_dry_run  # noqa: PLC0415 - see above
+
+    raise typer.Exit(run_dry_run(tenant_id))
+
+
+def pull_brake(
+    by: By,
+    reason: Annotated[
+        str | None, typer.Option("--reason", metavar="TEXT", help="Why; staff will read it.")
+    ] = None,
+) -> None:
+    """Hold back every purge that has not begun. What is under way goes on."""
+    from cli.purges import run_brake_pull  # noqa: PLC0415 - see above
+
+    raise typer.Exit(run_brake_pull(by=by, reason=reason))
+
+
+def release_brake(by: By) -> None:
+    """Note that you want purges let through; the second person lets them through.
+
+    The same name twice is one person. Exit status 1 where the brake does not hold.
+    """
+    from cli.purges import run_brake_release  # noqa: PLC0415 - see above
+
+    raise typer.Exit(run_brake_release(by=by))
 
 
 def version() -> None:

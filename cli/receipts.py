@@ -12,17 +12,20 @@ from rich.table import Table
 
 from cli.audit import (
     NotVerified,
+    check_checkpoints,
     check_entries,
     check_receipt,
     entries_of,
     fetch_ledger,
     fetch_public_key,
     fetch_receipt,
-    public_key_of,
+    public_keys_of,
+    read_checkpoints_of,
 )
 from cli.running import FAILED, MISUSED
 from contracts.ledger import LedgerEntry
 from devstack.stack import known_endpoints, state_folder
+from services.purger.checkpoints import Checkpoint
 
 
 def run_verify(
@@ -32,6 +35,7 @@ def run_verify(
     public_key: Path | None,
     purger_url: str | None,
     state: Path | None,
+    checkpoints: Path | None = None,
 ) -> int:
     """Verify a receipt by its code or from a file; 0 when it is genuine."""
     console = Console()
@@ -49,7 +53,8 @@ def run_verify(
             console.print("No stack is running. Name purger's address with --purger.")
             return MISUSED
         pem = public_key.read_bytes() if public_key else None
-        return asyncio.run(_verify_code(console, code, url.rstrip("/"), pem))
+        noted = read_checkpoints_of(checkpoints) if checkpoints else []
+        return asyncio.run(_verify_code(console, code, url.rstrip("/"), pem, noted))
     except NotVerified as reason:
         console.print(
             f"[red]Not verified:[/] {escape(str(reason))}", highlight=False, soft_wrap=True
@@ -72,22 +77,29 @@ def _running_purger(state: Path | None) -> str | None:
 
 def _verify_file(console: Console, file: Path, public_key: Path) -> int:
     entries = entries_of(file.read_text(encoding="utf-8"))
-    check_entries(entries, public_key_of(public_key.read_bytes()))
+    check_entries(entries, public_keys_of(public_key.read_bytes()))
     _show(console, entries)
-    console.print("[green]Verified:[/] each entry is signed with this key and was not changed.")
+    console.print(
+        "[green]Verified:[/] each entry is signed with a key of this file and was not changed."
+    )
     return 0
 
 
-async def _verify_code(console: Console, code: str, url: str, pem: bytes | None) -> int:
+async def _verify_code(
+    console: Console, code: str, url: str, pem: bytes | None, noted: Sequence[Checkpoint]
+) -> int:
     async with httpx2.AsyncClient() as http:
         entries = await fetch_receipt(http, url, code)
         ledger = await fetch_ledger(http, url)
         pem = pem or await fetch_public_key(http, url)
-    check_receipt(entries, ledger, public_key_of(pem))
+    keys = public_keys_of(pem)
+    check_receipt(entries, ledger, keys)
+    check_checkpoints(ledger, noted, keys)
     _show(console, entries)
     console.print(
         "[green]Verified:[/] signed, unchanged, and in the unbroken chain of all"
         f" {len(ledger.entries)} entries of the ledger."
+        + (f" All {len(noted)} checkpoints stand in it." if noted else "")
     )
     return 0
 

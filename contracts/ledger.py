@@ -18,6 +18,8 @@ from contracts.purges import ReceiptCode
 GENESIS = "0" * 64
 """The hash before the first entry."""
 
+_KEY_ID_CHARACTERS = 16
+
 _SEAL = {"hash", "signature", "key_id"}
 
 
@@ -176,6 +178,11 @@ def entry_hash(entry: UnsealedEntry) -> str:
         body, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     )
     return sha256(canonical.encode()).hexdigest()
+
+
+def key_id_of(key: Ed25519PublicKey) -> str:
+    """Name a key by itself: the start of the SHA-256 of its 32 bytes, in hexadecimal."""
+    return sha256(key.public_bytes_raw()).hexdigest()[:_KEY_ID_CHARACTERS]
 
 
 def seal(unsealed: UnsealedEntry, private_key: Ed25519PrivateKey, key_id: str) -> LedgerEntry:

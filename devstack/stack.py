@@ -521,6 +521,7 @@ class _Programs:
             "config": {"SESSION_JWKS_URL": f"{urls['installer']}/.well-known/jwks.json"},
             "purger": {
                 "LEDGER_KEY_FILE": str(ensure_signing_key(keys / "ledger.pem")),
+                "CHECKPOINT_FILE": str(self._folder / "ledger-checkpoints"),
                 "SWEEP_SECONDS": "1",
             },
             "notifier": {

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import timedelta
 
+from chassis.health import Health
 from chassis.jobs import Job
 from chassis.service import Resources, Running, Service, run_main
 from contracts.topics import (
@@ -15,35 +16,48 @@ from contracts.topics import (
     NOTIFIER_CENSUSES,
     NOTIFIER_ERASURES,
 )
+from services.purger.chain import ChainWatch
 from services.purger.context import Context
 from services.purger.data_map import DATA_MAP
-from services.purger.figures import HoldFigures
+from services.purger.figures import HoldFigures, LedgerFigures, PurgeFigures
 from services.purger.handlers import handlers
 from services.purger.jobs import Sweeps, count_held_job, restart, restate
-from services.purger.ledger_key import LedgerKey
-from services.purger.privacy_routes import router as privacy_router
+from services.purger.ledger_key import LedgerKeyFile
 from services.purger.reconciliation import ReconciliationFigures, reconciliation_jobs
-from services.purger.routes import development_router, router
+from services.purger.routes import brake
+from services.purger.routes.board import board_router
+from services.purger.routes.pages import Pages
+from services.purger.routes.privacy import router as privacy_router
+from services.purger.routes.receipts import receipts_router
 from services.purger.settings import PurgerSettings
 from services.purger.takeover import take_over
+from services.purger.watch import Watch
 
 
 def build(settings: PurgerSettings) -> Service[Context]:
     """Return purger, ready to run; raises ``BadLedgerKey`` where the ledger cannot be signed."""
-    ledger_key = LedgerKey.load(settings.ledger_key_file)
+    ledger_key = LedgerKeyFile(settings.ledger_key_file)
+    health = Health()
+    pages = Pages()
+    public = (receipts_router(pages, public_url=settings.public_url), pages.router())
 
     def context(_: Resources) -> Context:
         return Context(
             retention=settings.retention,
-            ledger_key=ledger_key,
+            ledger_key=ledger_key.current,
             silence=timedelta(seconds=settings.ask_again_seconds),
         )
 
     def jobs(this: Running[Context]) -> Sequence[Job]:
         sweeps = Sweeps(this.units, this.resources.cluster_id)
         registry = this.resources.metrics.registry
+        watch = Watch(this.units, PurgeFigures(registry))
+        health.add_warning("sweep", watch.nobody_sweeps)
+        chain = ChainWatch(this.units, LedgerFigures(registry), settings.checkpoint_file)
         return (
             *sweeps.jobs(sweep_every=timedelta(seconds=settings.sweep_seconds)),
+            *watch.jobs(),
+            *chain.jobs(),
             *reconciliation_jobs(this.units, ReconciliationFigures(registry)),
             count_held_job(this.units, HoldFigures(registry)),
         )
@@ -67,11 +81,14 @@ def build(settings: PurgerSettings) -> Service[Context]:
         ),
         context=context,
         restate=restate,
-        routers=(router, development_router, privacy_router) if settings.development else (router,),
+        routers=(*public, brake.router, privacy_router, board_router(pages))
+        if settings.development
+        else public,
         jobs=jobs,
         waits_for_ledger=False,
         take_over=take_over,
         on_start=on_start,
+        health=health,
     )
 
 

@@ -226,6 +226,55 @@ DATA_MAP: Final = DataMap(
                 "finished_at": "when one was last compared to its end, in wall time",
             },
         ),
+        Table(
+            name="escalations",
+            data_class=DataClass.ERASURE_PROOF,
+            promise="P1",
+            purpose="which warnings were given that a purge may be late, each once",
+            retention="goes with its purge",
+            columns={
+                "purge_id": "the purge that may be late",
+                "level": "how near its last day was",
+                "noted_at": "when the warning was given",
+            },
+        ),
+        Table(
+            name="forecasts",
+            data_class=DataClass.PLUMBING,
+            promise="P1",
+            purpose="how many tenants were planned for a day, which the brake compares it with",
+            retention="30 days after the day",
+            columns={
+                "day": "the day, in UTC",
+                "tenants": "how many tenants had a purge planned for it",
+                "made_at": "when that was counted",
+            },
+        ),
+        Table(
+            name="brake_pulls",
+            data_class=DataClass.PLUMBING,
+            promise="P7",
+            purpose="which members of staff held purges back",
+            retention="as long as the service, as evidence of a decision",
+            columns={
+                "engaged_at": "which holding it began",
+                "name": "the name as it was given",
+                "reason": "why, in the person's own words",
+            },
+        ),
+        Table(
+            name="ledger_check",
+            data_class=DataClass.PLUMBING,
+            promise="P1",
+            purpose="up to which entry the ledger was verified",
+            retention="as long as the service",
+            columns={
+                "id": "there is one row",
+                "number": "the last entry verified",
+                "hash": "its hash",
+                "walked_at": "when the ledger was last walked from its beginning",
+            },
+        ),
     ),
     topics=(
         StoredTopic(

@@ -606,7 +606,19 @@ SHARE_OF_TENANTS_A_DAY = 0.02
 TENANTS_A_DAY = 10
 """So many tenants may leave in a day however few there are."""
 
+TIMES_THE_FORECAST = 3
+"""So many times more than was forecast for a day may leave in it."""
+
+FORECAST_DAYS_AHEAD = 7
+"""So long before a day its forecast is made, and then not changed: what floods in later is news."""
+
+PULLED = "pulled"
+"""The reason of a brake that a person pulled."""
+
 RELEASED_BY = 2
+
+LONGEST_NAME = 200
+LONGEST_REASON = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -627,17 +639,29 @@ def enough_tenants(tenants_due: int) -> int:
     return math.ceil(tenants_due / SHARE_OF_TENANTS_A_DAY)
 
 
-def why_to_brake(last: Sweep | None, this: Sweep, *, tenants_due: int, tenants: int) -> str | None:
+def why_to_brake(
+    last: Sweep | None,
+    this: Sweep,
+    *,
+    tenants_due: int,
+    tenants: int,
+    forecast: int | None = None,
+) -> str | None:
     """Say why no purge may start until two people have looked; None when all is ordinary.
 
     ``tenants_due`` counts those that are due now or were asked for within a day,
     without those that people have already let through; ``tenants`` all that there
-    are, as far as `enough_tenants`.
+    are, as far as `enough_tenants`. ``forecast`` is how many of the due ones were
+    expected; None where nobody had made one.
     """
     if last is not None and clock_jump(last, this) > CLOCK_MAY_JUMP:
         return "clock-jumped"
-    if tenants_due >= TENANTS_A_DAY and tenants_due > SHARE_OF_TENANTS_A_DAY * tenants:
+    if tenants_due < TENANTS_A_DAY:
+        return None
+    if tenants_due > SHARE_OF_TENANTS_A_DAY * tenants:
         return "too-many-due"
+    if forecast is not None and tenants_due > TIMES_THE_FORECAST * forecast:
+        return "more-than-forecast"
     return None
 
 
@@ -721,3 +745,28 @@ def judge_difference(seen: Seen, wall: datetime) -> Mend | Unexplained | None:
     if seen.mended_at is not None:
         return Unexplained() if wall - seen.mended_at >= ROUNDS_APART else None
     return Mend() if wall - seen.first_seen_at >= ROUNDS_APART else None
+
+
+# -- watch ------------------------------------------------------------------------------------
+
+
+class Level(StrEnum):
+    """How near the last day of a purge is that ought to be finished."""
+
+    SEVEN_DAYS = "seven-days"
+    FIVE_DAYS = "five-days"
+    TWO_DAYS = "two-days"
+    OVERDUE = "overdue"
+
+
+_LEVELS = {
+    Level.OVERDUE: timedelta(),
+    Level.TWO_DAYS: timedelta(days=2),
+    Level.FIVE_DAYS: OPEN_STEPS_NAMED_BEFORE_ERASE_BY,
+    Level.SEVEN_DAYS: ESCALATION_BEFORE_ERASE_BY,
+}
+
+
+def levels_reached(now: datetime) -> dict[Level, datetime]:
+    """Say for each level, the gravest first, up to which ``erase_by`` a purge has reached it."""
+    return {level: now + before for level, before in _LEVELS.items()}

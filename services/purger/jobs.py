@@ -164,9 +164,10 @@ async def _may_purge(uow: Work) -> bool:
         if due:
             log.error("brake holds purges", reason=brake.reason, due_tenants=due)
         return False
-    reason = why_to_brake(brake.last, sweep, tenants_due=due, tenants=tenants)
+    forecast = await store.forecast_of(uow.connection, uow.now.date())
+    reason = why_to_brake(brake.last, sweep, tenants_due=due, tenants=tenants, forecast=forecast)
     if reason is None:
         return True
     await store.engage_brake(uow.connection, reason, now=uow.now)
-    log.error("brake engaged", reason=reason, due_tenants=due, tenants=tenants)
+    log.error("brake engaged", reason=reason, due_tenants=due, tenants=tenants, forecast=forecast)
     return False

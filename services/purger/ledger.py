@@ -117,7 +117,7 @@ async def _append_once(uow: Work, purge_id: UUID, *, part: str, **fields: Any) -
     known = await store.entry_of(uow.connection, purge_id, part)
     if known is not None:
         return known
-    key = uow.context.ledger_key
+    key = uow.context.ledger_key()
     entry = seal(
         UnsealedEntry(
             number=end.number + 1,

@@ -20,6 +20,7 @@ class PurgerSettings(ServiceSettings):
     service: ClassVar[str] = "purger"
 
     ledger_key_file: Path
+    checkpoint_file: Path | None = None
     grace_days: int = Field(default=30, ge=0)
     residue_days: int = Field(default=14, ge=0)
     run_margin_days: int = Field(default=14, ge=0)

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from uuid import UUID
 
 import asyncpg
@@ -19,6 +19,7 @@ from services.purger.domain import (
     LONGEST_SILENCE,
     DifferenceKind,
     Expected,
+    Level,
     Purge,
     Seen,
     Step,
@@ -26,6 +27,7 @@ from services.purger.domain import (
     Sweep,
     steps_of,
 )
+from services.purger.forecast import Day
 
 # -- tenants ----------------------------------------------------------------------------------
 
@@ -1551,3 +1553,336 @@ async def drop_old_holds(connection: Connection, *, before: datetime) -> None:
         """,
         before,
     )
+
+
+# -- watch ------------------------------------------------------------------------------------
+
+# A purge with a step that is still open is not finished, whatever its receipt says by now. What a
+# legal hold keeps is neither late nor done, and has figures of its own.
+_UNFINISHED = """
+    p.phase NOT IN ('closed', 'withdrawn')
+    AND (p.phase <> 'planned' OR p.start_at <= $1 AND NOT p.held)
+"""
+_LEVEL = """
+    (SELECT l.level FROM unnest($2::text[], $3::timestamptz[]) AS l(level, erase_by)
+      WHERE p.erase_by <= l.erase_by
+      ORDER BY l.erase_by
+      LIMIT 1)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Escalation:
+    """A purge that has come nearer to its last day, or past it."""
+
+    purge_id: UUID
+    level: Level
+    phase: Phase
+    erase_by: datetime
+    open_steps: list[str]
+
+
+async def note_escalations(
+    connection: Connection, levels: Mapping[Level, datetime], *, now: datetime
+) -> list[Escalation]:
+    """Write down which unfinished purges have reached a level, and list those that just did.
+
+    Each level is noted once for each purge, whoever else is at it.
+    """
+    rows = await connection.fetch(
+        f"""
+        WITH noted AS (
+            INSERT INTO escalations (purge_id, level, noted_at)
+            SELECT p.purge_id, {_LEVEL}, $1
+              FROM purges p
+             WHERE {_UNFINISHED} AND p.erase_by <= $4
+            ON CONFLICT DO NOTHING
+            RETURNING purge_id, level)
+        SELECT p.purge_id, noted.level, p.phase, p.erase_by,
+               ARRAY(SELECT s.step FROM steps s
+                      WHERE s.purge_id = p.purge_id AND s.erased_at IS NULL
+                      ORDER BY s.step) AS open_steps
+          FROM noted JOIN purges p USING (purge_id)
+         ORDER BY p.erase_by, p.purge_id
+        """,  # noqa: S608 - made of constants
+        now,
+        list(levels),
+        list(levels.values()),
+        max(levels.values()),
+    )
+    return [
+        Escalation(
+            row["purge_id"],
+            Level(row["level"]),
+            Phase(row["phase"]),
+            row["erase_by"],
+            row["open_steps"],
+        )
+        for row in rows
+    ]
+
+
+async def count_by_phase(connection: Connection) -> dict[Phase, int]:
+    """Count all purges by how far they have come."""
+    rows = await connection.fetch("SELECT phase, count(*) AS count FROM purges GROUP BY phase")
+    return {Phase(row["phase"]): row["count"] for row in rows}
+
+
+async def count_by_level(
+    connection: Connection, levels: Mapping[Level, datetime], *, now: datetime
+) -> dict[Level, int]:
+    """Count the unfinished purges that have reached a level, each at its gravest."""
+    rows = await connection.fetch(
+        f"""
+        SELECT {_LEVEL} AS level, count(*) AS count
+          FROM purges p
+         WHERE {_UNFINISHED} AND p.erase_by <= $4
+         GROUP BY 1
+        """,  # noqa: S608 - made of constants
+        now,
+        list(levels),
+        list(levels.values()),
+        max(levels.values()),
+    )
+    return {Level(row["level"]): row["count"] for row in rows}
+
+
+@dataclass(frozen=True, slots=True)
+class Pull:
+    """Who pulled the brake, when, and why, in words of their own."""
+
+    engaged_at: datetime
+    name: str
+    reason: str | None
+
+
+async def note_pull(connection: Connection, pull: Pull) -> None:
+    """Keep who pulled the brake."""
+    await connection.execute(
+        "INSERT INTO brake_pulls (engaged_at, name, reason) VALUES ($1, $2, $3)",
+        pull.engaged_at,
+        pull.name,
+        pull.reason,
+    )
+
+
+async def pull_of(connection: Connection, *, engaged_at: datetime) -> Pull | None:
+    """Find who pulled the brake; None for one that engaged by itself."""
+    row = await connection.fetchrow(
+        "SELECT engaged_at, name, reason FROM brake_pulls WHERE engaged_at = $1", engaged_at
+    )
+    return Pull(**row) if row else None
+
+
+# -- forecast ---------------------------------------------------------------------------------
+
+
+async def due_by_day(connection: Connection, *, until: date) -> list[Day]:
+    """Count what starts and what must be done on each day up to one, also on days that are over.
+
+    What a legal hold keeps has no such day.
+    """
+    rows = await connection.fetch(
+        """
+        SELECT day, sum(starting)::bigint AS starting, sum(ending)::bigint AS ending
+          FROM (SELECT (start_at AT TIME ZONE 'UTC')::date AS day, 1 AS starting, 0 AS ending
+                  FROM purges WHERE phase = 'planned' AND NOT held
+                 UNION ALL
+                SELECT (erase_by AT TIME ZONE 'UTC')::date, 0, 1
+                  FROM purges WHERE phase NOT IN ('closed', 'withdrawn') AND NOT held) AS dates
+         WHERE day <= $1
+         GROUP BY day
+         ORDER BY day
+        """,
+        until,
+    )
+    return [Day(**row) for row in rows]
+
+
+async def note_forecast(connection: Connection, *, now: datetime, days_ahead: int) -> None:
+    """Keep how many tenants are planned for each of the coming days, where that is not kept yet.
+
+    What was forecast for days a month ago is forgotten.
+    """
+    today = now.date()
+    await connection.execute(
+        """
+        INSERT INTO forecasts (day, tenants, made_at)
+        SELECT d.day, (SELECT count(DISTINCT p.tenant_id) FROM purges p
+                        WHERE p.phase = 'planned' AND NOT p.held
+                          AND p.start_at >= d.day::timestamp AT TIME ZONE 'UTC'
+                          AND p.start_at < (d.day + 1)::timestamp AT TIME ZONE 'UTC'), $2
+          FROM (SELECT $1::date + ahead AS day FROM generate_series(1, $3::integer) AS ahead) AS d
+        ON CONFLICT DO NOTHING
+        """,
+        today,
+        now,
+        days_ahead,
+    )
+    await connection.execute("DELETE FROM forecasts WHERE day < $1", today - timedelta(days=30))
+
+
+async def forecast_of(connection: Connection, day: date) -> int | None:
+    """Find how many tenants were forecast for a day, or for the one before if those were more.
+
+    What is counted as due within a day may be of two. None where no forecast was made of this day.
+    """
+    found: int | None = await connection.fetchval(
+        """
+        SELECT max(tenants) FROM forecasts
+         WHERE day BETWEEN $1::date - 1 AND $1
+        HAVING bool_or(day = $1)
+        """,
+        day,
+    )
+    return found
+
+
+# -- the ledger's check -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerCheck:
+    """Up to which entry the ledger was verified, and when it was last walked from its beginning."""
+
+    number: int
+    hash: str
+    walked_at: datetime | None
+
+
+async def ledger_check(connection: Connection) -> LedgerCheck:
+    """Read how far the ledger was verified."""
+    row = await connection.fetchrow("SELECT number, hash, walked_at FROM ledger_check")
+    assert row is not None
+    return LedgerCheck(**row)
+
+
+async def save_ledger_check(connection: Connection, check: LedgerCheck) -> None:
+    """Remember how far the ledger was verified."""
+    await connection.execute(
+        "UPDATE ledger_check SET number = $1, hash = $2, walked_at = $3",
+        check.number,
+        check.hash,
+        check.walked_at,
+    )
+
+
+async def entry_hashes(connection: Connection, numbers: Collection[int]) -> dict[int, str]:
+    """Say which hashes the entries of these numbers carry; those that are missing are left out."""
+    rows = await connection.fetch(
+        """
+        SELECT number, entry::jsonb ->> 'hash' AS hash FROM ledger
+         WHERE number = ANY($1::bigint[])
+        """,
+        list(numbers),
+    )
+    return {row["number"]: row["hash"] for row in rows}
+
+
+# -- what people look at ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class OpenPurge:
+    """A purge with the steps that nobody has answered yet; those of one not accepted are not known."""
+
+    tenant_id: UUID
+    plan: Plan
+    open_steps: list[str]
+    receipt_code: str | None
+
+
+_OPEN_PURGE = f"""
+    {_PLAN}, receipt_code,
+    ARRAY(SELECT s.step FROM steps s
+           WHERE s.purge_id = purges.purge_id AND s.erased_at IS NULL
+           ORDER BY s.step) AS open_steps
+"""  # noqa: S608 - made of constants
+
+
+def _open_purge_of(row: asyncpg.Record) -> OpenPurge:
+    return OpenPurge(row["tenant_id"], _plan_of(row), row["open_steps"], row["receipt_code"])
+
+
+async def open_purges(
+    connection: Connection,
+    *,
+    erase_by_before: datetime | None,
+    after: OpenPurge | None,
+    limit: int,
+) -> list[OpenPurge]:
+    """Page through the purges that are not over, the most urgent first."""
+    rows = await connection.fetch(
+        f"""
+        SELECT {_OPEN_PURGE}
+          FROM purges
+         WHERE phase NOT IN ('closed', 'withdrawn')
+           AND ($1::timestamptz IS NULL OR erase_by <= $1)
+           AND ($2::timestamptz IS NULL OR (erase_by, purge_id) > ($2, $3::uuid))
+         ORDER BY erase_by, purge_id
+         LIMIT $4
+        """,  # noqa: S608 - made of constants
+        erase_by_before,
+        after.plan.erase_by if after else None,
+        after.plan.purge_id if after else None,
+        limit,
+    )
+    return [_open_purge_of(row) for row in rows]
+
+
+async def running_purges(connection: Connection, *, limit: int) -> list[OpenPurge]:
+    """List purges that have begun and are not over, the most urgent first."""
+    rows = await connection.fetch(
+        f"""
+        SELECT {_OPEN_PURGE} FROM purges
+         WHERE phase IN ('requested', 'erasing', 'erased')
+         ORDER BY erase_by, purge_id
+         LIMIT $1
+        """,  # noqa: S608 - made of constants
+        limit,
+    )
+    return [_open_purge_of(row) for row in rows]
+
+
+async def next_purges(connection: Connection, *, limit: int) -> list[OpenPurge]:
+    """List purges that have not begun, the next to start first."""
+    rows = await connection.fetch(
+        f"""
+        SELECT {_OPEN_PURGE} FROM purges
+         WHERE phase = 'planned'
+         ORDER BY start_at, purge_id
+         LIMIT $1
+        """,  # noqa: S608 - made of constants
+        limit,
+    )
+    return [_open_purge_of(row) for row in rows]
+
+
+async def purges_of_tenant(connection: Connection, tenant_id: UUID) -> list[OpenPurge]:
+    """List all purges of a tenant, in whatever phase, the earliest clock first."""
+    rows = await connection.fetch(
+        f"""
+        SELECT {_OPEN_PURGE} FROM purges
+         WHERE tenant_id = $1
+         ORDER BY clock_started_at, scope, purge_id
+        """,  # noqa: S608 - made of constants
+        tenant_id,
+    )
+    return [_open_purge_of(row) for row in rows]
+
+
+async def count_waiting(connection: Connection, *, now: datetime) -> int:
+    """Count the purges that could start now and have not begun."""
+    count: int = await connection.fetchval(
+        "SELECT count(*) FROM purges WHERE phase = 'planned' AND start_at <= $1 AND NOT held", now
+    )
+    return count
+
+
+async def latest_receipts(connection: Connection, *, limit: int) -> list[LedgerEntry]:
+    """Read the last entries of receipts, the newest first."""
+    rows = await connection.fetch(
+        "SELECT entry FROM ledger WHERE receipt_code IS NOT NULL ORDER BY number DESC LIMIT $1",
+        limit,
+    )
+    return [LedgerEntry.decode(row["entry"]) for row in rows]

@@ -69,8 +69,7 @@ async def continue_ledger(uow: Work, said: Sequence[LedgerEntry]) -> int:
     end = await store.lock_ledger(uow.connection)
     known = await store.ledger_hashes(uow.connection, {entry.number for entry in said})
     beyond = entries_beyond(end.number, end.hash, known, said)
-    key = uow.context.ledger_key
-    verify_chain(beyond, {key.key_id: key.private_key.public_key()}, start_hash=end.hash)
+    verify_chain(beyond, uow.context.ledger_key().public_keys, start_hash=end.hash)
     for entry in beyond:
         code = entry.receipt.receipt_code if entry.receipt else None
         await store.append_entry(uow.connection, entry, part=part_of(entry), receipt_code=code)

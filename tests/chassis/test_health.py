@@ -68,6 +68,22 @@ async def test_a_failing_check_is_named_with_its_reason() -> None:
     assert (await ask(health, "/livez")).status_code == 200
 
 
+async def test_a_warning_is_shown_and_takes_no_work_away() -> None:
+    health = Health()
+    health.add_readiness("database", well)
+    health.add_warning("sweep", lambda: "nobody sweeps")
+    answer = await ask(health, "/readyz")
+    assert (answer.status_code, answer.json()["state"]) == (200, "ok")
+    assert answer.json()["checks"]["sweep"] == {"state": "warning", "reason": "nobody sweeps"}
+
+
+async def test_a_warning_does_not_cover_what_fails() -> None:
+    health = Health()
+    health.add_readiness("database", lambda: "away")
+    health.add_warning("sweep", lambda: "nobody sweeps")
+    assert (await ask(health, "/readyz")).status_code == 503
+
+
 async def test_an_empty_reason_is_a_failure_too() -> None:
     health = Health()
     health.add_liveness("loop", lambda: "")
@@ -131,6 +147,8 @@ def test_a_name_is_given_once() -> None:
     health.add_readiness("loop", well)
     with pytest.raises(ValueError, match="loop"):
         health.add_liveness("loop", well)
+    with pytest.raises(ValueError, match="loop"):
+        health.add_warning("loop", well)
 
 
 async def test_figures_are_served_in_prometheus_format() -> None:

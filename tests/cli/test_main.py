@@ -16,7 +16,7 @@ def keepword(monkeypatch: pytest.MonkeyPatch) -> Keepword:
 
 
 @pytest.mark.parametrize(
-    "command", ["up", "demo", "migrate", "doctor", "version", "receipts", "privacy"]
+    "command", ["up", "demo", "migrate", "doctor", "version", "receipts", "purges", "privacy"]
 )
 def test_help_names_every_command(keepword: Keepword, command: str) -> None:
     assert command in keepword("--help").output

@@ -7,7 +7,14 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from cli.audit import Ledger, NotVerified, check_entries, check_receipt, entries_of, public_key_of
+from cli.audit import (
+    Ledger,
+    NotVerified,
+    check_entries,
+    check_receipt,
+    entries_of,
+    public_keys_of,
+)
 from cli.receipts import run_verify
 from contracts.classes import DataClass
 from contracts.ledger import (
@@ -18,10 +25,14 @@ from contracts.ledger import (
     ReceiptStage,
     StepProof,
     UnsealedEntry,
+    key_id_of,
     seal,
 )
+from services.purger.checkpoints import Checkpoint, append_checkpoint
+from services.purger.ledger_key import LedgerKey
 
 KEY = Ed25519PrivateKey.generate()
+KEYS = {key_id_of(KEY.public_key()): KEY.public_key()}
 AT = datetime(2027, 4, 25, tzinfo=UTC)
 CODE = "a-receipt-code-of-some-length"
 
@@ -51,7 +62,7 @@ def sealed(number: int, previous_hash: str, stage: ReceiptStage | None) -> Ledge
             previous_hash=previous_hash,
         ),
         KEY,
-        "test-key",
+        key_id_of(KEY.public_key()),
     )
 
 
@@ -110,37 +121,41 @@ def test_a_changed_count_does_not_verify(
 def test_another_key_does_not_verify_whatever_the_entries_call_it(
     pair: list[LedgerEntry],
 ) -> None:
+    other = Ed25519PrivateKey.generate().public_key()
+
+    with pytest.raises(NotVerified, match="not known"):
+        check_entries(pair, {key_id_of(other): other})
     with pytest.raises(NotVerified, match="signature"):
-        check_entries(pair, Ed25519PrivateKey.generate().public_key())
+        check_entries(pair, {key_id_of(KEY.public_key()): other})
 
 
 def test_neighbours_must_follow_each_other(ledger: Ledger) -> None:
     stranger = sealed(3, GENESIS, None)
 
     with pytest.raises(NotVerified, match="entry 3"):
-        check_entries([ledger.entries[1], stranger], KEY.public_key())
+        check_entries([ledger.entries[1], stranger], KEYS)
 
 
 def test_a_receipt_must_stand_in_the_ledger(ledger: Ledger, pair: list[LedgerEntry]) -> None:
-    check_receipt(pair, ledger, KEY.public_key())
+    check_receipt(pair, ledger, KEYS)
     forged = sealed(2, GENESIS, ReceiptStage.ERASED)
 
     with pytest.raises(NotVerified, match="not that of the ledger"):
-        check_receipt([forged], ledger, KEY.public_key())
+        check_receipt([forged], ledger, KEYS)
 
 
 def test_a_ledger_that_was_cut_off_does_not_verify(ledger: Ledger) -> None:
     shortened = Ledger(ledger.entries[:-1], ledger.head_hash)
 
     with pytest.raises(NotVerified, match="last"):
-        check_receipt([ledger.entries[1]], shortened, KEY.public_key())
+        check_receipt([ledger.entries[1]], shortened, KEYS)
 
 
 def test_a_ledger_whose_beginning_is_gone_does_not_verify(ledger: Ledger) -> None:
     beheaded = Ledger(ledger.entries[1:], ledger.head_hash)
 
     with pytest.raises(NotVerified):
-        check_receipt([ledger.entries[1]], beheaded, KEY.public_key())
+        check_receipt([ledger.entries[1]], beheaded, KEYS)
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", "[1]", '{"entries": [{"number": 1}]}'])
@@ -151,7 +166,7 @@ def test_what_is_no_receipt_is_refused(text: str) -> None:
 
 def test_what_is_no_key_is_refused() -> None:
     with pytest.raises(NotVerified, match="Ed25519"):
-        public_key_of(b"-----BEGIN PUBLIC KEY-----")
+        public_keys_of(b"-----BEGIN PUBLIC KEY-----")
 
 
 def test_a_file_that_is_not_there_fails_by_name(
@@ -179,3 +194,45 @@ def test_a_purger_that_is_away_is_no_proof(capsys: pytest.CaptureFixture[str]) -
 
     assert status == 1
     assert "does not answer" in capsys.readouterr().out
+
+
+def test_a_ledger_whose_end_is_gone_is_found_by_the_checkpoints(
+    ledger: Ledger,
+    key_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Purger agrees with itself: its head was moved back as well."""
+    file = tmp_path / "checkpoints"
+    for number in (2, 4):
+        entry_hash = ledger.entries[number - 1].hash
+        append_checkpoint(file, Checkpoint.of(number, entry_hash, at=AT, key=LedgerKey(KEY)))
+    told = [ledger]
+
+    async def the_receipt(*_: object) -> list[LedgerEntry]:
+        return [ledger.entries[1]]
+
+    async def the_ledger(*_: object) -> Ledger:
+        return told[-1]
+
+    monkeypatch.setattr("cli.receipts.fetch_receipt", the_receipt)
+    monkeypatch.setattr("cli.receipts.fetch_ledger", the_ledger)
+
+    def status(checkpoints: Path | None) -> int:
+        return run_verify(
+            CODE,
+            file=None,
+            public_key=key_file,
+            purger_url="http://purger",
+            state=None,
+            checkpoints=checkpoints,
+        )
+
+    assert status(file) == 0
+    assert "All 2 checkpoints stand in it" in capsys.readouterr().out
+    told.append(Ledger(ledger.entries[:3], ledger.entries[2].hash))
+    assert status(None) == 0
+    assert status(file) == 1
+    assert "ledger entry 4: missing, but a checkpoint names it" in capsys.readouterr().out
+    assert status(tmp_path / "nowhere") == 1

@@ -18,7 +18,7 @@ from tests.support.journey import (
     entrust,
     everything_on_kafka,
     leave,
-    ledger_key,
+    ledger_keys,
     let_it_start,
     whole_ledger,
 )
@@ -58,17 +58,17 @@ async def test_a_customer_who_leaves_is_gone_everywhere_and_has_the_proof(
     assert counts["erase-installer"] == {DataClass.INSTALLATION: 1}
     assert counts["erase-config"][DataClass.CONTENT] >= len(given.passwords)
     assert counts["erase-contacts"][DataClass.CONTACTS] >= 1
-    ledger, key = await whole_ledger(acme), await ledger_key(acme)
-    check_receipt(entries, ledger, key)
-    check_entries(entries, key)
+    ledger, keys = await whole_ledger(acme), await ledger_keys(acme)
+    check_receipt(entries, ledger, keys)
+    check_entries(entries, keys)
     # In a thread, as the command runs a loop of its own.
     assert await asyncio.to_thread(verify_as_a_customer, stack, mail.code) == 0
     assert await asyncio.to_thread(verify_as_a_customer, stack, mail.code[::-1]) == 1
     shortened = dataclasses.replace(ledger, entries=ledger.entries[:-1])
     with pytest.raises(NotVerified):
-        check_receipt(entries[:1], shortened, key)
+        check_receipt(entries[:1], shortened, keys)
     with pytest.raises(NotVerified):
-        check_entries(entries, Ed25519PrivateKey.generate().public_key())
+        check_entries(entries, dict.fromkeys(keys, Ed25519PrivateKey.generate().public_key()))
 
 
 def verify_as_a_customer(stack: LocalStack, code: str) -> int:

@@ -18,7 +18,7 @@ from tests.support.journey import (
     Travellers,
     entrust,
     leave,
-    ledger_key,
+    ledger_keys,
     let_it_start,
     whole_ledger,
 )
@@ -119,6 +119,6 @@ async def expect_the_usual_end(journey: Journey, given: Entrusted, *, resent: bo
     entries = await journey.receipt(mails[0].code)
     assert [entry.receipt.stage for entry in entries if entry.receipt] == list(ReceiptStage)
     ledger = await whole_ledger(journey)
-    check_receipt(entries, ledger, await ledger_key(journey))
+    check_receipt(entries, ledger, await ledger_keys(journey))
     recorded = [entry.kind for entry in ledger.entries if entry.purge_id == entries[0].purge_id]
     assert recorded == [EntryKind.TENANT_ERASED, EntryKind.RECEIPT] * 2

@@ -36,8 +36,11 @@ from services.purger.data_map import DATA_MAP
 from services.purger.domain import Retention
 from services.purger.jobs import Sweeps
 from services.purger.ledger_key import LedgerKey
-from services.purger.privacy_routes import router as privacy_router
-from services.purger.routes import development_router, router
+from services.purger.routes import brake
+from services.purger.routes.board import board_router
+from services.purger.routes.pages import Pages
+from services.purger.routes.privacy import router as privacy_router
+from services.purger.routes.receipts import receipts_router
 from tests.purger.builders import LEFT_AT, a_tenant, acceptance, answer
 from tests.support.stack import Databases
 
@@ -82,6 +85,7 @@ class Purger:
     runtime: Pool
     clock: TwoClocks
     units: Units[Context]
+    keys: list[LedgerKey]
 
     @property
     def sweeps(self) -> Sweeps:
@@ -122,9 +126,9 @@ class Purger:
         async with self.units.begin() as uow:
             entries = await store.ledger_entries(uow.connection, after=0, limit=100_000)
             end = await store.ledger_end(uow.connection)
-        key = self.units.context.ledger_key
+        key = self.units.context.ledger_key()
         head = LedgerHead(number=end.number, hash=end.hash, cluster_id=CLUSTER, at=self.clock.now())
-        verify_chain(entries, {key.key_id: key.private_key.public_key()}, head=head)
+        verify_chain(entries, key.public_keys, head=head)
         return entries
 
     async def everything(self) -> str:
@@ -192,8 +196,10 @@ async def a_purger(
             worker.acquire() as connection,
         ):
             await ensure_epoch(connection, wall=clock.wall())
-        context = Context(Retention(), ledger_key, SILENCE)
-        yield Purger(roles, runtime, clock, Units("purger", runtime, clock, context, lambda: None))
+        keys = [ledger_key]
+        context = Context(Retention(), lambda: keys[-1], SILENCE)
+        units = Units("purger", runtime, clock, context, lambda: None)
+        yield Purger(roles, runtime, clock, units, keys)
     await _drop(postgres, roles)
 
 
@@ -206,9 +212,15 @@ async def woken() -> list[str]:
 async def client(purger: Purger, woken: list[str]) -> AsyncIterator[httpx2.AsyncClient]:
     app = FastAPI()
     answer_with_problems(app)
-    app.include_router(router)
-    app.include_router(development_router)
-    app.include_router(privacy_router)
+    pages = Pages()
+    for router in (
+        receipts_router(pages, public_url="http://purger"),
+        pages.router(),
+        brake.router,
+        board_router(pages),
+        privacy_router,
+    ):
+        app.include_router(router)
     resources: Any = None
     app.state.running = Running(resources, purger.units, purger.units.context, woken.append)
     transport = httpx2.ASGITransport(app)

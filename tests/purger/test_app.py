@@ -101,6 +101,17 @@ async def until_ready(client: httpx2.AsyncClient) -> None:
             await asyncio.sleep(0.05)
 
 
+async def until_done(client: httpx2.AsyncClient, *jobs: str) -> None:
+    """A job that is written, tested and never scheduled is what others found out about too late."""
+    wanted = [f'keepword_job_runs_total{{job="{job}",outcome="completed"}}' for job in jobs]
+    async with asyncio.timeout(30):
+        while True:
+            figures = (await client.get("/metrics")).text
+            if all(each in figures for each in wanted):
+                return
+            await asyncio.sleep(0.05)
+
+
 async def say(access: KafkaAccess, topic: Topic, type_name: str, message: Message) -> None:
     key = str(message.tenant_id) if hasattr(message, "tenant_id") else ""
     envelope = Envelope(
@@ -132,6 +143,8 @@ async def test_a_purge_goes_from_the_topic_to_the_ledger_and_a_second_start_find
 
     async with started(settings) as client:
         await until_ready(client)
+        await until_done(client, "escalate", "count purges", "note forecast", "check ledger")
+        assert (await client.get("/readyz")).json()["checks"]["sweep"] == {"state": "ok"}
         (head,) = await read_until(access, PURGER_LEDGER.name, 1)
         said = body(head, LedgerHead)
         assert (said.number, said.cluster_id) == (0, await access.cluster_id())
@@ -155,7 +168,8 @@ async def test_a_purge_goes_from_the_topic_to_the_ledger_and_a_second_start_find
         states = await read_until(access, PURGER_PURGES.name, 3, tombstones=False)
         versions = [body(state, PurgeState).version for state in states]
         assert versions == sorted(versions)
-        assert (await client.get("/development/brake")).status_code == 404
+        for path in ("/development/brake", "/development/board"):
+            assert (await client.get(path)).status_code == 404
         for what in ("wishes", "holds"):
             path = f"/development/tenants/{uuid7(datetime.now(UTC))}/{what}"
             assert (await client.post(path, json={})).status_code == 404

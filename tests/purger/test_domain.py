@@ -611,3 +611,25 @@ def test_a_difference_is_mended_after_two_rounds_and_unexplained_when_that_did_n
     assert judge_difference(fresh, LEFT_AT + ROUNDS_APART) == Mend()
     assert judge_difference(mended, LEFT_AT + 2 * ROUNDS_APART - moment) is None
     assert judge_difference(mended, LEFT_AT + 2 * ROUNDS_APART) == Unexplained()
+
+
+# -- the brake against the forecast ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("due", "forecast", "reason"),
+    [
+        (30, 10, None),
+        (31, 10, "more-than-forecast"),
+        (10, 3, "more-than-forecast"),
+        (9, 0, None),
+        (31, None, None),
+        (201, 1000, "too-many-due"),
+    ],
+)
+def test_three_times_the_forecast_of_a_day_is_held(
+    due: int, forecast: int | None, reason: str | None
+) -> None:
+    sweep = Sweep(LEFT_AT, LEFT_AT)
+
+    assert why_to_brake(sweep, sweep, tenants_due=due, tenants=10_000, forecast=forecast) == reason

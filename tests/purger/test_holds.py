@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 import httpx2
 import pytest
 from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
 
 from contracts.classes import TENANT_CLASSES, DataClass
 from contracts.ledger import ReceiptStage
@@ -15,8 +16,9 @@ from contracts.purges import Phase, Plan, PurgeRequested, PurgeStarted, PurgeSta
 from contracts.tenants import ClassState, Platform, TenantState, Version
 from services.purger import handlers
 from services.purger.domain import Retention, nothing_left, plan_purges, too_late_to_hold
-from services.purger.figures import HoldFigures
+from services.purger.figures import HoldFigures, PurgeFigures
 from services.purger.jobs import count_held_job
+from services.purger.watch import Watch
 from tests.purger.builders import DAY, LEFT_AT, a_tenant, acceptance, answer, purging, refusal
 from tests.purger.conftest import SILENCE, Purger
 
@@ -409,3 +411,30 @@ def test_both_parts_of_a_split_purge_are_of_the_narrowest_scope() -> None:
 
     assert (service.scope, service.classes) == (Scope.SERVICE_DATA, None)
     assert (people.scope, people.classes) == (Scope.PEOPLE, None)
+
+
+async def test_what_is_held_is_nobodys_warning_and_stands_on_the_board(
+    purger: Purger, client: httpx2.AsyncClient
+) -> None:
+    tenant = a_tenant(left_at=LEFT_AT)
+    await purger.hear(tenant)
+    await place(client, tenant.tenant_id, CONTENT)
+    erase_by = (await purger.state()).plans[0].erase_by
+    purger.clock.set(erase_by - 10 * DAY)
+    await let_go(purger, tenant)
+    purger.clock.set(erase_by + DAY)
+
+    registry = CollectorRegistry()
+    watch = Watch(purger.units, PurgeFigures(registry))
+    with capture_logs() as said:
+        await watch.escalate()
+        await watch.count_purges()
+
+    assert said == []
+    assert registry.get_sample_value("keepword_purges_overdue") == 0
+    board = (await client.get("/development/board", params={"tenant": str(tenant.tenant_id)})).text
+    assert "<strong>0</strong> overdue" in board
+    assert "<strong>1</strong> kept by a legal hold, 1 beyond their last day" in board
+    explained = (await client.get(f"/development/tenants/{tenant.tenant_id}/purges")).json()
+    (held,) = [each for each in explained if each["classes"] == ["content"]]
+    assert held["standing"].startswith("kept by a legal hold")

@@ -9,12 +9,15 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
+    PublicFormat,
     load_pem_public_key,
 )
+from structlog.testing import capture_logs
 
 from chassis.settings import BadSettings
+from contracts.ledger import key_id_of
 from services.purger import app
-from services.purger.ledger_key import BadLedgerKey, LedgerKey
+from services.purger.ledger_key import BadLedgerKey, LedgerKey, LedgerKeyFile
 from services.purger.settings import PurgerSettings
 
 ENVIRONMENT = {
@@ -102,6 +105,63 @@ def test_the_ledger_key_is_read_and_named_by_its_public_half(tmp_path: Path) -> 
     assert LedgerKey(Ed25519PrivateKey.generate()).key_id != key.key_id
     assert load_pem_public_key(key.public_pem.encode()) == key.private_key.public_key()
     assert "PRIVATE" not in key.public_pem
+
+
+def public_pem(key: Ed25519PrivateKey) -> bytes:
+    return key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
+
+def test_the_first_key_signs_and_the_public_halves_of_earlier_ones_are_shown(
+    tmp_path: Path,
+) -> None:
+    new, middle, old = (Ed25519PrivateKey.generate() for _ in range(3))
+    file = tmp_path / "ledger.pem"
+    file.write_bytes(pem(new) + b"until May:\n" + pem(middle) + public_pem(old))
+
+    key = LedgerKey.load(file)
+
+    assert key.private_key.private_bytes_raw() == new.private_bytes_raw()
+    ids = [key_id_of(each.public_key()) for each in (new, middle, old)]
+    assert list(key.public_keys) == ids
+    assert key.public_pem.encode() == public_pem(new) + public_pem(middle) + public_pem(old)
+
+
+def test_a_changed_file_is_read_again_and_a_bad_one_changes_nothing(tmp_path: Path) -> None:
+    first, second = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
+    file = tmp_path / "ledger.pem"
+    file.write_bytes(pem(first))
+    keys = LedgerKeyFile(file)
+    assert keys.current().key_id == key_id_of(first.public_key())
+
+    file.write_bytes(pem(second) + public_pem(first))
+    assert list(keys.current().public_keys) == [
+        key_id_of(second.public_key()),
+        key_id_of(first.public_key()),
+    ]
+
+    file.write_bytes(pem(first)[:40])
+    with capture_logs() as lines:
+        assert keys.current().key_id == key_id_of(second.public_key())
+    file.unlink()
+    assert keys.current().key_id == key_id_of(second.public_key())
+    assert [(line["log_level"], line["event"]) for line in lines] == [
+        ("error", "ledger keys not read again")
+    ]
+
+
+def test_a_file_in_which_only_a_public_key_comes_first_or_a_key_twice_is_refused(
+    tmp_path: Path,
+) -> None:
+    key = Ed25519PrivateKey.generate()
+    file = tmp_path / "ledger.pem"
+    for content, complaint in (
+        (public_pem(key), "cannot sign"),
+        (pem(key) + public_pem(key), "twice"),
+        (pem(key) + pem(key)[:60], "Ed25519"),
+    ):
+        file.write_bytes(content)
+        with pytest.raises(BadLedgerKey, match=complaint):
+            LedgerKey.load(file)
 
 
 @pytest.mark.parametrize("content", [b"", b"no key", None])

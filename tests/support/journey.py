@@ -9,9 +9,8 @@ from typing import Any
 import httpx2
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from cli.audit import Ledger, fetch_ledger, fetch_public_key, public_key_of
+from cli.audit import Ledger, PublicKeys, fetch_ledger, fetch_public_key, public_keys_of
 from contracts.purges import Plan
 from contracts.topics import ALL_TOPICS
 from devstack.journey import Journey
@@ -122,9 +121,9 @@ async def whole_ledger(journey: Journey) -> Ledger:
     return await fetch_ledger(journey.http, journey.stack.endpoints.purger)
 
 
-async def ledger_key(journey: Journey) -> Ed25519PublicKey:
-    """Fetch the key that verifies it."""
-    return public_key_of(await fetch_public_key(journey.http, journey.stack.endpoints.purger))
+async def ledger_keys(journey: Journey) -> PublicKeys:
+    """Fetch the keys that verify it."""
+    return public_keys_of(await fetch_public_key(journey.http, journey.stack.endpoints.purger))
 
 
 async def everything_on_kafka(stack: LocalStack) -> bytes:
