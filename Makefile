@@ -30,7 +30,7 @@ check: setup ## style, types, import rules
 	@$(BIN)/lint-imports
 
 test: check ## what CI runs
-	@$(BIN)/pytest -m "not long"
+	@$(BIN)/pytest -m "not long" -n 2 --dist loadfile
 
 test-all: check ## the long series too
 	@$(BIN)/pytest

@@ -9,7 +9,15 @@ from datetime import UTC, datetime
 import uvloop
 from rich.console import Console
 
-from bench import install_floor, installs_vs_ace, relay_latency, relay_throughput, schedules, sweep
+from bench import (
+    due_backlog,
+    install_floor,
+    installs_vs_ace,
+    relay_latency,
+    relay_throughput,
+    schedules,
+    sweep,
+)
 from bench.figures import Benchmark, CannotMeasure, Result
 from bench.report import save, show
 from bench.stack import started
@@ -24,6 +32,7 @@ BENCHMARKS = {
         installs_vs_ace.BENCHMARK,
         sweep.BENCHMARK,
         schedules.BENCHMARK,
+        due_backlog.BENCHMARK,
     )
 }
 INCOMPLETE, UNKNOWN = 1, 2

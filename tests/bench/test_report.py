@@ -98,6 +98,7 @@ def test_an_unknown_name_is_refused_with_the_names_that_there_are(
         "installs-vs-ace",
         "sweep",
         "schedules",
+        "due-backlog",
     ]
     for name in BENCHMARKS:
         assert name in said

@@ -24,7 +24,10 @@ from contracts.classes import TENANT_CLASSES, DataClass
 from devstack.postgres import Roles
 from tests.support.stack import Databases
 
-PLUMBING_SQL = Path(__file__).parents[2] / "chassis" / "migrations" / "0001_plumbing.sql"
+PLUMBING_SQL = "".join(
+    path.read_text()
+    for path in sorted((Path(__file__).parents[2] / "chassis" / "migrations").glob("*.sql"))
+)
 SERVICE = "mapped"
 VERSIONS = """
     CREATE TABLE chassis_migrations (version_num text PRIMARY KEY);
@@ -80,7 +83,7 @@ async def owner(roles: Roles) -> AsyncIterator[Connection]:
 
 @pytest.fixture
 async def migrated(owner: Connection) -> Connection:
-    for sql in (PLUMBING_SQL.read_text(), VERSIONS, OWN):
+    for sql in (PLUMBING_SQL, VERSIONS, OWN):
         await owner.execute(sql)
     return owner
 

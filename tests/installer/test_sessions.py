@@ -154,6 +154,8 @@ def test_all_keys_are_published_in_the_order_of_the_file_and_no_private_part_is(
         a_key() * 2,
         a_key(BestAvailableEncryption(b"password")),
     ],
+    # Keys are new each time, and would be names of tests.
+    ids=["empty", "no key", "half", "one and a half", "another kind", "twice", "with a password"],
 )
 def test_a_file_that_turns_bad_is_logged_and_the_keys_before_stay(
     key_file: Path, content: bytes, log: io.StringIO

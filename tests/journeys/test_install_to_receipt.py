@@ -92,8 +92,8 @@ async def test_who_comes_back_in_time_keeps_everything(customer: Travellers) -> 
     assert {each.purge_id for each in await initech.plans()} == {plan.purge_id}
     assert len(await initech.datasources()) == 2
     after = await initech.rows()
-    # Both are our own notes of what was heard and said.
-    for grew in ("installer.outbox", "installer.timelines"):
+    # All are our own notes of what was heard and said.
+    for grew in ("installer.outbox", "installer.timelines", "config.followed_states"):
         assert after.pop(grew) > before.pop(grew, 0)
     assert after == before
 

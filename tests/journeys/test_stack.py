@@ -107,9 +107,10 @@ async def test_a_folder_in_use_is_neither_shared_nor_emptied(
 
 
 async def test_what_is_secret_is_for_its_owner_alone(stack: LocalStack) -> None:
-    secret = [stack.folder / "roles.json", *(stack.folder / "keys").iterdir()]
+    keys = list((stack.folder / "keys").iterdir())
+    secret = [stack.folder / "roles.json", stack.folder / "environment.json", *keys]
 
-    assert len(secret) == 7
+    assert len(keys) == 7
     assert {stat.S_IMODE(path.stat().st_mode) for path in secret} == {0o600}
     for name in ("keys", "logs", "mail"):
         assert stat.S_IMODE((stack.folder / name).stat().st_mode) == 0o700
