@@ -26,7 +26,8 @@ from services.purger import store as purger_store
 
 T = TypeVar("T")
 
-PATIENCE_SECONDS: Final = 30.0
+# A refused question is asked again after a minute.
+PATIENCE_SECONDS: Final = 90.0
 LOOK_EVERY_SECONDS: Final = 0.1
 PURGED_PHASES: Final = (Phase.REQUESTED, Phase.ERASING, Phase.ERASED, Phase.CLOSED)
 _RECEIPT = re.compile(r"/receipts/([A-Za-z0-9_-]{16,128})")
