@@ -159,11 +159,11 @@ async def _may_purge(uow: Work) -> bool:
     sweep = Sweep(uow.now, uow.wall)
     await store.note_sweep(uow.connection, sweep)
     due = await store.count_due_tenants(uow.connection, now=uow.now, within=_DUE_WITHIN)
-    tenants = await store.count_tenants(uow.connection, most=enough_tenants(due))
     if brake.engaged_at is not None:
         if due:
             log.error("brake holds purges", reason=brake.reason, due_tenants=due)
         return False
+    tenants = await store.count_tenants(uow.connection, most=enough_tenants(due))
     forecast = await store.forecast_of(uow.connection, uow.now.date())
     reason = why_to_brake(brake.last, sweep, tenants_due=due, tenants=tenants, forecast=forecast)
     if reason is None:
