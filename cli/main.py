@@ -1,5 +1,6 @@
 """The `keepword` command."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated
 from uuid import UUID
@@ -60,77 +61,59 @@ def command_line() -> typer.Typer:
     app.command("doctor")(doctor)
     app.command("restored")(restored)
     app.command("version")(version)
-    receipts = typer.Typer(
-        help="Receipts of erasure, as anyone can check them.",
-        no_args_is_help=True,
-        rich_markup_mode="markdown",
-    )
-    receipts.command("verify")(verify_receipt)
-    app.add_typer(receipts, name="receipts")
-    access = typer.Typer(
-        help="Tenants whose sites refuse us, and a person's word on whether they have left.",
-        no_args_is_help=True,
-        rich_markup_mode="markdown",
-    )
-    access.command("list")(list_access)
-    access.command("confirm")(confirm_access)
-    access.command("release")(release_access)
-    app.add_typer(access, name="access")
-    tenants = typer.Typer(
-        help="Tenants as the installer knows them, and a person's word on imports of sites.",
-        no_args_is_help=True,
-        rich_markup_mode="markdown",
-    )
-    tenants.command("show")(show_tenant)
-    tenants.command("link")(link_tenants)
-    app.add_typer(tenants, name="tenants")
-    privacy = typer.Typer(
-        help="What is kept of whom, why and until when.",
-        no_args_is_help=True,
-        rich_markup_mode="markdown",
-    )
-    privacy.command("record")(privacy_record)
-    privacy.command("table")(privacy_table)
-    app.add_typer(privacy, name="privacy")
-    keys = typer.Typer(
-        help="Key-encryption keys, under which the tenants' own keys lie.",
-        no_args_is_help=True,
-        rich_markup_mode="markdown",
-    )
-    keys.command("rotate")(rotate_keys)
-    keys.command("retire")(retire_keys)
-    app.add_typer(keys, name="keys")
-    tickets = typer.Typer(
-        help="Support tickets that are not erased yet, and a person's word that they are.",
-        no_args_is_help=True,
-        rich_markup_mode="markdown",
-    )
-    tickets.command("list")(list_tickets)
-    tickets.command("done")(attest_tickets)
-    app.add_typer(tickets, name="tickets")
-    app.add_typer(_purges(), name="purges")
+    for name, group in _groups().items():
+        app.add_typer(group, name=name)
     return app
 
 
-def _purges() -> typer.Typer:
-    purges = typer.Typer(
-        help="Purges: which are due, why, what is to come, and the brake.",
-        no_args_is_help=True,
-        rich_markup_mode="markdown",
+def _groups() -> dict[str, typer.Typer]:
+    purges = _group(
+        "Purges: which are due, why, what is to come, and the brake.",
+        {
+            "list": list_purges,
+            "explain": explain_purges,
+            "forecast": forecast_purges,
+            "dry-run": dry_run_purge,
+        },
     )
-    purges.command("list")(list_purges)
-    purges.command("explain")(explain_purges)
-    purges.command("forecast")(forecast_purges)
-    purges.command("dry-run")(dry_run_purge)
-    brake = typer.Typer(
-        help="Hold back every purge that has not begun: one may pull it, two release it.",
-        no_args_is_help=True,
-        rich_markup_mode="markdown",
+    brake = _group(
+        "Hold back every purge that has not begun: one may pull it, two release it.",
+        {"pull": pull_brake, "release": release_brake},
     )
-    brake.command("pull")(pull_brake)
-    brake.command("release")(release_brake)
     purges.add_typer(brake, name="brake")
-    return purges
+    return {
+        "receipts": _group(
+            "Receipts of erasure, as anyone can check them.", {"verify": verify_receipt}
+        ),
+        "access": _group(
+            "Tenants whose sites refuse us, and a person's word on whether they have left.",
+            {"list": list_access, "confirm": confirm_access, "release": release_access},
+        ),
+        "tenants": _group(
+            "Tenants as the installer knows them, and a person's word on imports of sites.",
+            {"show": show_tenant, "link": link_tenants},
+        ),
+        "privacy": _group(
+            "What is kept of whom, why and until when.",
+            {"record": privacy_record, "table": privacy_table},
+        ),
+        "keys": _group(
+            "Key-encryption keys, under which the tenants' own keys lie.",
+            {"rotate": rotate_keys, "retire": retire_keys},
+        ),
+        "tickets": _group(
+            "Support tickets that are not erased yet, and a person's word that they are.",
+            {"list": list_tickets, "done": attest_tickets},
+        ),
+        "purges": purges,
+    }
+
+
+def _group(help_text: str, commands: Mapping[str, Callable[..., None]]) -> typer.Typer:
+    group = typer.Typer(help=help_text, no_args_is_help=True, rich_markup_mode="markdown")
+    for name, command in commands.items():
+        group.command(name)(command)
+    return group
 
 
 # What a command needs is imported when it runs: help and version come at once.
