@@ -11,8 +11,7 @@ from rich.table import Table
 
 from chassis.clock import Clock
 from chassis.database import Connection
-from cli.databases import run_by_somebody, run_on
-from cli.installer import shown
+from cli.databases import run_by_somebody, run_on, shown
 from cli.running import FAILED
 from services.installer.domain.access import Leave, Reason, Wait, decide_departure
 from services.installer.store import access as store

@@ -3,14 +3,16 @@
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import asyncpg
 from rich.console import Console
 
 from chassis.clock import Clock, OffsetClock, SystemClock
-from chassis.database import Connection, connect
+from chassis.database import Connection, open_pool
+from chassis.unit_of_work import Units
 from cli.running import FAILED, MISUSED
 
 LONGEST_NAME: Final = 80
@@ -19,6 +21,7 @@ _POD_VARIABLE: Final = "KEEPWORD_DATABASE_URL"
 _CLOCK_VARIABLE: Final = "KEEPWORD_CLOCK_OFFSET_FILE"
 
 Story = Callable[[Connection, Clock, Console], Awaitable[int]]
+UnitsStory = Callable[[Units[Any], Console], Awaitable[int]]
 
 
 def database_variable(service: str) -> str:
@@ -34,6 +37,11 @@ def database_url(service: str, environment: Mapping[str, str]) -> str | None:
 
 def run_on(service: str, story: Story) -> int:
     """Tell a story on a service's database; return the exit status, advice where it fails."""
+    return run_units_on(service, _on_a_connection(story))
+
+
+def run_units_on(service: str, story: UnitsStory) -> int:
+    """The same in units of work; what is said in them the service's own relay publishes."""
     console = Console()
     url = database_url(service, os.environ)
     if url is None:
@@ -44,7 +52,7 @@ def run_on(service: str, story: Story) -> int:
         )
         return MISUSED
     try:
-        return asyncio.run(_tell(story, url, console))
+        return asyncio.run(_tell(service, story, url, console))
     except asyncpg.UndefinedTableError:
         console.print(f"[red]This is not the {service}'s database[/], or it is not migrated.")
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, ValueError) as failure:
@@ -53,11 +61,16 @@ def run_on(service: str, story: Story) -> int:
 
 
 def run_by_somebody(service: str, by: str, story: Story) -> int:
-    """The same for what a person decides, who has to be named."""
+    """The same as `run_on` for what a person decides, who has to be named."""
+    return run_units_by_somebody(service, by, _on_a_connection(story))
+
+
+def run_units_by_somebody(service: str, by: str, story: UnitsStory) -> int:
+    """The same in units of work."""
     if not 0 < len(by.strip()) <= LONGEST_NAME:
         Console().print("Say with --by who decides this, in a few letters.")
         return MISUSED
-    return run_on(service, story)
+    return run_units_on(service, story)
 
 
 def advice(service: str) -> str:
@@ -71,9 +84,20 @@ def clock_of(environment: Mapping[str, str]) -> Clock:
     return OffsetClock(Path(moved)) if moved else SystemClock()
 
 
-async def _tell(story: Story, url: str, console: Console) -> int:
-    connection = await connect(url, name="keepword")
-    try:
-        return await story(connection, clock_of(os.environ), console)
-    finally:
-        await connection.close()
+def shown(moment: datetime) -> str:
+    """Write a time for a person."""
+    return f"{moment:%Y-%m-%d %H:%M}"
+
+
+def _on_a_connection(story: Story) -> UnitsStory:
+    async def told(units: Units[Any], console: Console) -> int:
+        async with units.pool.acquire() as connection:
+            return await story(connection, units.clock, console)
+
+    return told
+
+
+async def _tell(service: str, story: UnitsStory, url: str, console: Console) -> int:
+    async with await open_pool(url, name="keepword", max_size=1) as pool:
+        units: Units[Any] = Units(service, pool, clock_of(os.environ), None, lambda: None)
+        return await story(units, console)

@@ -13,9 +13,9 @@ from typing import Any, Final, TypeAlias, assert_never
 import asyncpg
 from rich.console import Console
 
-from chassis.clock import Clock, OffsetClock, SystemClock
 from chassis.database import connect
 from chassis.keys import BadKeysFile, KeyEncryptionKeys
+from cli.databases import clock_of
 from cli.running import FAILED, MISUSED
 from contracts.topics import SERVICES
 from devstack.private_files import write_private
@@ -23,7 +23,6 @@ from devstack.provider import ROLE_VARIABLES
 
 FILE_VARIABLE: Final = "KEEPWORD_{}_KEY_ENCRYPTION_KEYS_FILE"
 BACKUPS_VARIABLE: Final = "KEEPWORD_BACKUP_RETENTION_DAYS"
-_CLOCK_VARIABLE: Final = "KEEPWORD_CLOCK_OFFSET_FILE"
 _KEY_BYTES: Final = 32
 _BACKUPS_KEPT_DAYS: Final = 14
 
@@ -90,7 +89,7 @@ def run_rotate(service: str, *, dry_run: bool) -> int:
     except BadKeysFile as bad:
         console.print(f"[red]{path.name} {bad}[/]")
         return FAILED
-    name = _new_name(content["keys"], _clock().now())
+    name = _new_name(content["keys"], clock_of(os.environ).now())
     if not dry_run:
         content["keys"][name] = urlsafe_b64encode(secrets.token_bytes(_KEY_BYTES)).decode()
         content["current"] = name
@@ -124,7 +123,7 @@ def run_retire(service: str, *, dry_run: bool) -> int:
         # Its message may repeat the address with the password in it.
         console.print(f"[red]{service}: {type(failure).__name__}.[/] Does the database run?")
         return FAILED
-    now = _clock().now()
+    now = clock_of(os.environ).now()
     for name in [each for each in content["keys"] if each != content["current"]]:
         noted = content.setdefault("unused_since", {}).get(name)
         decision = decide_retirement(
@@ -196,8 +195,3 @@ def _new_name(known: dict[str, str], now: datetime) -> str:
     month = f"{now:%Y-%m}"
     names = (month, *(f"{month}-{number}" for number in range(2, len(known) + 2)))
     return next(name for name in names if name not in known)
-
-
-def _clock() -> Clock:
-    offset_file = os.environ.get(_CLOCK_VARIABLE)
-    return OffsetClock(Path(offset_file)) if offset_file else SystemClock()

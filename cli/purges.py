@@ -24,6 +24,7 @@ from cli.databases import (
     database_variable,
     run_by_somebody,
     run_on,
+    shown,
 )
 from cli.running import FAILED, MISUSED
 from contracts.classes import TENANT_CLASSES
@@ -214,8 +215,8 @@ def _row(purge: OpenPurge, *, late: bool) -> tuple[str, ...]:
         str(purge.tenant_id),
         plan.scope.value,
         plan.phase.value,
-        _moment(plan.start_at),
-        _moment(plan.erase_by),
+        shown(plan.start_at),
+        shown(plan.erase_by),
         standing,
     )
 
@@ -226,7 +227,7 @@ def _show_explanation(console: Console, explanation: Explanation) -> None:
     console.print(f"{escape(explanation.event)} (Rule {explanation.rule_version}.)")
     table = Table("date", "at", "reckoned", "because")
     for each in explanation.sums:
-        table.add_row(each.date, _moment(each.at), escape(each.reckoned), each.because)
+        table.add_row(each.date, shown(each.at), escape(each.reckoned), each.because)
     console.print(table)
 
 
@@ -235,10 +236,6 @@ def _weeks(weeks: Iterable[Week]) -> Table:
     for week in weeks:
         table.add_row(f"{week.begins:%Y-%m-%d}", str(week.starting or ""), str(week.ending or ""))
     return table
-
-
-def _moment(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%d %H:%M}"
 
 
 def _json(value: object) -> str:

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from chassis.unit_of_work import Units
-from cli.installer import shown, tell, tell_by_somebody
+from cli.databases import run_units_by_somebody, run_units_on, shown
 from cli.running import FAILED, MISUSED
 from contracts.tenants import TenantState
 from services.installer.domain.links import Refusal
@@ -21,7 +21,6 @@ from services.installer.store import tenants as store
 from services.installer.store.links import Link
 from services.installer.store.timelines import TimelineEntry
 
-_NAME: Final = "keepword tenants"
 _LONGEST_REASON: Final = 500
 
 _REFUSALS: Final = {
@@ -54,7 +53,7 @@ def run_show(tenant_id: UUID) -> int:
             console.print(_links(known.links))
         return 0
 
-    return tell(show, name=_NAME)
+    return run_units_on("installer", show)
 
 
 def run_link(old_id: UUID, new_id: UUID, *, by: str, reason: str, dry_run: bool) -> int:
@@ -79,7 +78,7 @@ def run_link(old_id: UUID, new_id: UUID, *, by: str, reason: str, dry_run: bool)
         console.print("Nothing was linked." if dry_run else f"Linked, by {escape(by.strip())}.")
         return 0
 
-    return tell_by_somebody(by, link, name=_NAME)
+    return run_units_by_somebody("installer", by, link)
 
 
 @dataclass(frozen=True, slots=True)

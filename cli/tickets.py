@@ -10,7 +10,7 @@ from rich.table import Table
 
 from chassis.clock import Clock
 from chassis.database import Connection
-from cli.databases import run_by_somebody, run_on
+from cli.databases import run_by_somebody, run_on, shown
 from cli.running import FAILED, MISUSED
 from services.notifier import store
 from services.notifier.domain import EVIDENCE_KEPT, complaint_about_evidence
@@ -62,7 +62,7 @@ def _table(waiting: Iterable[OpenTicketErasure]) -> Table:
     for each in waiting:
         table.add_row(
             str(each.purge_id),
-            f"{each.opened_at:%Y-%m-%d %H:%M}",
+            shown(each.opened_at),
             "a person" if each.by_hand else "the job, where the desk may be reached",
             each.trouble or "",
             str(each.attempts),
