@@ -1,18 +1,16 @@
 """An app's page in the customer's browser, in a frame at the customer's site."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from hashlib import sha256
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from fastapi import APIRouter
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from chassis.pages import PageFiles, templates_in, wants_page
 from chassis.problems import Problem
 from chassis.service import running
 from connect.hosts import AllowedHosts
@@ -28,15 +26,10 @@ _NO_APP: Final = "no-app"
 _STATIC: Final = {"entry.js": "text/javascript", "entry.css": "text/css"}
 
 
-@dataclass(frozen=True, slots=True)
-class _Static:
-    content: bytes
-    headers: Mapping[str, str]
-
-
 def pages_router(settings: InstallerSettings, signer: SessionSigner) -> APIRouter:
     """Return the routes of the apps' pages, and of what these load from us."""
     pages = _Pages(settings, signer)
+    files = PageFiles(_PAGES, _STATIC)
     base = path_of("{addon_key}")
     router = APIRouter()
     router.add_route(f"{base}{ENTRY_PATH}", pages.entry, methods=["GET"])
@@ -44,7 +37,7 @@ def pages_router(settings: InstallerSettings, signer: SessionSigner) -> APIRoute
     for name in _STATIC:
         # Below the page, so that its links are right wherever the app's address leads;
         # the same for every app, and for a page that says there is no such app.
-        router.add_route(f"{base}/{name}", pages.static, methods=["GET"], name=name)
+        router.add_route(f"{base}/{name}", files.show, methods=["GET"], name=name)
     return router
 
 
@@ -65,14 +58,7 @@ class _Pages:
             "referrer-policy": "no-referrer",
             "cache-control": "no-store",
         }
-        self._templates = Environment(
-            loader=FileSystemLoader(_PAGES),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        self._static = {name: _read_static(name, kind) for name, kind in _STATIC.items()}
+        self._templates = templates_in(_PAGES)
 
     async def entry(self, request: Request) -> Response:
         """Show the app's page, with a session for the site that signed its address."""
@@ -104,21 +90,14 @@ class _Pages:
             return self._no_app(request)
         return RedirectResponse("atlassian-connect.json", status_code=HTTPStatus.FOUND)
 
-    async def static(self, request: Request) -> Response:
-        """Serve a script or a style sheet; the browser asks each time whether it has changed."""
-        static = self._static[request.url.path.rpartition("/")[2]]
-        if request.headers.get("if-none-match") == static.headers["etag"]:
-            return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=static.headers)
-        return Response(static.content, headers=static.headers)
-
     def _no_app(self, request: Request) -> Response:
-        if not _wants_page(request):
+        if not wants_page(request):
             raise Problem(HTTPStatus.NOT_FOUND, detail="There is no such app here.")
         return self._page("refusal.html", {"why": _NO_APP}, status=HTTPStatus.NOT_FOUND)
 
     def _refused(self, request: Request, refusal: Refusal, addon_key: str) -> Response:
         problem = turn_away(request, "entry", addon_key, refusal)
-        if not _wants_page(request):
+        if not wants_page(request):
             raise problem
         return self._page(
             "refusal.html",
@@ -169,17 +148,3 @@ def _frames(hosts: AllowedHosts) -> list[str]:
 def _origin(url: str) -> str:
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}"
-
-
-def _read_static(name: str, kind: str) -> _Static:
-    content = (_PAGES / name).read_bytes()
-    headers = {
-        "content-type": f"{kind}; charset=utf-8",
-        "etag": f'"{sha256(content).hexdigest()[:32]}"',
-        "cache-control": "no-cache",
-    }
-    return _Static(content, headers)
-
-
-def _wants_page(request: Request) -> bool:
-    return "text/html" in request.headers.get("accept", "")

@@ -8,13 +8,14 @@ from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel
 from starlette.responses import Response
 
+from chassis.pages import wants_page
 from chassis.problems import Problem
 from chassis.service import Running, running
 from contracts.ledger import LedgerEntry
 from services.purger import store
 from services.purger.context import Context
 from services.purger.receipts import tell
-from services.purger.routes.pages import Pages, wants_page
+from services.purger.routes.pages import Pages
 
 _MOST_ENTRIES = 500
 
