@@ -23,6 +23,13 @@ from tests.support.journey import (
     whole_ledger,
 )
 
+# Our own notes of what was heard and said, which grow a moment after it.
+NOTES = ("outbox", "timelines", "followed_states")
+
+
+def without_notes(rows: dict[str, int]) -> dict[str, int]:
+    return {name: count for name, count in rows.items() if name.split(".")[1] not in NOTES}
+
 
 async def test_a_customer_who_leaves_is_gone_everywhere_and_has_the_proof(
     stack: LocalStack, customer: Travellers
@@ -39,9 +46,9 @@ async def test_a_customer_who_leaves_is_gone_everywhere_and_has_the_proof(
     assert plan.scope is Scope.EVERYTHING
     assert plan.deadline == deadline(plan.clock_started_at)
     assert plan.start_at < plan.erase_by < plan.deadline
-    before = await acme.rows()
+    before = without_notes(await acme.rows())
     await acme.move_to(plan.start_at - timedelta(minutes=30))
-    assert await acme.rows() == before
+    assert without_notes(await acme.rows()) == before
     await let_it_start(acme, plan)
     closed = await acme.wait_for_phase(Phase.CLOSED)
     await acme.wait_until_gone()
@@ -92,10 +99,9 @@ async def test_who_comes_back_in_time_keeps_everything(customer: Travellers) -> 
     assert {each.purge_id for each in await initech.plans()} == {plan.purge_id}
     assert len(await initech.datasources()) == 2
     after = await initech.rows()
-    # All are our own notes of what was heard and said.
     for grew in ("installer.outbox", "installer.timelines", "config.followed_states"):
-        assert after.pop(grew) > before.pop(grew, 0)
-    assert after == before
+        assert after[grew] > before.get(grew, 0)
+    assert without_notes(after) == without_notes(before)
 
 
 async def test_who_comes_back_too_late_begins_anew(customer: Travellers) -> None:

@@ -95,7 +95,8 @@ class Drill:
     clusters: ExitStack = field(default_factory=ExitStack)
 
     def customer(self, site: str) -> Journey:
-        return Journey(self.stack, self.http, site, patience_seconds=90.0)
+        # Who is killed with a row in its hands leaves it claimed for two minutes.
+        return Journey(self.stack, self.http, site, patience_seconds=240.0)
 
     async def dump(self, service: str) -> Path:
         path = self.folder / f"{service}-{secrets.token_hex(4)}.dump"
