@@ -41,8 +41,7 @@ from devstack.postgres import Roles, provision
 from devstack.provider import KAFKA_VARIABLE, ROLE_VARIABLES
 from devstack.stack import APP_KEY, LocalStack, start_local_stack
 from services.installer.context import SECRET
-from services.notifier.jobs import ADDRESS, NAME
-from services.notifier.routes import ADDRESS_INDEX
+from services.notifier.domain.people import ADDRESS, ADDRESS_INDEX, NAME
 from services.purger.domain import Retention, plan_purges
 
 TENANTS: Final = 10_000
@@ -324,17 +323,27 @@ async def _write_notifier(desk: _Desk) -> None:
     )
     plain_keys = await desk.make_keys()
     seal = desk.keys.seal_with
+    since = desk.state.created_at
+    people = {
+        each: (uuid7(since), desk.keys.blind_index(ADDRESS_INDEX, f"person@{each}.example"))
+        for each in desk.ids
+    }
     await desk.copy(
         "contacts",
         ("tenant_id", "contact_id", "name", "address", "address_index"),
         [
             (
-                *(each, uuid7(desk.state.created_at), seal(key, each, NAME, b"A Person")),
+                *(each, people[each][0], seal(key, each, NAME, b"A Person")),
                 seal(key, each, ADDRESS, f"person@{each}.example".encode()),
-                desk.keys.blind_index(ADDRESS_INDEX, f"person@{each}.example"),
+                people[each][1],
             )
             for each, key in plain_keys.items()
         ],
+    )
+    await desk.copy(
+        "audience",
+        ("tenant_id", "contact_id", "address_index", "roles", "language", "since"),
+        [(each, *person, ["technical"], "en", since) for each, person in people.items()],
     )
 
 

@@ -12,9 +12,9 @@ from chassis.clock import Clock
 from chassis.database import Connection
 from cli.databases import run_by_somebody, run_on, shown
 from cli.running import FAILED, MISUSED
-from services.notifier import store
-from services.notifier.domain import EVIDENCE_KEPT, complaint_about_evidence
-from services.notifier.store import OpenTicketErasure
+from services.notifier.domain.tickets import EVIDENCE_KEPT, complaint_about_evidence
+from services.notifier.store import tickets as store
+from services.notifier.store.tickets import OpenTicketErasure
 
 _SHOWN: Final = 500
 

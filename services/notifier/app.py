@@ -1,6 +1,7 @@
 """Puts notifier together from its settings."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from chassis.jobs import Job
 from chassis.service import Erases, Resources, Running, Service, run_main
@@ -10,7 +11,8 @@ from contracts.topics import INSTALLER_TENANTS, PURGER_CENSUSES, PURGER_COMMANDS
 from services.notifier.clients import MailServer, TicketDesk
 from services.notifier.context import Context
 from services.notifier.data_map import DATA_MAP
-from services.notifier.domain import ERASE_CONTACTS
+from services.notifier.domain.campaigns import Kind
+from services.notifier.domain.receipts import ERASE_CONTACTS
 from services.notifier.handlers import (
     ERASE_TICKETS,
     attested_by_a_person,
@@ -18,12 +20,15 @@ from services.notifier.handlers import (
     note_ledger_entry,
     ready_to_erase,
 )
-from services.notifier.jobs import Moves, ReceiptMail
-from services.notifier.letters import Letters
-from services.notifier.routes import development
+from services.notifier.jobs.deliveries import Deliveries, Writer
+from services.notifier.jobs.people import Moves
+from services.notifier.jobs.tickets import TicketErasures, TicketEvidence
+from services.notifier.letters.letter import Stationery
+from services.notifier.letters.receipts import Receipts
+from services.notifier.routes.development import development
 from services.notifier.settings import NotifierSettings
+from services.notifier.store.deliveries import receipt_of
 from services.notifier.takeover import take_over
-from services.notifier.tickets import TicketErasures, TicketEvidence
 
 
 def build(settings: NotifierSettings) -> Service[Context]:
@@ -36,15 +41,11 @@ def build(settings: NotifierSettings) -> Service[Context]:
         )
 
     def jobs(notifier: Running[Context]) -> Sequence[Job]:
-        mail = ReceiptMail(
+        mail = Deliveries(
             units=notifier.units,
             worker=notifier.resources.worker,
             server=MailServer(settings.smtp_host, settings.smtp_port, name=mail_domain),
-            letters=Letters(
-                sender=settings.mail_from,
-                vendor_name=settings.vendor_name,
-                purger_url=settings.purger_public_url,
-            ),
+            writers=writers(settings),
         )
         units, worker = notifier.units, notifier.resources.worker
         moves, evidence = Moves(units, worker), TicketEvidence(units, worker)
@@ -72,6 +73,13 @@ def build(settings: NotifierSettings) -> Service[Context]:
         on_ledger_entry=note_ledger_entry,
         take_over=take_over,
     )
+
+
+def writers(settings: NotifierSettings) -> Mapping[Kind, Writer[Any]]:
+    """How each kind of campaign is put into words."""
+    stationery = Stationery(sender=settings.mail_from, vendor_name=settings.vendor_name)
+    receipts = Receipts(stationery, settings.purger_public_url)
+    return {Kind.RECEIPT: Writer(receipt_of, receipts.write)}
 
 
 def _desk(settings: NotifierSettings) -> TicketDesk | None:

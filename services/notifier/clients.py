@@ -18,8 +18,8 @@ from aiosmtplib import (
 from pydantic import SecretStr
 
 from connect.service_desk import ServiceDesk
-from services.notifier.domain import Accepted, Deferred, Outcome, Refused, Unknown
-from services.notifier.letters import Letter
+from services.notifier.domain.deliveries import Accepted, Deferred, Outcome, Refused, Unknown
+from services.notifier.letters.letter import Letter
 
 _TIMEOUT_SECONDS: Final = 20.0
 _PERMANENT: Final = 500

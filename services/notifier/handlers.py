@@ -14,16 +14,11 @@ from contracts.classes import DataClass
 from contracts.ledger import EntryKind, LedgerEntry, ReceiptStage
 from contracts.purges import PurgeStarted
 from contracts.tenants import TenantState
-from services.notifier import store
 from services.notifier.context import Context
-from services.notifier.domain import (
-    ERASE_CONTACTS,
-    Receipt,
-    Tenant,
-    licences_may_be_kept,
-    message_id,
-    who_erases_tickets,
-)
+from services.notifier.domain.people import Tenant
+from services.notifier.domain.receipts import ERASE_CONTACTS, Receipt
+from services.notifier.domain.tickets import licences_may_be_kept, who_erases_tickets
+from services.notifier.store import deliveries, people, tickets
 
 ERASE_TICKETS = "erase-notifier"
 """The step of wave 1; tickets lie in Jira Service Management, none are stored here."""
@@ -34,19 +29,19 @@ handlers: Handlers[Context] = Handlers("notifier")
 @handlers.follows(TenantState, writes=DataClass.CONTACTS)
 async def remember_tenant(tenant: TenantState, uow: UnitOfWork[Context]) -> None:
     """Know whether people of the tenant may be kept, of which app they are, by which licences."""
-    await store.remember_tenant(
+    await people.remember_tenant(
         uow.connection,
         Tenant(tenant.tenant_id, tenant.addon_key, tenant.classes[DataClass.CONTACTS]),
     )
     if licences_may_be_kept(tenant.classes):
         numbers = sorted({plain_number(number) for number in tenant.licence_numbers})
-        await store.remember_licences(uow.connection, tenant.tenant_id, numbers)
+        await tickets.remember_licences(uow.connection, tenant.tenant_id, numbers)
 
 
 @handlers.forgets(TenantState)
 async def forget_tenant(tenant_id: UUID, uow: UnitOfWork[Context]) -> None:
     """Drop what was known of a tenant of which nothing is left anywhere."""
-    await store.forget_tenant(uow.connection, tenant_id)
+    await people.forget_tenant(uow.connection, tenant_id)
 
 
 @handlers.obeys(PurgeStarted)
@@ -83,7 +78,7 @@ async def note_ledger_entry(entry: LedgerEntry, uow: UnitOfWork[Context]) -> Non
         )
     if entry.receipt is not None and entry.receipt.stage is ReceiptStage.ERASED:
         receipt = Receipt(entry.receipt.receipt_code, entry.receipt.steps)
-        await store.keep_receipt(uow.connection, entry.purge_id, receipt, now=uow.now)
+        await deliveries.keep_receipt(uow.connection, entry.purge_id, receipt, now=uow.now)
 
 
 async def _plan_farewell(
@@ -99,20 +94,19 @@ async def _plan_farewell(
     the erasure has begun, deliveries may be gone that a contact is still there
     for, and planning anew would be a second mail.
     """
-    if not await store.erasure_is_untouched(uow.connection, purge_id, step):
+    if not await deliveries.erasure_is_untouched(uow.connection, purge_id, step):
         return
     if merged_into is not None:
-        await store.note_move(uow.connection, purge_id, tenant_id, merged_into, now=uow.now)
+        await people.note_move(uow.connection, purge_id, tenant_id, merged_into, now=uow.now)
         return
     await uow.act_for(tenant_id)
-    keys, domain = uow.context.keys, uow.context.mail_domain
-    await store.plan_receipts(
+    await deliveries.plan_receipts(
         uow.connection,
         purge_id,
         tenant_id,
         [
-            (uuid7(uow.now), contact_id, message_id(keys.blind_index, purge_id, contact_id, domain))
-            for contact_id in await store.contact_ids(uow.connection, tenant_id)
+            (uuid7(uow.now), contact_id, address_index)
+            for contact_id, address_index in await people.contact_indexes(uow.connection, tenant_id)
         ],
         now=uow.now,
         wall=uow.wall,
@@ -133,15 +127,15 @@ async def _open_ticket_erasure(
     Once the erasure has begun, the licence numbers may be gone, and nothing
     can be learnt of them any more.
     """
-    if not await store.erasure_is_untouched(uow.connection, purge_id, step):
+    if not await deliveries.erasure_is_untouched(uow.connection, purge_id, step):
         return
     who = who_erases_tickets(
-        await store.licence_numbers(uow.connection, tenant_id),
+        await tickets.licence_numbers(uow.connection, tenant_id),
         has_desk=uow.context.has_desk,
         goes_on=merged_into is not None,
     )
     if who is not None:
-        await store.open_ticket_erasure(
+        await tickets.open_ticket_erasure(
             uow.connection, purge_id, tenant_id, who, now=uow.now, wall=uow.wall
         )
 
@@ -155,10 +149,10 @@ async def ready_to_erase(
     tickets when none is left at the desk.
     """
     purges = {order.purge_id for order in orders}
-    untold = await store.purges_with_open_deliveries(connection, purges)
+    untold = await deliveries.purges_with_open_deliveries(connection, purges)
     waiting = {
-        ERASE_CONTACTS: untold | await store.purges_with_open_moves(connection, purges),
-        ERASE_TICKETS: await store.purges_with_open_tickets(connection, purges),
+        ERASE_CONTACTS: untold | await people.purges_with_open_moves(connection, purges),
+        ERASE_TICKETS: await tickets.purges_with_open_tickets(connection, purges),
     }
     return {
         (order.purge_id, order.step)
@@ -173,5 +167,5 @@ async def attested_by_a_person(
     """Say for which erasures of tickets a person gave their word; who it was stays here."""
     purges = {order.purge_id for order in orders if order.step == ERASE_TICKETS}
     return {
-        (purge_id, ERASE_TICKETS) for purge_id in await store.attested_purges(connection, purges)
+        (purge_id, ERASE_TICKETS) for purge_id in await tickets.attested_purges(connection, purges)
     }

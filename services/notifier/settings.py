@@ -8,7 +8,7 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from chassis.settings import PREFIX, ServiceSettings
 from connect.hosts import is_private_enough, parse_base_url
-from services.notifier.domain import WhatGoes
+from services.notifier.domain.tickets import WhatGoes
 
 
 class NotifierSettings(ServiceSettings):

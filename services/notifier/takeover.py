@@ -4,8 +4,8 @@ import structlog
 
 from chassis.broker import KafkaAccess
 from chassis.service import Running
-from services.notifier import store
 from services.notifier.context import Context
+from services.notifier.store import deliveries as store
 
 log = structlog.get_logger(__name__)
 

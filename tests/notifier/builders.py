@@ -40,12 +40,11 @@ from contracts.purges import DataErased, PurgeStarted
 from contracts.tenants import ClassState, TenantState
 from devstack.mail import Mail, MailSink
 from devstack.postgres import Roles
-from services.notifier import store
-from services.notifier.app import build
+from services.notifier.app import build, writers
 from services.notifier.clients import MailServer
 from services.notifier.context import Context
 from services.notifier.data_map import DATA_MAP
-from services.notifier.domain import Tenant
+from services.notifier.domain.people import ADDRESS, NAME, Tenant
 from services.notifier.handlers import (
     attested_by_a_person,
     erase_people,
@@ -53,9 +52,10 @@ from services.notifier.handlers import (
     ready_to_erase,
     remember_tenant,
 )
-from services.notifier.jobs import ADDRESS, NAME, Moves, ReceiptMail
-from services.notifier.letters import Letters
+from services.notifier.jobs.deliveries import Deliveries
+from services.notifier.jobs.people import Moves
 from services.notifier.settings import NotifierSettings
+from services.notifier.store import people, tickets
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 SENDER = "privacy@vendor.example"
@@ -85,6 +85,7 @@ def settings_for(roles: Roles, folder: Path, **others: Any) -> NotifierSettings:
         "smtp_port": 25,
         "mail_from": SENDER,
         "purger_public_url": PURGER,
+        "vendor_name": "Vendor Ltd.",
         "development": True,
     }
     return NotifierSettings(**(given | others))
@@ -179,7 +180,7 @@ class Notifier:
     units: Units[Context]
     app: HttpEdge
     sink: MailSink
-    mail: ReceiptMail
+    mail: Deliveries
     ledger: Ledger
 
     async def move_people(self) -> int:
@@ -206,7 +207,7 @@ class Notifier:
         tenant_id = uuid4()
         await self.know(Tenant(tenant_id, "com.example.app", contacts))
         async with self.units.begin() as uow:
-            await store.remember_licences(uow.connection, tenant_id, [])
+            await tickets.remember_licences(uow.connection, tenant_id, [])
         for address in addresses:
             answer = await self.post(tenant_id=str(tenant_id), name="Ada Ex", address=address)
             assert answer.status_code == 201, answer.text
@@ -214,7 +215,7 @@ class Notifier:
 
     async def know(self, tenant: Tenant) -> None:
         async with self.units.begin() as uow:
-            await store.remember_tenant(uow.connection, tenant)
+            await people.remember_tenant(uow.connection, tenant)
 
     async def post(self, **told: Any) -> httpx2.Response:
         async with self.client() as client:
@@ -288,7 +289,7 @@ class Notifier:
 
     async def deliveries(self, purge: Purge) -> list[dict[str, Any]]:
         rows = await self.worker.fetch(
-            "SELECT * FROM deliveries WHERE purge_id = $1 ORDER BY delivery_id", purge.purge_id
+            "SELECT * FROM deliveries WHERE campaign_id = $1 ORDER BY delivery_id", purge.purge_id
         )
         return [dict(row) for row in rows]
 
@@ -355,11 +356,11 @@ async def notifier_of(roles: Roles, folder: Path, sink: MailSink) -> AsyncIterat
         doors.set()
         app = build_app(service, doors)
         app.state.running = Running(resources, units, context, lambda _: None)
-        mail = ReceiptMail(
+        mail = Deliveries(
             units=units,
             worker=worker,
             server=MailServer("127.0.0.1", sink.smtp_port, name="vendor.example"),
-            letters=Letters(sender=SENDER, vendor_name="Vendor Ltd.", purger_url=PURGER),
+            writers=writers(settings),
         )
         edge = HttpEdge(BodyLimit(app, most_bytes=256 * 1024), Metrics())
         yield Notifier(

@@ -9,16 +9,16 @@ import pytest
 from chassis.erasure import BlindVerificationError
 from contracts.classes import TENANT_CLASSES, DataClass
 from contracts.tenants import ClassState
-from services.notifier import store
-from services.notifier.domain import Tenant
+from services.notifier.domain.people import Tenant
 from services.notifier.handlers import forget_tenant, remember_tenant
+from services.notifier.store import people
 from tests.notifier.builders import CODE, Notifier, Purge
 from tests.support.chassis import a_tenant
 
 
 async def known(notifier: Notifier, tenant_id: UUID) -> Tenant | None:
     async with notifier.units.begin() as uow:
-        return await store.tenant(uow.connection, tenant_id)
+        return await people.tenant(uow.connection, tenant_id)
 
 
 async def test_a_tenant_is_known_as_it_is_now_until_its_tombstone(notifier: Notifier) -> None:

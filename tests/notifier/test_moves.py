@@ -9,7 +9,8 @@ from structlog.testing import capture_logs
 
 from contracts.classes import DataClass
 from contracts.tenants import ClassState
-from services.notifier.domain import PATIENCE, Access, Move, Tenant, decide_move
+from services.notifier.domain.deliveries import PATIENCE
+from services.notifier.domain.people import Access, Move, Tenant, decide_move
 from tests.notifier.builders import Notifier, Purge
 from tests.support.chassis import suppressed
 

@@ -19,7 +19,7 @@ from contracts.classes import DataClass
 from contracts.tenants import ClassState
 from devstack.postgres import Roles
 from services.notifier.app import build
-from services.notifier.jobs import ADDRESS, NAME
+from services.notifier.domain.people import ADDRESS, NAME
 from tests.notifier.builders import CONTACTS_PATH, Notifier, settings_for
 from tests.support.chassis import suppressed
 

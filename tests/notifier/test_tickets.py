@@ -18,9 +18,8 @@ from contracts.tenants import ClassState, TenantState
 from devstack.atlassian import Atlassian, create_app
 from devstack.atlassian import service_desk as stand_in
 from devstack.atlassian.service_desk import DeskFaults
-from services.notifier import store, tickets
 from services.notifier.clients import TicketDesk
-from services.notifier.domain import (
+from services.notifier.domain.tickets import (
     EVIDENCE_KEPT,
     FIRST_PAUSE_OF_DESK,
     HISTORY_STAYS,
@@ -34,8 +33,10 @@ from services.notifier.domain import (
     who_erases_tickets,
 )
 from services.notifier.handlers import forget_tenant
-from services.notifier.store import TicketClaim
-from services.notifier.tickets import TicketErasures, TicketEvidence
+from services.notifier.jobs import tickets
+from services.notifier.jobs.tickets import TicketErasures, TicketEvidence
+from services.notifier.store import tickets as store
+from services.notifier.store.tickets import TicketClaim
 from tests.connect.serving import serving
 from tests.notifier.builders import Notifier, Purge
 from tests.support.chassis import a_tenant

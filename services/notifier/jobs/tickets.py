@@ -22,19 +22,19 @@ from connect.service_desk import (
     Ticket,
     TicketPage,
 )
-from services.notifier import store
 from services.notifier.clients import TicketDesk, TokenUnreadableError
 from services.notifier.context import Context
-from services.notifier.domain import (
+from services.notifier.domain.deliveries import pause_after
+from services.notifier.domain.tickets import (
     EVIDENCE_KEPT,
     FIRST_PAUSE_OF_DESK,
     HISTORY_STAYS,
     MOST_TICKETS_A_TURN,
     WhatGoes,
     history_stays,
-    pause_after,
 )
-from services.notifier.store import TicketClaim
+from services.notifier.store import tickets as store
+from services.notifier.store.tickets import TicketClaim
 
 log = structlog.get_logger(__name__)
 

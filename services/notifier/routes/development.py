@@ -1,6 +1,4 @@
-"""The HTTP edge of notifier: today one way in for contacts, on a laptop only."""
-
-from typing import Final
+"""A way in for contacts, on a laptop only."""
 
 from fastapi import APIRouter, Request
 from fastapi.exceptions import RequestValidationError
@@ -11,13 +9,19 @@ from chassis.identifiers import uuid7
 from chassis.problems import Problem
 from chassis.service import Running, running
 from contracts.classes import DataClass
-from services.notifier import store
 from services.notifier.context import Context
-from services.notifier.domain import Access, ContactInput, access_to_contacts, one_form
-from services.notifier.jobs import ADDRESS, NAME
-
-ADDRESS_INDEX: Final = "contact.address"
-"""The purpose of the blind index by which a contact is known again."""
+from services.notifier.domain.people import (
+    ADDRESS,
+    ADDRESS_INDEX,
+    NAME,
+    Access,
+    ContactInput,
+    Language,
+    Role,
+    access_to_contacts,
+    one_form,
+)
+from services.notifier.store import people as store
 
 # Contacts come from the Marketplace; where there is none, they come by hand.
 development = APIRouter(prefix="/development")
@@ -50,7 +54,12 @@ async def add_contact(request: Request) -> Response:
             uow.connection,
             tenant_id,
             contact,
-            address_index=keys.blind_index(ADDRESS_INDEX, one_form(wanted.address)),
+            store.Standing(
+                keys.blind_index(ADDRESS_INDEX, one_form(wanted.address)),
+                (Role.TECHNICAL,),
+                Language.ENGLISH,
+            ),
+            now=uow.now,
         )
     return JSONResponse({"contact_id": str(contact_id)}, status_code=201 if is_new else 200)
 

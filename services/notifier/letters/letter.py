@@ -1,5 +1,6 @@
-"""Writes the letters that notifier sends."""
+"""What every letter has in common: its sheet, its headers and its form on the wire."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from email.headerregistry import Address
@@ -7,14 +8,22 @@ from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import format_datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
-from services.notifier.domain import Receipt, Recipient, erased_classes
+from services.notifier.domain.people import Recipient
 
 # Not every server on the way takes eight bits.
 _POLICY: Final = SMTP.clone(cte_type="7bit")
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """By what id a message is known, and when it is sent."""
+
+    message_id: str
+    sent_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,15 +35,14 @@ class Letter:
     content: bytes = field(repr=False)
 
 
-class Letters:
+class Stationery:
     """The templates in ``pages/``, and what is the same in every letter."""
 
-    def __init__(self, *, sender: str, vendor_name: str, purger_url: str) -> None:
+    def __init__(self, *, sender: str, vendor_name: str) -> None:
         self._sender = sender
         self._vendor_name = vendor_name
-        self._purger_url = purger_url
         self._pages = Environment(
-            loader=FileSystemLoader(Path(__file__).parent / "pages"),
+            loader=FileSystemLoader(Path(__file__).parent.parent / "pages"),
             autoescape=select_autoescape(["html"]),
             undefined=StrictUndefined,
             trim_blocks=True,
@@ -42,32 +50,25 @@ class Letters:
             keep_trailing_newline=True,
         )
 
-    def receipt(
-        self, recipient: Recipient, receipt: Receipt, *, message_id: str, sent_at: datetime
+    def letter(
+        self, template: str, told: Mapping[str, Any], recipient: Recipient, envelope: Envelope
     ) -> Letter:
-        """Tell a contact what was erased, when, and how to see that it is so.
+        """Fill in ``<template>.subject.txt``, ``.txt`` and ``.html`` for one person.
 
         Mandatory, so it offers no way to unsubscribe; it loads nothing and follows nobody.
         """
-        told = {
-            "recipient": recipient,
-            "vendor_name": self._vendor_name,
-            "receipt_code": receipt.receipt_code,
-            "receipt_url": f"{self._purger_url}/receipts/{receipt.receipt_code}",
-            "public_key_url": f"{self._purger_url}/ledger/public-key",
-            "erased": [line for line in erased_classes(receipt.steps) if line.erased_at],
-            "still_open": [line for line in erased_classes(receipt.steps) if not line.erased_at],
-        }
+        said = {**told, "recipient": recipient, "vendor_name": self._vendor_name}
         message = EmailMessage(policy=_POLICY)
         message["From"] = Address(self._vendor_name, addr_spec=self._sender)
         message["To"] = Address(recipient.name, addr_spec=recipient.address)
-        message["Subject"] = self._pages.get_template("receipt.subject.txt").render(told).strip()
-        message["Date"] = format_datetime(sent_at)
-        message["Message-ID"] = message_id
+        message["Subject"] = self._render(f"{template}.subject.txt", said).strip()
+        message["Date"] = format_datetime(envelope.sent_at)
+        message["Message-ID"] = envelope.message_id
         # RFC 3834: no out-of-office answer is wanted.
         message["Auto-Submitted"] = "auto-generated"
-        message.set_content(self._pages.get_template("receipt.txt").render(told))
-        message.add_alternative(
-            self._pages.get_template("receipt.html").render(told), subtype="html"
-        )
+        message.set_content(self._render(f"{template}.txt", said))
+        message.add_alternative(self._render(f"{template}.html", said), subtype="html")
         return Letter(self._sender, recipient.address, message.as_bytes())
+
+    def _render(self, page: str, said: Mapping[str, Any]) -> str:
+        return self._pages.get_template(page).render(said)

@@ -1,0 +1,1 @@
+"""The rules of notifier: plain values in, a decision out."""

@@ -1,0 +1,1 @@
+"""What notifier does by the clock."""

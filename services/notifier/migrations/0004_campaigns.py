@@ -1,0 +1,11 @@
+"""Campaigns and their deliveries, who may be written to, and who must not."""
+
+from chassis.migrations import run_sql
+
+revision = "0004"
+down_revision = "0003"
+
+
+def upgrade() -> None:
+    """Run the statements of the file beside this one."""
+    run_sql(__file__)
