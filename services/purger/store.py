@@ -185,6 +185,17 @@ async def postpone_purge(
     )
 
 
+async def ask_without_delay(connection: Connection, tenant_id: UUID) -> None:
+    """Let refused purges of a tenant wait no longer than for their start."""
+    await connection.execute(
+        """
+        UPDATE purges SET ask_again_at = NULL
+         WHERE tenant_id = $1 AND phase = 'planned' AND ask_again_at IS NOT NULL
+        """,
+        tenant_id,
+    )
+
+
 async def give_receipt_code(connection: Connection, purge_id: UUID, code: str) -> None:
     """Give a purge the code of its receipt, once and for all."""
     await connection.execute(
@@ -1335,10 +1346,24 @@ async def withdraw_wish(
     )
 
 
-async def note_late_withdrawal(connection: Connection, wish_id: UUID, *, now: datetime) -> None:
-    """Remember that a wish was to be withdrawn when it was too late, as it may not stay so."""
+async def note_late_withdrawal(
+    connection: Connection, wish_id: UUID, tenant_id: UUID, *, made_by: WishedBy, now: datetime
+) -> None:
+    """Remember that a wish was to be withdrawn when it was too late, as it may not stay so.
+
+    It is not too late for one that we have not heard of yet: it will not count when it comes.
+    """
     await connection.execute(
-        "UPDATE wishes SET withdrawal_asked_at = $2 WHERE wish_id = $1", wish_id, now
+        """
+        INSERT INTO wishes AS w (wish_id, tenant_id, made_by, recorded_at, withdrawn_at)
+        VALUES ($1, $2, $3, $4, $4)
+        ON CONFLICT (wish_id) DO UPDATE SET withdrawal_asked_at = excluded.withdrawn_at
+         WHERE w.tenant_id = excluded.tenant_id
+        """,
+        wish_id,
+        tenant_id,
+        made_by,
+        now,
     )
 
 
