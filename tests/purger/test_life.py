@@ -783,6 +783,7 @@ def live(*, examples: int) -> None:
     )
 
 
+@pytest.mark.timeout(600)  # to make what was found small takes minutes
 def test_200_lives_are_as_promised() -> None:
     live(examples=200)
 
