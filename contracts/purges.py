@@ -197,6 +197,10 @@ class PurgeAccepted(Message):
     accepted_at: Instant
 
 
+REFUSED_FOR_NEWER_STATE = "newer-state"
+"""The ``reason`` of a refusal when the tenant has changed since the version that was asked about."""
+
+
 class PurgeRefused(Message):
     """Installer knows a newer state than the plan's, or cannot purge for another ``reason``."""
 

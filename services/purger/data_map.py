@@ -273,6 +273,7 @@ DATA_MAP: Final = DataMap(
                 "number": "the last entry verified",
                 "hash": "its hash",
                 "walked_at": "when the ledger was last walked from its beginning",
+                "checkpoint_number": "the last entry of which a checkpoint was left outside",
             },
         ),
     ),

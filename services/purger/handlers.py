@@ -18,7 +18,7 @@ from contracts.purges import (
 from contracts.tenants import TenantState
 from services.purger import reconciliation, store
 from services.purger.context import Context, Work
-from services.purger.domain import steps_of, wish_is_past_return
+from services.purger.domain import steps_of, wait_after_refusal, wish_is_past_return
 from services.purger.ledger import record_owners_restore
 from services.purger.planning import replan, replan_and_say
 from services.purger.progress import advance, begin_erasing, say_purges
@@ -33,9 +33,16 @@ _UNDER_WAY = frozenset({Phase.ERASING, Phase.ERASED})
 
 @handlers.follows(TenantState)
 async def replan_purges(tenant: TenantState, uow: Work) -> None:
-    """Make a tenant's planned purges agree with its present state."""
+    """Make a tenant's planned purges agree with its present state.
+
+    It may be the one for which the installer has refused a purge of an older one.
+    """
     await uow.lock_tenant_exclusively(tenant.tenant_id)
-    if await store.save_tenant(uow.connection, tenant) and await replan(uow, tenant):
+    if not await store.save_tenant(uow.connection, tenant):
+        return
+    has_changed = await replan(uow, tenant)
+    await store.ask_without_delay(uow.connection, tenant.tenant_id)
+    if has_changed:
         await say_purges(uow, [tenant.tenant_id])
 
 
@@ -47,7 +54,7 @@ async def forget_tenant(tenant_id: UUID, uow: Work) -> None:
         await store.withdraw_purge(uow.connection, plan.purge_id, now=uow.now)
     await store.forget_tenant(uow.connection, tenant_id)
     if await store.is_spoken_of(uow.connection, tenant_id):
-        await say_purges(uow, [tenant_id])
+        await say_purges(uow, [tenant_id], gone=True)
 
 
 @handlers.hears(ErasureAsked)
@@ -72,7 +79,13 @@ async def drop_wish(withdrawn: ErasureWithdrawn, uow: Work) -> None:
     """Withdraw a wish; where the installer has been asked already, only if it says no."""
     await uow.lock_tenant_exclusively(withdrawn.tenant_id)
     if wish_is_past_return(await store.lock_plans(uow.connection, withdrawn.tenant_id)):
-        await store.note_late_withdrawal(uow.connection, withdrawn.wish_id, now=uow.now)
+        await store.note_late_withdrawal(
+            uow.connection,
+            withdrawn.wish_id,
+            withdrawn.tenant_id,
+            made_by=WishedBy.CUSTOMER,
+            now=uow.now,
+        )
         log.info("wish withdrawn too late", tenant_id=str(withdrawn.tenant_id))
         return
     was_standing = await store.withdraw_wish(
@@ -105,18 +118,20 @@ async def start_erasing(accepted: PurgeAccepted, uow: Work) -> None:
 async def postpone_purge(refused: PurgeRefused, uow: Work) -> None:
     """Put the purge back among the planned ones, and see whether it is still what is wanted.
 
-    The newer state may have come before the refusal, when the purge could not be touched.
+    The newer state may have come before the refusal, when the purge could not be touched: then
+    it is due at once. Else it waits for that state, and no longer than for a silence.
     """
     # Whoever plans locks the tenant first, and then its purges.
     await uow.lock_tenant_exclusively(refused.tenant_id)
     purge = await store.lock_purge(uow.connection, refused.purge_id)
     if purge is None or purge.plan.phase is not Phase.REQUESTED:
         return
+    known = await store.tenant(uow.connection, purge.tenant_id)
     await store.postpone_purge(
         uow.connection,
         refused.purge_id,
         now=uow.now,
-        until=uow.now + uow.context.silence,
+        until=uow.now + wait_after_refusal(refused, known, silence=uow.context.silence),
     )
     await store.withdraw_late_wishes(uow.connection, purge.tenant_id, now=uow.now)
     log.info("purge refused", purge_id=str(refused.purge_id), reason=refused.reason)

@@ -38,9 +38,11 @@ async def replan(uow: Work, tenant: TenantState) -> bool:
 async def replan_and_say(uow: Work, tenant_id: UUID) -> None:
     """Do the same after something was decided about a tenant, and say what stands now.
 
-    Of a tenant that is not known yet nothing is said: its state will bring the plans.
+    Of a tenant that is not known yet nothing is planned: its state will bring that. What stands
+    said of it nevertheless, as after a restore, is said anew.
     """
     tenant = await store.tenant(uow.connection, tenant_id)
     if tenant is not None:
         await replan(uow, tenant)
+    if tenant is not None or await store.is_spoken_of(uow.connection, tenant_id):
         await say_purges(uow, [tenant_id])

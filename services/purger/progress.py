@@ -32,8 +32,11 @@ ACCEPT_STEP = "accept"
 _RECEIPT_CODE_BYTES = 24
 
 
-async def say_purges(uow: Work, tenant_ids: Collection[UUID]) -> None:
-    """Say all purges of these tenants, each with a new version; a tombstone where all is over."""
+async def say_purges(uow: Work, tenant_ids: Collection[UUID], *, gone: bool = False) -> None:
+    """Say all purges of these tenants, each with a new version; a tombstone where all is over.
+
+    ``gone`` says that the installer has nothing left of them, so that whatever was asked for is.
+    """
     if not tenant_ids:
         return
     versions = await store.next_versions(uow.connection, tenant_ids, epoch=await uow.epoch())
@@ -43,7 +46,8 @@ async def say_purges(uow: Work, tenant_ids: Collection[UUID]) -> None:
     over = []
     for tenant_id, version in versions.items():
         known, plans = purges[tenant_id]
-        if nothing_left(plans, tenant_known=known):
+        asked_for = not gone and bool(wishes[tenant_id] or holds[tenant_id])
+        if nothing_left(plans, tenant_known=known, asked_for=asked_for):
             uow.outbox.tombstone(PurgeState, tenant_id)
             over.append(tenant_id)
         else:

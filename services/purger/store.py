@@ -185,6 +185,17 @@ async def postpone_purge(
     )
 
 
+async def ask_without_delay(connection: Connection, tenant_id: UUID) -> None:
+    """Let refused purges of a tenant wait no longer than for their start."""
+    await connection.execute(
+        """
+        UPDATE purges SET ask_again_at = NULL
+         WHERE tenant_id = $1 AND phase = 'planned' AND ask_again_at IS NOT NULL
+        """,
+        tenant_id,
+    )
+
+
 async def give_receipt_code(connection: Connection, purge_id: UUID, code: str) -> None:
     """Give a purge the code of its receipt, once and for all."""
     await connection.execute(
@@ -1335,10 +1346,24 @@ async def withdraw_wish(
     )
 
 
-async def note_late_withdrawal(connection: Connection, wish_id: UUID, *, now: datetime) -> None:
-    """Remember that a wish was to be withdrawn when it was too late, as it may not stay so."""
+async def note_late_withdrawal(
+    connection: Connection, wish_id: UUID, tenant_id: UUID, *, made_by: WishedBy, now: datetime
+) -> None:
+    """Remember that a wish was to be withdrawn when it was too late, as it may not stay so.
+
+    It is not too late for one that we have not heard of yet: it will not count when it comes.
+    """
     await connection.execute(
-        "UPDATE wishes SET withdrawal_asked_at = $2 WHERE wish_id = $1", wish_id, now
+        """
+        INSERT INTO wishes AS w (wish_id, tenant_id, made_by, recorded_at, withdrawn_at)
+        VALUES ($1, $2, $3, $4, $4)
+        ON CONFLICT (wish_id) DO UPDATE SET withdrawal_asked_at = excluded.withdrawn_at
+         WHERE w.tenant_id = excluded.tenant_id
+        """,
+        wish_id,
+        tenant_id,
+        made_by,
+        now,
     )
 
 
@@ -1743,27 +1768,36 @@ async def forecast_of(connection: Connection, day: date) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class LedgerCheck:
-    """Up to which entry the ledger was verified, and when it was last walked from its beginning."""
+    """Up to which entry the ledger was verified, and when it was last walked from its beginning.
+
+    ``checkpoint_number`` is the last entry of which a checkpoint was left; 0 where none ever was.
+    """
 
     number: int
     hash: str
     walked_at: datetime | None
+    checkpoint_number: int
 
 
 async def ledger_check(connection: Connection) -> LedgerCheck:
     """Read how far the ledger was verified."""
-    row = await connection.fetchrow("SELECT number, hash, walked_at FROM ledger_check")
+    row = await connection.fetchrow(
+        "SELECT number, hash, walked_at, checkpoint_number FROM ledger_check"
+    )
     assert row is not None
     return LedgerCheck(**row)
 
 
 async def save_ledger_check(connection: Connection, check: LedgerCheck) -> None:
-    """Remember how far the ledger was verified."""
+    """Remember how far the ledger was verified, and had its checkpoints."""
     await connection.execute(
-        "UPDATE ledger_check SET number = $1, hash = $2, walked_at = $3",
+        """
+        UPDATE ledger_check SET number = $1, hash = $2, walked_at = $3, checkpoint_number = $4
+        """,
         check.number,
         check.hash,
         check.walked_at,
+        check.checkpoint_number,
     )
 
 

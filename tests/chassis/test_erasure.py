@@ -2,11 +2,14 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
+from asyncpg import Connection, Record
 
+from chassis import erasure
 from chassis.clock import ManualClock
 from chassis.erasure import (
     NOBODY,
@@ -129,6 +132,31 @@ async def test_many_tenants_are_erased_together_and_each_has_its_own_count(sampl
         await accept(sample, an_order(tenant))
     assert await an_eraser(sample).run() == 5
     assert {a.tenant_id: a.counts[DataClass.CONTENT] for a in await answers(sample)} == tenants
+
+
+async def test_no_statement_deletes_more_than_its_share(
+    sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    fetch = Connection.fetch
+
+    async def counting(self: Any, query: str, *rest: Any, **more: Any) -> list[Record]:
+        rows: list[Record] = await fetch(self, query, *rest, **more)
+        if "DELETE FROM notes" in query:
+            sizes.append(sum(row["count"] for row in rows))
+        return rows
+
+    monkeypatch.setattr(Connection, "fetch", counting)
+    monkeypatch.setattr(erasure, "_ROWS_A_STATEMENT", 2)
+    tenant = uuid4()
+    await note(sample, tenant, 5)
+    await accept(sample, an_order(tenant))
+
+    await an_eraser(sample).run()
+
+    assert sizes == [2, 2, 1]
+    assert (await left_of(sample, tenant))["notes"] == 0
+    assert [answer.counts for answer in await answers(sample)] == [{DataClass.CONTENT: 5}]
 
 
 async def test_from_the_guards_commit_on_no_writer_gets_through(sample: Sample) -> None:

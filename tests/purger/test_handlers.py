@@ -140,7 +140,6 @@ async def test_of_two_purges_asked_for_at_once_the_one_that_is_refused_is_asked_
 
     await purger.hear(acceptance(content, purger.clock.now()), after)
     await purger.hear(refusal(rest, purger.clock.now()))
-    purger.clock.advance(SILENCE)
     await purger.sweeps.ask_for_due_purges()
 
     again = (await purger.said(PurgeRequested))[-1]
@@ -204,12 +203,52 @@ async def test_a_refused_purge_is_asked_for_again_at_the_newer_version(purger: P
     assert await purger.sweeps.ask_for_due_purges() == 0
 
     await purger.hear(a_tenant(n=2, tenant_id=asked.tenant_id, left_at=LEFT_AT))
-    purger.clock.advance(SILENCE)
-    await purger.sweeps.ask_for_due_purges()
+    assert await purger.sweeps.ask_for_due_purges() == 1
 
     again = (await purger.said(PurgeRequested))[-1]
     assert again.purge_id == asked.purge_id
     assert again.tenant_version.n == 2
+
+
+async def test_a_purge_refused_for_a_state_that_has_come_already_is_due_at_once(
+    purger: Purger,
+) -> None:
+    asked = await purger.ask()
+    newer = a_tenant(n=2, tenant_id=asked.tenant_id, left_at=LEFT_AT)
+
+    await purger.hear(newer, refusal(asked, purger.clock.now()))
+
+    assert await purger.sweeps.ask_for_due_purges() == 1
+    assert (await purger.said(PurgeRequested))[-1].tenant_version.n == 2
+
+
+async def test_a_purge_refused_for_a_state_that_does_not_come_is_asked_for_again_after_a_silence(
+    purger: Purger,
+) -> None:
+    asked = await purger.ask()
+    await purger.hear(refusal(asked, purger.clock.now()))
+    purger.clock.advance(SILENCE - timedelta(seconds=1))
+    assert await purger.sweeps.ask_for_due_purges() == 0
+
+    purger.clock.advance(timedelta(seconds=1))
+
+    assert await purger.sweeps.ask_for_due_purges() == 1
+
+
+@pytest.mark.parametrize("reason", ["unknown-tenant", "not-live"])
+async def test_a_purge_refused_for_another_reason_rests_though_no_newer_state_is_missed(
+    purger: Purger, reason: str
+) -> None:
+    asked = await purger.ask()
+    refused = refusal(asked, purger.clock.now()).model_copy(
+        update={"reason": reason, "tenant_version": asked.tenant_version}
+    )
+
+    await purger.hear(refused)
+
+    assert await purger.sweeps.ask_for_due_purges() == 0
+    purger.clock.advance(SILENCE)
+    assert await purger.sweeps.ask_for_due_purges() == 1
 
 
 async def test_a_purge_refused_for_a_reinstall_is_withdrawn(purger: Purger) -> None:
