@@ -8,7 +8,7 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -37,8 +37,7 @@ from contracts.tenants import (
 )
 from contracts.topics import SERVICES
 from devstack.key_files import ensure_key_encryption_keys
-from devstack.postgres import Roles, provision
-from devstack.provider import KAFKA_VARIABLE, ROLE_VARIABLES
+from devstack.postgres import provision
 from devstack.stack import APP_KEY, LocalStack, start_local_stack
 from services.installer.context import SECRET
 from services.notifier.domain.people import ADDRESS, ADDRESS_INDEX, NAME
@@ -69,20 +68,10 @@ async def measure(stack: Stack, *, tenants: int = TENANTS) -> list[Round]:
     roles = await provision(stack.postgres.superuser_url(), SERVICES, folder=stack.folder)
     await migrate_all({service: each.owner_url for service, each in roles.items()})
     await _fill(stack, folder, tenants)
-    environment = _environment(stack, roles)
-    async with await start_local_stack(folder, environment=environment) as running:
+    async with await start_local_stack(folder, environment=stack.environment(roles)) as running:
         backlog = _Backlog(running, roles["purger"].backup_url, tenants)
         await backlog.release()
         return [await backlog.purge()]
-
-
-def _environment(stack: Stack, roles: Mapping[str, Roles]) -> Mapping[str, str]:
-    given = {
-        variable.format(service.upper()): str(getattr(each, kind))
-        for service, each in roles.items()
-        for kind, variable in ROLE_VARIABLES.items()
-    }
-    return {**given, KAFKA_VARIABLE: stack.kafka.bootstrap_servers}
 
 
 @dataclass(slots=True)

@@ -237,7 +237,7 @@ class Journey:
         found: dict[str, int] = {}
         for service, roles in self.stack.databases.items():
             async with _reading(roles) as connection:
-                counts = await _rows_of(connection, _data_map_of(service), self.tenant_id)
+                counts = await _rows_of(connection, data_map_of(service), self.tenant_id)
             found |= {f"{service}.{table}": count for table, count in counts.items()}
         return found
 
@@ -257,7 +257,7 @@ class Journey:
         found: list[str] = []
         for service, roles in self.stack.databases.items():
             async with _reading(roles) as connection:
-                tables = await _tables_with(connection, _data_map_of(service), texts)
+                tables = await _tables_with(connection, data_map_of(service), texts)
             found += [f"{service}.{table}" for table in tables]
             log = self.stack.log_of(service).read_text("utf-8", errors="replace")
             found += [f"{service}'s log" for text in texts if text in log]
@@ -382,7 +382,8 @@ def _receipt_mail(mail: Mapping[str, Any]) -> ReceiptMail:
     return ReceiptMail(headers["message-id"], mail["subject"], code.group(1), mail["text"])
 
 
-def _data_map_of(service: str) -> DataMap:
+def data_map_of(service: str) -> DataMap:
+    """Return what a service has declared that it stores."""
     data_map: DataMap = import_module(f"services.{service}.data_map").DATA_MAP
     return data_map
 

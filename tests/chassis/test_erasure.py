@@ -274,6 +274,43 @@ async def test_messages_about_the_tenant_go_once_they_are_sent_and_not_before(
     assert [each.counts for each in await answers(sample)] == [{DataClass.CONTENT: 3}]
 
 
+@pytest.mark.parametrize("left", [3, 1, 0])
+async def test_what_a_worker_erased_that_died_is_counted_by_the_one_that_takes_over(
+    sample: Sample, left: int
+) -> None:
+    tenant, clock = uuid4(), ManualClock(datetime.now(UTC))
+    sample = sample.at(clock)
+    await note(sample, tenant, 3)
+    await accept(sample, an_order(tenant))
+    dying = an_eraser(sample)
+    # It dies when so many are left, of the three that it has noted.
+    [claim] = await dying._claim()
+    await dying._note_counts([claim], {tenant: {DataClass.CONTENT: 3}})
+    await sample.eraser.execute(
+        "DELETE FROM notes WHERE ctid = ANY(ARRAY(SELECT ctid FROM notes"
+        " WHERE tenant_id = $1 LIMIT $2))",
+        tenant,
+        3 - left,
+    )
+    assert await an_eraser(sample).run() == 0
+    clock.advance(timedelta(minutes=3))
+    assert await an_eraser(sample).run() == 1
+    assert [each.counts for each in await answers(sample)] == [{DataClass.CONTENT: 3}]
+
+
+async def test_a_worker_whose_claim_was_taken_over_erases_nothing(sample: Sample) -> None:
+    tenant, clock = uuid4(), ManualClock(datetime.now(UTC))
+    sample = sample.at(clock)
+    await note(sample, tenant, 3)
+    await accept(sample, an_order(tenant))
+    slow = an_eraser(sample)
+    claims = await slow._claim()
+    clock.advance(timedelta(minutes=3))
+    assert await an_eraser(sample)._claim()
+    assert await slow._carry_out(claims) == 0
+    assert await left_of(sample, tenant) == {"notes": 3, "tenant_keys": 1, "inbox": 1}
+
+
 async def test_a_consumer_that_holds_an_order_holds_up_no_other(sample: Sample) -> None:
     """Two that wait for each other's rows are a deadlock, and the claims then wait for a lease."""
     orders = [an_order(uuid4()) for _ in range(3)]
