@@ -17,7 +17,7 @@ import structlog
 
 from chassis.data_map import MARKS_OF_A_TENANT, DataMap, Table, erasure_order
 from chassis.database import Connection, Pool
-from chassis.tracing import continued, current_traceparent
+from chassis.tracing import continued
 from chassis.unit_of_work import UnitOfWork, Units
 from contracts.classes import DataClass
 from contracts.purges import BY_A_PERSON, DataErased, PurgeStarted
@@ -31,6 +31,9 @@ C = TypeVar("C")
 NOBODY = UUID(int=0)
 
 _LEASE = timedelta(minutes=2)
+# Ledger and command bring the same order, and purger asks again only after longer than this: until
+# then the answer has not been missed, whoever orders the same once more.
+_ANSWER_ON_ITS_WAY = timedelta(seconds=20)
 _ROWS_A_STATEMENT = 5_000
 _TENANTS_A_RUN = 200
 _SETTLE_ATTEMPTS = 200
@@ -73,47 +76,70 @@ class ErasureOrder:
 async def accept_erasure(
     uow: UnitOfWork[C], order: ErasureOrder, *, answer_again: bool = True
 ) -> bool:
-    """Set the guard and queue the erasure; both stand when the transaction commits.
+    """Do the same as `accept_erasures` about one order; True if it was not known."""
+    return bool(await accept_erasures(uow, [order], answer_again=answer_again))
 
-    True for an order that was not known. One that is done already is looked at and answered
-    again, if ``answer_again``. From the commit on no writer of these classes gets through.
+
+async def accept_erasures(
+    uow: UnitOfWork[C], orders: Sequence[ErasureOrder], *, answer_again: bool = True
+) -> set[tuple[UUID, str]]:
+    """Set the guards and queue the erasures; all stand when the transaction commits.
+
+    Returns the names of the orders that were not known. One that is done already is looked at
+    and answered again, if ``answer_again``, unless its answer is so fresh that it is still on its
+    way. From the commit on no writer of these classes gets through.
     """
-    await uow.lock_tenant_exclusively(order.tenant_id)
+    if not orders:
+        return set()
+    await uow.lock_tenants((), exclusively={order.tenant_id for order in orders})
+    guards = [(order, data_class) for order in orders for data_class in order.classes]
     await uow.connection.execute(
         """
         INSERT INTO erased_tenants AS e (tenant_id, data_class, ledger_number, purge_id, erased_at)
-        SELECT $1, data_class, $3, $4, $5 FROM unnest($2::text[]) AS data_class
+        SELECT DISTINCT ON (tenant_id, data_class) tenant_id, data_class, number, purge_id, $5
+          FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::uuid[])
+               AS o(tenant_id, data_class, number, purge_id)
+         ORDER BY tenant_id, data_class, number DESC
         ON CONFLICT (tenant_id, data_class) DO UPDATE
            SET ledger_number = greatest(e.ledger_number, excluded.ledger_number)
         """,
-        order.tenant_id,
-        list(order.classes),
-        order.ledger_number,
-        order.purge_id,
+        [order.tenant_id for order, _ in guards],
+        [data_class for _, data_class in guards],
+        [order.ledger_number for order, _ in guards],
+        [order.purge_id for order, _ in guards],
         uow.now,
     )
-    status = await uow.connection.fetchval(
+    rows = await uow.connection.fetch(
         """
         INSERT INTO erasures AS e (purge_id, step, tenant_id, classes, ledger_number,
                                    receipt_code, state, queued_at, traceparent, restored_at)
-        VALUES ($1, $2, $3, $4, $5, $6, 'queued', $7, $9, $10)
+        SELECT DISTINCT ON (purge_id, step)
+               purge_id, step, tenant_id, string_to_array(classes, ','), number, receipt_code,
+               'queued', $9, traceparent, restored_at
+          FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::bigint[], $6::text[],
+                      $7::text[], $8::timestamptz[])
+               AS o(purge_id, step, tenant_id, classes, number, receipt_code, traceparent,
+                    restored_at)
+         ORDER BY purge_id, step, receipt_code NULLS LAST
         ON CONFLICT (purge_id, step) DO UPDATE
-           SET state = CASE WHEN $8 THEN 'queued' ELSE e.state END,
+           SET state = CASE WHEN $10 AND (e.erased_at IS NULL OR e.erased_at <= $11)
+                            THEN 'queued' ELSE e.state END,
                receipt_code = coalesce(e.receipt_code, excluded.receipt_code)
-        RETURNING xmax = 0
+        RETURNING purge_id, step, xmax = 0 AS is_new
         """,
-        order.purge_id,
-        order.step,
-        order.tenant_id,
-        list(order.classes),
-        order.ledger_number,
-        order.receipt_code,
+        [order.purge_id for order in orders],
+        [order.step for order in orders],
+        [order.tenant_id for order in orders],
+        [",".join(order.classes) for order in orders],
+        [order.ledger_number for order in orders],
+        [order.receipt_code for order in orders],
+        [uow.outbox.cause_of(order.tenant_id).traceparent for order in orders],
+        [order.restored_at for order in orders],
         uow.now,
         answer_again,
-        current_traceparent(),
-        order.restored_at,
+        uow.now - _ANSWER_ON_ITS_WAY,
     )
-    return bool(status)
+    return {(row["purge_id"], row["step"]) for row in rows if row["is_new"]}
 
 
 _Named = tuple[UUID, str]

@@ -17,6 +17,7 @@ from chassis.erasure import (
     EraserJob,
     ErasureOrder,
     accept_erasure,
+    accept_erasures,
 )
 from contracts.classes import DataClass
 from contracts.messages import Kind
@@ -104,15 +105,44 @@ async def test_one_tenant_is_erased_with_its_key_and_the_other_is_untouched(
 async def test_an_order_that_comes_again_is_looked_at_and_answered_again_with_the_same_counts(
     sample: Sample,
 ) -> None:
+    clock = ManualClock(NOW)
+    sample = sample.at(clock)
     tenant = uuid4()
     await note(sample, tenant)
     order = an_order(tenant)
     await accept(sample, order)
     await an_eraser(sample).run()
+    clock.advance(timedelta(minutes=1))
     assert not await accept(sample, order)
     await an_eraser(sample).run()
     first, second = await answers(sample)
     assert first.counts == second.counts == {DataClass.CONTENT: 3}
+
+
+async def test_an_order_that_comes_again_while_its_answer_is_on_its_way_makes_no_other(
+    sample: Sample,
+) -> None:
+    clock = ManualClock(NOW)
+    sample = sample.at(clock)
+    order = an_order(uuid4())
+    await accept(sample, order)
+    await an_eraser(sample).run()
+    clock.advance(timedelta(seconds=10))
+    await accept(sample, order)
+    assert await an_eraser(sample).run() == 0
+    assert len(await answers(sample)) == 1
+
+
+async def test_many_orders_are_accepted_at_once_and_one_that_comes_twice_is_one(
+    sample: Sample,
+) -> None:
+    known, new = an_order(uuid4()), an_order(uuid4())
+    await accept(sample, known)
+    async with sample.units().begin() as uow:
+        assert await accept_erasures(uow, [new, known, new]) == {new.name}
+        assert await accept_erasures(uow, []) == set()
+    assert await an_eraser(sample).run() == 2
+    assert {answer.purge_id for answer in await answers(sample)} == {known.purge_id, new.purge_id}
 
 
 async def test_the_ledger_repeating_an_order_that_is_done_makes_no_answer(sample: Sample) -> None:

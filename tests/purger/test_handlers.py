@@ -14,6 +14,7 @@ from contracts.ledger import EntryKind, ReceiptStage
 from contracts.purges import Phase, PurgeRequested, PurgeStarted, PurgeState, Scope
 from contracts.tenants import ClassState, Platform
 from services.purger import handlers
+from services.purger.jobs import ASKED_AGAIN_A_SECOND
 from tests.purger.builders import (
     ACTIVE,
     DAY,
@@ -353,6 +354,41 @@ async def test_a_silent_owner_is_told_again_the_others_are_not(purger: Purger) -
     assert (await purger.said(PurgeStarted))[3:] == [orders[0]]
 
 
+async def test_who_has_much_to_answer_is_asked_again_bit_by_bit_and_nobody_is_left_out(
+    purger: Purger,
+) -> None:
+    orders = await purger.begin()
+    purger.clock.advance(SILENCE)
+
+    moment = timedelta(seconds=2 / ASKED_AGAIN_A_SECOND)
+    assert [await purger.sweeps.ask_again(within=moment) for _ in range(3)] == [2, 1, 0]
+
+    again = (await purger.said(PurgeStarted))[len(orders) :]
+    assert sorted(again, key=str) == sorted(orders, key=str)
+
+
+async def test_many_purges_go_through_their_waves_together(purger: Purger) -> None:
+    asked = [await purger.ask(a_tenant(left_at=LEFT_AT)) for _ in range(3)]
+    accepted = [acceptance(each, purger.clock.now()) for each in asked]
+    await purger.hear_together(*accepted, accepted[0])
+    for _ in ("wave one", "wave two"):
+        orders = await purger.said(PurgeStarted)
+        answers = [answer(order, purger.clock.now()) for order in orders]
+        await purger.hear_together(*answers, *answers)
+
+    ledger = await purger.ledger()
+    assert [entry.kind for entry in ledger] == [
+        *[EntryKind.TENANT_ERASED] * 3,
+        *[EntryKind.RECEIPT] * 3,
+        *[EntryKind.TENANT_ERASED] * 3,
+        *[EntryKind.RECEIPT] * 3,
+    ]
+    assert {(entry.purge_id, str(entry.receipt.stage)) for entry in ledger if entry.receipt} == {
+        (each.purge_id, stage) for each in asked for stage in ("erased", "closed")
+    }
+    assert len(await purger.said(PurgeStarted)) == 4 * len(asked)
+
+
 async def test_a_crash_before_the_commit_leaves_nothing_behind(purger: Purger) -> None:
     asked = await purger.ask()
     before = await purger.everything()
@@ -555,7 +591,7 @@ async def test_a_tombstone_drops_the_tenant_and_ends_what_is_said_of_it(purger: 
     tenant = a_tenant(left_at=LEFT_AT)
     (contacts,) = await purger.finish_wave_one(tenant)
     async with purger.units.begin() as uow:
-        await handlers.forget_tenant(tenant.tenant_id, uow)
+        await handlers.forget_tenants(tenant.tenant_id, uow)
     assert await purger.tombstones() == 0
     assert phases(await purger.state()) == [Phase.ERASED]
 

@@ -349,7 +349,7 @@ async def test_holds_are_forgotten_30_days_after_their_release_and_their_tenant(
     await purger.hear(tenant)
     hold = await place(client, tenant.tenant_id, CONTENT)
     async with purger.units.begin() as uow:
-        await handlers.forget_tenant(tenant.tenant_id, uow)
+        await handlers.forget_tenants(tenant.tenant_id, uow)
     assert await purger.tombstones() == 1
     kept = "SELECT count(*) FROM legal_holds"
     purger.clock.advance(31 * DAY)

@@ -312,7 +312,7 @@ async def test_wishes_and_holds_that_stand_come_back_and_those_that_ended_do_not
             expected.plans, key=lambda plan: plan.purge_id
         )
         # What the state means now is what stands: planning anew changes nothing.
-        assert not await replan(uow, twins.tenant)
+        assert not await replan(uow, [twins.tenant])
     assert wishes[tenant_id] == expected.wishes
     assert [each.wish_id for each in expected.wishes] == [wish_id]
     assert holds[tenant_id] == expected.holds

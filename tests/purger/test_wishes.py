@@ -295,7 +295,7 @@ async def test_wishes_are_forgotten_30_days_after_their_tenant(purger: Purger) -
     await purger.hear(tenant)
     await purger.hear(asked(tenant))
     async with purger.units.begin() as uow:
-        await handlers.forget_tenant(tenant.tenant_id, uow)
+        await handlers.forget_tenants(tenant.tenant_id, uow)
     kept = "SELECT count(*) FROM wishes"
 
     purger.clock.advance(29 * DAY)
