@@ -10,6 +10,7 @@ import uvloop
 from rich.console import Console
 
 from bench import (
+    campaign_plan,
     due_backlog,
     install_floor,
     installs_vs_ace,
@@ -33,6 +34,7 @@ BENCHMARKS = {
         sweep.BENCHMARK,
         schedules.BENCHMARK,
         due_backlog.BENCHMARK,
+        campaign_plan.BENCHMARK,
     )
 }
 INCOMPLETE, UNKNOWN = 1, 2

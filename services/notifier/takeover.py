@@ -13,6 +13,6 @@ log = structlog.get_logger(__name__)
 async def take_over(notifier: Running[Context], _: KafkaAccess) -> None:
     """Send nothing by ourselves that the lost database may have seen sent."""
     async with notifier.units.begin() as uow:
-        doubted = await store.doubt_all_unsettled(uow.connection)
+        doubted = await store.doubt_all_unsettled(uow.connection, now=uow.now)
     if doubted:
         log.error("restored, deliveries uncertain and not sent again", deliveries=doubted)
