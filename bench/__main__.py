@@ -10,6 +10,7 @@ import uvloop
 from rich.console import Console
 
 from bench import (
+    campaign_plan,
     canary,
     due_backlog,
     install_floor,
@@ -35,6 +36,7 @@ BENCHMARKS = {
         schedules.BENCHMARK,
         due_backlog.BENCHMARK,
         canary.BENCHMARK,
+        campaign_plan.BENCHMARK,
     )
 }
 INCOMPLETE, UNKNOWN = 1, 2

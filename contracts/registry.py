@@ -6,6 +6,7 @@ from functools import cache
 from contracts.censuses import CensusDoubted, CensusListed, CensusTaken, StatesDoubted
 from contracts.ledger import LedgerEntry, LedgerHead, RestoredEntry
 from contracts.messages import Kind, Message
+from contracts.policies import PolicyState
 from contracts.purges import (
     DataErased,
     ErasureAsked,
@@ -26,6 +27,7 @@ from contracts.topics import (
     INSTALLER_TENANTS,
     NOTIFIER_CENSUSES,
     NOTIFIER_ERASURES,
+    NOTIFIER_POLICIES,
     PURGER_CENSUSES,
     PURGER_COMMANDS,
     PURGER_LEDGER,
@@ -91,6 +93,7 @@ MESSAGE_TYPES = (
     ),
     MessageType("erasure-asked", ErasureAsked, (CONFIG_REQUESTS,)),
     MessageType("erasure-withdrawn", ErasureWithdrawn, (CONFIG_REQUESTS,)),
+    MessageType("policy-changed", PolicyState, (NOTIFIER_POLICIES,)),
     MessageType("tenant-erased", LedgerEntry, (PURGER_LEDGER,), schema=3),
     MessageType("erasure-receipted", LedgerEntry, (PURGER_LEDGER,), schema=3),
     MessageType("database-restored", RestoredEntry, (PURGER_LEDGER,)),

@@ -1,11 +1,11 @@
 """Puts notifier together from its settings."""
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 from chassis.jobs import Job
 from chassis.service import Erases, Resources, Running, Service, run_main
-from chassis.unit_of_work import Units
 from contracts.classes import DataClass
 from contracts.topics import INSTALLER_TENANTS, PURGER_CENSUSES, PURGER_COMMANDS
 from services.notifier.clients import MailServer, TicketDesk
@@ -22,18 +22,25 @@ from services.notifier.handlers import (
 )
 from services.notifier.jobs.deliveries import Deliveries, Writer
 from services.notifier.jobs.people import Moves
+from services.notifier.jobs.policies import Policies
 from services.notifier.jobs.tickets import TicketErasures, TicketEvidence
 from services.notifier.letters.letter import Stationery
+from services.notifier.letters.policies import PolicyChanges
 from services.notifier.letters.receipts import Receipts
+from services.notifier.policies import restate
 from services.notifier.routes.development import development
+from services.notifier.routes.policies import PolicyPages
 from services.notifier.settings import NotifierSettings
 from services.notifier.store.deliveries import receipt_of
+from services.notifier.store.policies import revision_of
 from services.notifier.takeover import take_over
 
 
 def build(settings: NotifierSettings) -> Service[Context]:
     """Build the service; nothing is opened before it runs."""
     mail_domain = settings.mail_from.rpartition("@")[2]
+    policy_pages = PolicyPages(settings)
+    public = (policy_pages.router(),)
 
     def context(resources: Resources) -> Context:
         return Context(
@@ -49,7 +56,8 @@ def build(settings: NotifierSettings) -> Service[Context]:
         )
         units, worker = notifier.units, notifier.resources.worker
         moves, evidence = Moves(units, worker), TicketEvidence(units, worker)
-        jobs = (*mail.jobs(), *moves.jobs(), *evidence.jobs())
+        policies = Policies(units, worker, timedelta(days=settings.policy_evidence_days))
+        jobs = (*mail.jobs(), *moves.jobs(), *evidence.jobs(), *policies.jobs())
         desk = _desk(settings)
         if desk is None:
             return jobs
@@ -61,8 +69,10 @@ def build(settings: NotifierSettings) -> Service[Context]:
         handlers=handlers,
         topics=(INSTALLER_TENANTS, PURGER_COMMANDS, PURGER_CENSUSES),
         context=context,
-        restate=_restate,
-        routers=(development,) if settings.development else (),
+        restate=restate,
+        routers=(*public, development, policy_pages.staff_router())
+        if settings.development
+        else public,
         jobs=jobs,
         erases=Erases(
             steps={DataClass.TICKETS: ERASE_TICKETS, DataClass.CONTACTS: ERASE_CONTACTS},
@@ -79,7 +89,11 @@ def writers(settings: NotifierSettings) -> Mapping[Kind, Writer[Any]]:
     """How each kind of campaign is put into words."""
     stationery = Stationery(sender=settings.mail_from, vendor_name=settings.vendor_name)
     receipts = Receipts(stationery, settings.purger_public_url)
-    return {Kind.RECEIPT: Writer(receipt_of, receipts.write)}
+    policy_changes = PolicyChanges(stationery, settings.public_url)
+    return {
+        Kind.RECEIPT: Writer(receipt_of, receipts.write),
+        Kind.POLICY_CHANGE: Writer(revision_of, policy_changes.write),
+    }
 
 
 def _desk(settings: NotifierSettings) -> TicketDesk | None:
@@ -90,10 +104,6 @@ def _desk(settings: NotifierSettings) -> TicketDesk | None:
     if url is None or project is None or field is None or account is None or token_file is None:
         return None
     return TicketDesk(url, project, field, account, token_file)
-
-
-async def _restate(_: Units[Context]) -> None:
-    """Notifier tells nobody any state."""
 
 
 def main() -> int:

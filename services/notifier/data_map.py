@@ -4,7 +4,7 @@ from typing import Final
 
 from chassis.data_map import DataMap, External, StoredTopic, Table, usual_externals
 from contracts.classes import DataClass
-from contracts.topics import NOTIFIER_CENSUSES, NOTIFIER_ERASURES
+from contracts.topics import NOTIFIER_CENSUSES, NOTIFIER_ERASURES, NOTIFIER_POLICIES
 
 _TENANT: Final = "whose data it is, as the pseudonym that only the installer can resolve"
 
@@ -124,6 +124,7 @@ DATA_MAP: Final = DataMap(
             retention="goes with the tenant's contacts",
             counted=False,
             tenant_column="tenant_id",
+            job_table=True,
             columns={
                 "tenant_id": _TENANT,
                 "addon_key": "which of the vendor's apps it is",
@@ -197,8 +198,74 @@ DATA_MAP: Final = DataMap(
                 "noted_at": "from when its age is counted",
             },
         ),
+        Table(
+            name="policy_drafts",
+            data_class=DataClass.PLUMBING,
+            promise="P8",
+            purpose="what was written to become a revision of the policy, and by whom of our staff",
+            retention="for ever",
+            job_table=True,
+            columns={
+                "draft_id": "names the draft",
+                "follows": "the newest revision when it was written",
+                "text": "the policy, in Markdown",
+                "text_hash": "by which anybody can tell that it is the same text",
+                "summary_en": "what it changes, in English",
+                "summary_de": "what it changes, in German",
+                "effective_at": "from when it is in force",
+                "early_because": "why its notice is shorter than usual",
+                "drafted_by": "who of our staff wrote it",
+                "drafted_at": "when",
+            },
+        ),
+        Table(
+            name="policy_revisions",
+            data_class=DataClass.PLUMBING,
+            promise="P8",
+            purpose="which drafts were published, and by whom of our staff",
+            retention="for ever",
+            job_table=True,
+            columns={
+                "number": "names the revision",
+                "draft_id": "what it says",
+                "campaign_id": "what tells people of it",
+                "approved_by": "who of our staff read and published it",
+                "published_at": "when",
+            },
+        ),
+        Table(
+            name="policy_plans",
+            data_class=DataClass.PLUMBING,
+            promise="P8",
+            purpose="until when those were looked for who have to be told of a revision",
+            retention="for ever",
+            job_table=True,
+            columns={"number": "the revision", "planned_at": "when it was last looked"},
+        ),
+        Table(
+            name="policy_evidence",
+            data_class=DataClass.PLUMBING,
+            promise="P8",
+            purpose="proves who was told of a revision, which outlives the contact",
+            retention="3 years after the revision was replaced by default",
+            job_table=True,
+            columns={
+                "number": "the revision",
+                "address_index": "a keyed hash of the address, and nothing else of the person",
+                "outcome": "whether a mail server took it",
+                "status_code": "the mail server's reply, its number alone",
+                "at": "when",
+            },
+        ),
     ),
     topics=(
+        StoredTopic(
+            name=NOTIFIER_POLICIES.name,
+            data_class=NOTIFIER_POLICIES.erases_as,
+            purpose="tells which revisions of the policy there are: numbers, dates, hashes of texts",
+            retention="for ever",
+            promise="P8",
+        ),
         StoredTopic(
             name=NOTIFIER_ERASURES.name,
             data_class=NOTIFIER_ERASURES.erases_as,

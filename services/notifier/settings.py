@@ -22,6 +22,9 @@ class NotifierSettings(ServiceSettings):
     vendor_name: str = Field(default="Keepword", min_length=1, max_length=100)
     purger_public_url: str
 
+    # For how long after a revision of the policy was replaced its evidence is kept; three years.
+    policy_evidence_days: int = Field(default=1096, ge=1)
+
     # Where support tickets lie. Without access to the desk a person erases them, purge by purge.
     tickets: Literal["service-desk", "none"] = "service-desk"
     # All five or none: the site in Jira, the project's key, the custom field with the licence's

@@ -1,18 +1,52 @@
 """Makes up for what a restore lost: what was mailed meanwhile is in no topic, so it is in doubt."""
 
+from collections.abc import Collection
+from contextlib import aclosing
+
 import structlog
 
 from chassis.broker import KafkaAccess
+from chassis.own_topics import last_said
 from chassis.service import Running
+from chassis.unit_of_work import Units
+from contracts.policies import PolicyState
+from contracts.topics import NOTIFIER_POLICIES
 from services.notifier.context import Context
 from services.notifier.store import deliveries as store
+from services.notifier.store import policies
 
 log = structlog.get_logger(__name__)
 
 
-async def take_over(notifier: Running[Context], _: KafkaAccess) -> None:
-    """Send nothing by ourselves that the lost database may have seen sent."""
-    async with notifier.units.begin() as uow:
-        doubted = await store.doubt_all_unsettled(uow.connection)
+async def take_over(notifier: Running[Context], kafka: KafkaAccess) -> None:
+    """Send nothing by ourselves that the lost database may have seen sent; name lost revisions."""
+    await doubt_deliveries(notifier.units)
+    said: list[PolicyState] = []
+    async with aclosing(last_said(kafka, NOTIFIER_POLICIES, PolicyState)) as partitions:
+        async for partition in partitions:
+            said += [each.state for each in partition]
+    await name_lost_revisions(notifier.units, said)
+
+
+async def doubt_deliveries(units: Units[Context]) -> None:
+    """Leave uncertain what may have been sent."""
+    async with units.begin() as uow:
+        doubted = await store.doubt_all_unsettled(uow.connection, now=uow.now)
     if doubted:
         log.error("restored, deliveries uncertain and not sent again", deliveries=doubted)
+
+
+async def name_lost_revisions(
+    units: Units[Context], said: Collection[PolicyState]
+) -> tuple[int, ...]:
+    """Say which revisions the topic has and the database lost, or has with another text.
+
+    Their texts are in no topic. Whoever published them has to publish the same texts again, in
+    the same order.
+    """
+    async with units.begin() as uow:
+        known = {each.number: each.text_hash for each in await policies.revisions(uow.connection)}
+    lost = tuple(sorted(s.number for s in said if known.get(s.number) != s.text_hash))
+    if lost:
+        log.error("restored, revisions of the policy are lost, publish them again", numbers=lost)
+    return lost

@@ -1,24 +1,20 @@
 """A restored notifier sends nothing a second time, and forgets people that had come back."""
 
 from datetime import timedelta
-from typing import cast
 
-from chassis.broker import KafkaAccess
 from chassis.epochs import ensure_epoch, mark_restated
-from chassis.service import Resources, Running
-from services.notifier.takeover import take_over
-from tests.notifier.builders import Notifier, Purge
-
-KAFKA = KafkaAccess("nowhere:1", "test")
+from contracts.policies import PolicyState
+from contracts.tenants import Version
+from services.notifier.takeover import doubt_deliveries, name_lost_revisions
+from tests.notifier.builders import NOW, Notifier, Purge
+from tests.notifier.policy_texts import publish
 
 
 async def restored(notifier: Notifier) -> None:
     """Let the database be one that was restored, as it is when the service starts."""
     async with notifier.worker.acquire() as connection:
         await ensure_epoch(connection, wall=notifier.clock.wall(), force=True)
-    nothing = cast("Resources", None)
-    context = notifier.units.context
-    await take_over(Running(nothing, notifier.units, context, lambda _: None), KAFKA)
+    await doubt_deliveries(notifier.units)
 
 
 async def doors_open(notifier: Notifier) -> None:
@@ -73,3 +69,21 @@ async def test_a_purge_that_begins_after_the_restore_is_mailed_as_ever(
     await notifier.mail.run()
     assert len(notifier.mails) == 1
     assert [state for state, _ in await settled(notifier, purge)] == ["sent"]
+
+
+async def test_revisions_that_a_restore_lost_are_named(notifier: Notifier) -> None:
+    kept = await publish(notifier)
+
+    def said(number: int, text_hash: str) -> PolicyState:
+        return PolicyState(
+            number=number,
+            version=Version(epoch=1, n=number),
+            published_at=NOW,
+            effective_at=NOW,
+            text_hash=text_hash,
+        )
+
+    same, lost = said(1, kept.text_hash), said(2, "ab" * 32)
+    assert await name_lost_revisions(notifier.units, [same]) == ()
+    assert await name_lost_revisions(notifier.units, [lost, same]) == (2,)
+    assert await name_lost_revisions(notifier.units, [said(1, "ab" * 32)]) == (1,)

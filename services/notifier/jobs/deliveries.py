@@ -70,7 +70,8 @@ class Deliveries:
 
         Business time may jump, so what can be sent now is sent before it is called late.
         """
-        lost = await store.doubt_lost_attempts(self.worker, wall=self.units.clock.wall())
+        clock = self.units.clock
+        lost = await store.doubt_lost_attempts(self.worker, now=clock.now(), wall=clock.wall())
         if lost:
             log.warning("deliveries uncertain, their worker went away", deliveries=lost)
         tried = await self._send_all()
@@ -138,7 +139,9 @@ class Deliveries:
                     uow.connection, claim.campaign_id, recipient, Envelope(named, sent_at)
                 )
         if letter is None:
-            await store.settle_unsent(self.worker, claim, suppressed=suppressed)
+            await store.settle_unsent(
+                self.worker, claim, suppressed=suppressed, now=self.units.clock.now()
+            )
         if letter is None and not suppressed:
             log.error(
                 "delivery failed, its contact or its text cannot be read",

@@ -6,6 +6,8 @@ from datetime import datetime, timedelta
 from typing import assert_never
 from uuid import UUID
 
+import asyncpg
+
 from chassis.database import Connection, Pool
 from contracts.ledger import StepProof
 from services.notifier.domain.campaigns import Kind
@@ -17,8 +19,10 @@ from services.notifier.domain.deliveries import (
     Refused,
     Unknown,
 )
+from services.notifier.domain.policies import Proof, proof_of
 from services.notifier.domain.receipts import Receipt
 from services.notifier.domain.suppressions import scopes_that_stop
+from services.notifier.store.evidence import Told, note_evidence
 
 
 async def erasure_is_untouched(connection: Connection, purge_id: UUID, step: str) -> bool:
@@ -203,65 +207,93 @@ async def record_outcome(
             state = "uncertain"
         case other:
             assert_never(other)
-    recorded = await pool.fetchval(
-        """
+    status_code = None if isinstance(outcome, Unknown) else outcome.status_code
+    statement = """
         UPDATE deliveries
            SET state = CASE WHEN $2 = 'planned' AND doubts > 0 THEN 'uncertain' ELSE $2 END,
                doubts = doubts + $3, status_code = $4, accepted_at = $5, next_attempt_at = $6,
                claim_token = NULL, claimed_until = NULL
          WHERE claim_token = $1
         RETURNING true
-        """,
-        claim.claim_token,
-        state,
-        1 if state == "uncertain" else 0,
-        None if isinstance(outcome, Unknown) else outcome.status_code,
-        now if state == "sent" else None,
-        next_attempt_at,
-    )
+        """
+    async with pool.acquire() as connection, connection.transaction():
+        recorded = await connection.fetchval(
+            statement,
+            claim.claim_token,
+            state,
+            1 if state == "uncertain" else 0,
+            status_code,
+            now if state == "sent" else None,
+            next_attempt_at,
+        )
+        # Also where the delivery has gone with its tenant meanwhile: another tenant may know the
+        # person, who must not be told twice.
+        if claim.kind is Kind.POLICY_CHANGE and (proof := proof_of(outcome)) is not None:
+            told = Told(claim.campaign_id, claim.address_index, proof, status_code)
+            await note_evidence(connection, [told], now=now)
     return recorded is True
 
 
-async def settle_unsent(pool: Pool, claim: Claim, *, suppressed: bool) -> None:
+async def settle_unsent(pool: Pool, claim: Claim, *, suppressed: bool, now: datetime) -> None:
     """Give up a delivery whose contact is gone or unreadable, or that must not be sent."""
-    await pool.execute(
-        """
-        UPDATE deliveries
-           SET state = $2, claim_token = NULL, claimed_until = NULL
-         WHERE claim_token = $1
-        """,
-        claim.claim_token,
-        "suppressed" if suppressed else "failed",
-    )
+    async with pool.acquire() as connection, connection.transaction():
+        settled = await connection.fetchval(
+            """
+            UPDATE deliveries
+               SET state = $2, claim_token = NULL, claimed_until = NULL
+             WHERE claim_token = $1
+            RETURNING true
+            """,
+            claim.claim_token,
+            "suppressed" if suppressed else "failed",
+        )
+        if settled and claim.kind is Kind.POLICY_CHANGE:
+            proof = Proof.SUPPRESSED if suppressed else Proof.FAILED
+            told = Told(claim.campaign_id, claim.address_index, proof)
+            await note_evidence(connection, [told], now=now)
 
 
-async def doubt_lost_attempts(pool: Pool, *, wall: datetime) -> int:
+async def doubt_lost_attempts(pool: Pool, *, now: datetime, wall: datetime) -> int:
     """Make deliveries uncertain whose worker went away while it sent them; count them."""
-    rows = await pool.fetch(
-        """
-        UPDATE deliveries
-           SET state = 'uncertain', doubts = doubts + 1, next_attempt_at = $1,
-               claim_token = NULL, claimed_until = NULL
-         WHERE state = 'sending' AND claimed_until < $1
-        RETURNING 1
-        """,
-        wall,
-    )
+    async with pool.acquire() as connection, connection.transaction():
+        rows = await connection.fetch(
+            """
+            UPDATE deliveries
+               SET state = 'uncertain', doubts = doubts + 1, next_attempt_at = $1,
+                   claim_token = NULL, claimed_until = NULL
+             WHERE state = 'sending' AND claimed_until < $1
+            RETURNING campaign_id, address_index, kind
+            """,
+            wall,
+        )
+        await _note_doubts(connection, rows, now=now)
     return len(rows)
 
 
-async def doubt_all_unsettled(connection: Connection) -> int:
+async def doubt_all_unsettled(connection: Connection, *, now: datetime) -> int:
     """Leave every delivery uncertain for good that may have been sent before a restore; count them."""
     rows = await connection.fetch(
         """
         UPDATE deliveries
            SET state = 'uncertain', doubts = $1, claim_token = NULL, claimed_until = NULL
          WHERE state IN ('planned', 'sending') OR state = 'uncertain' AND doubts < $1
-        RETURNING 1
+        RETURNING campaign_id, address_index, kind
         """,
         MOST_DOUBTS,
     )
+    await _note_doubts(connection, rows, now=now)
     return len(rows)
+
+
+async def _note_doubts(
+    connection: Connection, rows: Sequence[asyncpg.Record], *, now: datetime
+) -> None:
+    told = [
+        Told(row["campaign_id"], row["address_index"], Proof.UNCERTAIN)
+        for row in rows
+        if row["kind"] == Kind.POLICY_CHANGE
+    ]
+    await note_evidence(connection, told, now=now)
 
 
 async def give_up_late_receipts(pool: Pool, *, planned_before: datetime) -> int:
