@@ -1,0 +1,11 @@
+"""Which reminder of a planned purge was asked for."""
+
+from chassis.migrations import run_sql
+
+revision = "0009"
+down_revision = "0006"
+
+
+def upgrade() -> None:
+    """Run the statements of the file beside this one."""
+    run_sql(__file__)
