@@ -7,11 +7,12 @@ from chassis.jobs import Job
 from chassis.service import Erases, Resources, Running, Service, run_main
 from chassis.unit_of_work import Units
 from contracts.classes import DataClass
-from contracts.topics import INSTALLER_TENANTS, PURGER_CENSUSES, PURGER_COMMANDS
+from contracts.topics import INSTALLER_TENANTS, PURGER_CENSUSES, PURGER_COMMANDS, PURGER_PURGES
 from services.notifier.clients import MailServer, TicketDesk
 from services.notifier.context import Context
 from services.notifier.data_map import DATA_MAP
 from services.notifier.domain.campaigns import Kind
+from services.notifier.domain.lifecycle import KIND_OF
 from services.notifier.domain.receipts import ERASE_CONTACTS
 from services.notifier.handlers import (
     ERASE_TICKETS,
@@ -21,13 +22,17 @@ from services.notifier.handlers import (
     ready_to_erase,
 )
 from services.notifier.jobs.deliveries import Deliveries, Writer
+from services.notifier.jobs.lifecycle import Lifecycle
 from services.notifier.jobs.people import Moves
 from services.notifier.jobs.tickets import TicketErasures, TicketEvidence
 from services.notifier.letters.letter import Stationery
+from services.notifier.letters.lifecycle import Notices
 from services.notifier.letters.receipts import Receipts
+from services.notifier.letters.sheets import Sheets
 from services.notifier.routes.development import development
 from services.notifier.settings import NotifierSettings
 from services.notifier.store.deliveries import receipt_of
+from services.notifier.store.lifecycle import word_of
 from services.notifier.takeover import take_over
 
 
@@ -49,7 +54,8 @@ def build(settings: NotifierSettings) -> Service[Context]:
         )
         units, worker = notifier.units, notifier.resources.worker
         moves, evidence = Moves(units, worker), TicketEvidence(units, worker)
-        jobs = (*mail.jobs(), *moves.jobs(), *evidence.jobs())
+        life = Lifecycle(units, worker)
+        jobs = (*mail.jobs(), *moves.jobs(), *evidence.jobs(), *life.jobs())
         desk = _desk(settings)
         if desk is None:
             return jobs
@@ -59,7 +65,7 @@ def build(settings: NotifierSettings) -> Service[Context]:
         settings=settings,
         data_map=DATA_MAP,
         handlers=handlers,
-        topics=(INSTALLER_TENANTS, PURGER_COMMANDS, PURGER_CENSUSES),
+        topics=(INSTALLER_TENANTS, PURGER_COMMANDS, PURGER_PURGES, PURGER_CENSUSES),
         context=context,
         restate=_restate,
         routers=(development,) if settings.development else (),
@@ -78,8 +84,19 @@ def build(settings: NotifierSettings) -> Service[Context]:
 def writers(settings: NotifierSettings) -> Mapping[Kind, Writer[Any]]:
     """How each kind of campaign is put into words."""
     stationery = Stationery(sender=settings.mail_from, vendor_name=settings.vendor_name)
-    receipts = Receipts(stationery, settings.purger_public_url)
-    return {Kind.RECEIPT: Writer(receipt_of, receipts.write)}
+    sheets = Sheets(
+        vendor_name=settings.vendor_name,
+        address=settings.mail_from,
+        data_location=settings.data_location,
+        privacy_policy_url=settings.privacy_policy_url,
+        your_data_url=settings.your_data_url,
+    )
+    receipts = Receipts(stationery, sheets, settings.purger_public_url)
+    notices = Notices(stationery, sheets)
+    return {
+        Kind.RECEIPT: Writer(receipt_of, receipts.write),
+        **dict.fromkeys(KIND_OF.values(), Writer(word_of, notices.write)),
+    }
 
 
 def _desk(settings: NotifierSettings) -> TicketDesk | None:
