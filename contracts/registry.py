@@ -13,6 +13,7 @@ from contracts.purges import (
     ErasureWithdrawn,
     PurgeAccepted,
     PurgeRefused,
+    PurgeReminder,
     PurgeRequested,
     PurgeStarted,
     PurgeState,
@@ -83,6 +84,7 @@ MESSAGE_TYPES = (
     MessageType("purges-planned", PurgeState, (PURGER_PURGES,), schema=2),
     MessageType("purge-requested", PurgeRequested, (PURGER_COMMANDS,)),
     MessageType("purge-started", PurgeStarted, (PURGER_COMMANDS,), schema=2),
+    MessageType("purge-reminder", PurgeReminder, (PURGER_COMMANDS,)),
     MessageType("purge-accepted", PurgeAccepted, (INSTALLER_ERASURES,)),
     MessageType("purge-refused", PurgeRefused, (INSTALLER_ERASURES,)),
     MessageType(

@@ -213,7 +213,8 @@ class Journey:
     async def receipt_mails(self, address: str) -> list[ReceiptMail]:
         """List the receipts that have come to this address, the first one first."""
         answer = await self._ask("GET", "mail", "/messages.json")
-        return [_receipt_mail(mail) for mail in answer.json() if mail["recipients"] == [address]]
+        to_them = [mail for mail in answer.json() if mail["recipients"] == [address]]
+        return [receipt for mail in to_them if (receipt := _receipt_mail(mail)) is not None]
 
     async def wait_for_receipt_mail(self, address: str) -> ReceiptMail:
         """Return the first receipt that came to this address."""
@@ -374,10 +375,11 @@ def _brake_of(answer: httpx2.Response) -> Brake:
     return Brake(engaged=told["engaged"], reason=told["reason"], released_by=names)
 
 
-def _receipt_mail(mail: Mapping[str, Any]) -> ReceiptMail:
+def _receipt_mail(mail: Mapping[str, Any]) -> ReceiptMail | None:
+    """None for a message that is about something else."""
     code = _RECEIPT.search(mail["text"])
     if code is None:
-        raise RefusedError("a mail came that names no receipt")
+        return None
     headers = {name.lower(): value for name, value in mail["headers"]}
     return ReceiptMail(headers["message-id"], mail["subject"], code.group(1), mail["text"])
 

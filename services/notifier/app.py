@@ -7,11 +7,12 @@ from typing import Any
 from chassis.jobs import Job
 from chassis.service import Erases, Resources, Running, Service, run_main
 from contracts.classes import DataClass
-from contracts.topics import INSTALLER_TENANTS, PURGER_CENSUSES, PURGER_COMMANDS
+from contracts.topics import INSTALLER_TENANTS, PURGER_CENSUSES, PURGER_COMMANDS, PURGER_PURGES
 from services.notifier.clients import MailServer, TicketDesk
 from services.notifier.context import Context
 from services.notifier.data_map import DATA_MAP
 from services.notifier.domain.campaigns import Kind
+from services.notifier.domain.lifecycle import KIND_OF
 from services.notifier.domain.receipts import ERASE_CONTACTS
 from services.notifier.handlers import (
     ERASE_TICKETS,
@@ -21,17 +22,21 @@ from services.notifier.handlers import (
     ready_to_erase,
 )
 from services.notifier.jobs.deliveries import Deliveries, Writer
+from services.notifier.jobs.lifecycle import Lifecycle
 from services.notifier.jobs.people import Moves
 from services.notifier.jobs.policies import Policies
 from services.notifier.jobs.tickets import TicketErasures, TicketEvidence
 from services.notifier.letters.letter import Stationery
+from services.notifier.letters.lifecycle import Notices
 from services.notifier.letters.policies import PolicyChanges
 from services.notifier.letters.receipts import Receipts
+from services.notifier.letters.sheets import Sheets
 from services.notifier.policies import restate
 from services.notifier.routes.development import development
 from services.notifier.routes.policies import PolicyPages
 from services.notifier.settings import NotifierSettings
 from services.notifier.store.deliveries import receipt_of
+from services.notifier.store.lifecycle import word_of
 from services.notifier.store.policies import revision_of
 from services.notifier.takeover import take_over
 
@@ -57,7 +62,14 @@ def build(settings: NotifierSettings) -> Service[Context]:
         units, worker = notifier.units, notifier.resources.worker
         moves, evidence = Moves(units, worker), TicketEvidence(units, worker)
         policies = Policies(units, worker, timedelta(days=settings.policy_evidence_days))
-        jobs = (*mail.jobs(), *moves.jobs(), *evidence.jobs(), *policies.jobs())
+        life = Lifecycle(units, worker)
+        jobs = (
+            *mail.jobs(),
+            *moves.jobs(),
+            *evidence.jobs(),
+            *policies.jobs(),
+            *life.jobs(),
+        )
         desk = _desk(settings)
         if desk is None:
             return jobs
@@ -67,7 +79,7 @@ def build(settings: NotifierSettings) -> Service[Context]:
         settings=settings,
         data_map=DATA_MAP,
         handlers=handlers,
-        topics=(INSTALLER_TENANTS, PURGER_COMMANDS, PURGER_CENSUSES),
+        topics=(INSTALLER_TENANTS, PURGER_COMMANDS, PURGER_PURGES, PURGER_CENSUSES),
         context=context,
         restate=restate,
         routers=(*public, development, policy_pages.staff_router())
@@ -88,11 +100,20 @@ def build(settings: NotifierSettings) -> Service[Context]:
 def writers(settings: NotifierSettings) -> Mapping[Kind, Writer[Any]]:
     """How each kind of campaign is put into words."""
     stationery = Stationery(sender=settings.mail_from, vendor_name=settings.vendor_name)
-    receipts = Receipts(stationery, settings.purger_public_url)
+    sheets = Sheets(
+        vendor_name=settings.vendor_name,
+        address=settings.mail_from,
+        data_location=settings.data_location,
+        privacy_policy_url=settings.privacy_policy_url,
+        your_data_url=settings.your_data_url,
+    )
+    receipts = Receipts(stationery, sheets, settings.purger_public_url)
+    notices = Notices(stationery, sheets)
     policy_changes = PolicyChanges(stationery, settings.public_url)
     return {
         Kind.RECEIPT: Writer(receipt_of, receipts.write),
         Kind.POLICY_CHANGE: Writer(revision_of, policy_changes.write),
+        **dict.fromkeys(KIND_OF.values(), Writer(word_of, notices.write)),
     }
 
 

@@ -25,6 +25,13 @@ class NotifierSettings(ServiceSettings):
     # For how long after a revision of the policy was replaced its evidence is kept; three years.
     policy_evidence_days: int = Field(default=1096, ge=1)
 
+    # What letters say about the customer's data, and where they lead.
+    data_location: Annotated[str, StringConstraints(min_length=1, max_length=200)] = (
+        "San Francisco, USA"
+    )
+    privacy_policy_url: Annotated[str, StringConstraints(pattern=r"^https?://\S+$")] | None = None
+    your_data_url: Annotated[str, StringConstraints(pattern=r"^https?://\S+$")] | None = None
+
     # Where support tickets lie. Without access to the desk a person erases them, purge by purge.
     tickets: Literal["service-desk", "none"] = "service-desk"
     # All five or none: the site in Jira, the project's key, the custom field with the licence's

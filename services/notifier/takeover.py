@@ -13,7 +13,7 @@ from contracts.policies import PolicyState
 from contracts.topics import NOTIFIER_POLICIES
 from services.notifier.context import Context
 from services.notifier.store import deliveries as store
-from services.notifier.store import policies
+from services.notifier.store import lifecycle, policies
 
 log = structlog.get_logger(__name__)
 
@@ -32,6 +32,7 @@ async def doubt_deliveries(units: Units[Context]) -> None:
     """Leave uncertain what may have been sent."""
     async with units.begin() as uow:
         doubted = await store.doubt_all_unsettled(uow.connection, now=uow.now)
+        await lifecycle.doubt_the_past(uow.connection, now=uow.now)
     if doubted:
         log.error("restored, deliveries uncertain and not sent again", deliveries=doubted)
 

@@ -45,6 +45,7 @@ DATA_MAP: Final = DataMap(
                 "start_at": "when it begins",
                 "phase": "how far it has come",
                 "held": "whether a legal hold keeps it from beginning",
+                "reminded": "how many days before its start its people were last reminded of it",
                 "changed_at": "since when it has been there",
                 "asked_at": "when the installer was first asked, for the brake",
                 "ask_again_at": "when to ask again, or not before when to ask",

@@ -769,6 +769,33 @@ def judge_difference(seen: Seen, wall: datetime) -> Mend | Unexplained | None:
     return Mend() if wall - seen.first_seen_at >= ROUNDS_APART else None
 
 
+# -- reminders --------------------------------------------------------------------------------
+
+REMINDERS = (30, 7)
+"""So many days before a purge starts its people are reminded of it."""
+
+CLOCKS_WITHOUT_REMINDERS = (ClockKind.MERGED, ClockKind.ERASURE_ASKED)
+"""Who moves loses nothing, and who asked for it is told the dates when they ask."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reminder:
+    """A purge of which people are to be reminded now, for the last time or for the one before."""
+
+    purge_id: UUID
+    tenant_id: UUID
+    classes: tuple[DataClass, ...]
+    clock: str
+    start_at: datetime
+    erase_by: datetime
+    days_before: int
+
+    @property
+    def step(self) -> str:
+        """By which it is known beside the purge's own steps."""
+        return f"remind-{self.days_before}"
+
+
 # -- watch ------------------------------------------------------------------------------------
 
 

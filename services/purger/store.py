@@ -16,11 +16,14 @@ from contracts.ledger import LedgerEntry
 from contracts.purges import DataErased, Hold, Phase, Plan, Scope, Wish, WishedBy
 from contracts.tenants import ClassState, TenantState, Version
 from services.purger.domain import (
+    CLOCKS_WITHOUT_REMINDERS,
     LONGEST_SILENCE,
+    REMINDERS,
     DifferenceKind,
     Expected,
     Level,
     Purge,
+    Reminder,
     Seen,
     Step,
     StepPlan,
@@ -346,6 +349,65 @@ async def _ask(
         )
         for row in rows
     ]
+
+
+async def claim_reminders(
+    connection: Connection, *, now: datetime, limit: int
+) -> tuple[list[Reminder], bool]:
+    """Take up to ``limit`` planned purges that near their start; True where there may be more.
+
+    Each number of days is taken once, whoever asks and whenever; after a
+    silence only the nearest. A purge that was planned anew for the same clock,
+    with fewer or more classes, is not reminded of again. Rows that are being
+    planned are skipped, not waited for.
+    """
+    first, last = REMINDERS
+    rows = await connection.fetch(
+        """
+        WITH due AS (
+            SELECT purge_id,
+                   CASE WHEN start_at <= $1::timestamptz + $3::interval THEN $5::smallint
+                        ELSE $4::smallint END AS days
+              FROM purges
+             WHERE phase = 'planned' AND NOT held AND start_at > $1
+               AND (reminded IS NULL AND start_at <= $1::timestamptz + $2::interval
+                    OR reminded = 30 AND start_at <= $1::timestamptz + $3::interval)
+               AND clock <> ALL($6::text[])
+             ORDER BY start_at, purge_id
+             LIMIT $7
+               FOR UPDATE SKIP LOCKED)
+        UPDATE purges p SET reminded = due.days
+          FROM due
+         WHERE p.purge_id = due.purge_id
+        RETURNING p.purge_id, p.tenant_id, p.scope, p.classes, p.clock, p.start_at, p.erase_by,
+                  due.days,
+                  EXISTS (SELECT 1 FROM purges o
+                           WHERE o.tenant_id = p.tenant_id AND o.purge_id <> p.purge_id
+                             AND o.clock_started_at = p.clock_started_at
+                             AND o.start_at = p.start_at AND o.reminded <= due.days) AS known
+        """,
+        now,
+        timedelta(days=first),
+        timedelta(days=last),
+        first,
+        last,
+        list(CLOCKS_WITHOUT_REMINDERS),
+        limit,
+    )
+    reminders = [
+        Reminder(
+            row["purge_id"],
+            row["tenant_id"],
+            _part_of(row) or Scope(row["scope"]).classes,
+            row["clock"],
+            row["start_at"],
+            row["erase_by"],
+            row["days"],
+        )
+        for row in rows
+        if not row["known"]
+    ]
+    return reminders, len(rows) == limit
 
 
 async def late_purges(

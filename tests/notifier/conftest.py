@@ -54,7 +54,8 @@ async def _empty(roles: Roles) -> None:
             ALTER TABLE policy_drafts ENABLE TRIGGER kept;
             ALTER TABLE policy_revisions ENABLE TRIGGER kept;
             TRUNCATE campaigns, audience, suppressions, deliveries, receipts, moves, tenants, erasures, erased_tenants, tenant_keys, outbox,
-                     ledger_reader, relay_epochs, relay_cursor, licences, tickets, ticket_erasures
+                     ledger_reader, relay_epochs, relay_cursor, licences, tickets, ticket_erasures,
+                     lifecycles, notices, doubted_until
             """
         )
         await eraser.execute("DELETE FROM contacts WHERE tenant_id <> $1", NOBODY)

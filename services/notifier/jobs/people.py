@@ -21,6 +21,7 @@ from services.notifier.domain.people import (
     access_to_contacts,
     decide_move,
 )
+from services.notifier.store import lifecycle
 from services.notifier.store import people as store
 
 log = structlog.get_logger(__name__)
@@ -78,6 +79,7 @@ async def _move_people(uow: UnitOfWork[Context], move: store.OpenMove) -> int:
     keys, source, target = uow.context.keys, move.tenant_id, move.merged_into
     await uow.act_for(source)
     people = await store.contacts(uow.connection, source)
+    await lifecycle.pass_on_welcome(uow.connection, source, to=target)
     await uow.act_for(target)
     moved = 0
     for sealed, standing in people:

@@ -1,9 +1,9 @@
-"""Revisions of the policy, and who was told of them."""
+"""Which reminder of a planned purge was asked for."""
 
 from chassis.migrations import run_sql
 
-revision = "0006"
-down_revision = "0004"
+revision = "0008"
+down_revision = "0007"
 
 
 def upgrade() -> None:
