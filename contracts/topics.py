@@ -99,6 +99,16 @@ def _censuses(owner: str) -> Topic:
     )
 
 
+# Of addresses, not of tenants: what it says outlives the tenant and its people.
+NOTIFIER_SUPPRESSIONS = Topic(
+    "notifier.suppressions.v1",
+    Kind.STATE,
+    "notifier",
+    6,
+    DataClass.PLUMBING,
+    _COMPACTED,
+    key="recipient_index",
+)
 INSTALLER_CENSUSES = _censuses("installer")
 CONFIG_CENSUSES = _censuses("config")
 NOTIFIER_CENSUSES = _censuses("notifier")
@@ -113,14 +123,15 @@ ALL_TOPICS = (
     NOTIFIER_ERASURES,
     CONFIG_REQUESTS,
     PURGER_LEDGER,
+    NOTIFIER_SUPPRESSIONS,
     INSTALLER_CENSUSES,
     CONFIG_CENSUSES,
     NOTIFIER_CENSUSES,
     PURGER_CENSUSES,
 )
 
-# Installer and purger read what they wrote themselves: after a restore their topics know more than
-# their databases.
+# Installer, purger and notifier read what they wrote themselves: after a restore their topics know
+# more than their databases.
 _SUBSCRIPTIONS: Mapping[str, tuple[Topic, ...]] = MappingProxyType(
     {
         "installer": (PURGER_COMMANDS, PURGER_LEDGER, PURGER_CENSUSES, INSTALLER_TENANTS),
@@ -149,6 +160,7 @@ _SUBSCRIPTIONS: Mapping[str, tuple[Topic, ...]] = MappingProxyType(
             PURGER_LEDGER,
             PURGER_PURGES,
             PURGER_CENSUSES,
+            NOTIFIER_SUPPRESSIONS,
         ),
     }
 )

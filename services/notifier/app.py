@@ -1,6 +1,7 @@
 """Puts notifier together from its settings."""
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 from chassis.jobs import Job
@@ -20,6 +21,7 @@ from services.notifier.handlers import (
     note_ledger_entry,
     ready_to_erase,
 )
+from services.notifier.jobs.contacts import ContactJobs, PeopleFigures
 from services.notifier.jobs.deliveries import Deliveries, Writer
 from services.notifier.jobs.people import Moves
 from services.notifier.jobs.tickets import TicketErasures, TicketEvidence
@@ -27,6 +29,7 @@ from services.notifier.letters.letter import Stationery
 from services.notifier.letters.receipts import Receipts
 from services.notifier.routes.development import development
 from services.notifier.settings import NotifierSettings
+from services.notifier.store import suppressions
 from services.notifier.store.deliveries import receipt_of
 from services.notifier.takeover import take_over
 
@@ -49,7 +52,13 @@ def build(settings: NotifierSettings) -> Service[Context]:
         )
         units, worker = notifier.units, notifier.resources.worker
         moves, evidence = Moves(units, worker), TicketEvidence(units, worker)
-        jobs = (*mail.jobs(), *moves.jobs(), *evidence.jobs())
+        contacts = ContactJobs(
+            units,
+            settings.report_source,
+            PeopleFigures(notifier.resources.metrics.registry),
+            report_every=timedelta(seconds=settings.people_report_seconds),
+        )
+        jobs = (*mail.jobs(), *moves.jobs(), *evidence.jobs(), *contacts.jobs())
         desk = _desk(settings)
         if desk is None:
             return jobs
@@ -92,8 +101,14 @@ def _desk(settings: NotifierSettings) -> TicketDesk | None:
     return TicketDesk(url, project, field, account, token_file)
 
 
-async def _restate(_: Units[Context]) -> None:
-    """Notifier tells nobody any state."""
+async def _restate(units: Units[Context]) -> None:
+    """Say again who must not be written to, in turns each of which stays."""
+    after = None
+    while True:
+        async with units.begin() as uow:
+            after = await suppressions.restate(uow, after=after)
+        if after is None:
+            return
 
 
 def main() -> int:

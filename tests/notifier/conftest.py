@@ -47,7 +47,7 @@ async def _empty(roles: Roles) -> None:
     try:
         await owner.execute(
             """
-            TRUNCATE campaigns, audience, suppressions, deliveries, receipts, moves, tenants, erasures, erased_tenants, tenant_keys, outbox,
+            TRUNCATE licence_reports, licence_contacts, campaigns, audience, suppressions, deliveries, receipts, moves, tenants, erasures, erased_tenants, tenant_keys, outbox,
                      ledger_reader, relay_epochs, relay_cursor, licences, tickets, ticket_erasures
             """
         )
