@@ -28,6 +28,7 @@ from services.notifier.jobs.tickets import TicketErasures, TicketEvidence
 from services.notifier.letters.letter import Stationery
 from services.notifier.letters.receipts import Receipts
 from services.notifier.routes.development import development
+from services.notifier.routes.preferences import preferences_router
 from services.notifier.settings import NotifierSettings
 from services.notifier.store import suppressions
 from services.notifier.store.deliveries import receipt_of
@@ -71,7 +72,12 @@ def build(settings: NotifierSettings) -> Service[Context]:
         topics=(INSTALLER_TENANTS, PURGER_COMMANDS, PURGER_CENSUSES),
         context=context,
         restate=_restate,
-        routers=(development,) if settings.development else (),
+        routers=(
+            preferences_router(
+                vendor_name=settings.vendor_name, public_url=str(settings.public_url)
+            ),
+            *((development,) if settings.development else ()),
+        ),
         jobs=jobs,
         erases=Erases(
             steps={DataClass.TICKETS: ERASE_TICKETS, DataClass.CONTACTS: ERASE_CONTACTS},
