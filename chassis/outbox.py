@@ -98,10 +98,11 @@ class Outbox:
         tenant_id: UUID | None = getattr(message, "tenant_id", None)
         return self._append(kind_of, topic, key_of(message, topic), tenant_id, payload)
 
-    def tombstone(self, state: type[Message], tenant_id: UUID) -> UUID:
-        """Say on a state's topic that there is nothing left to know of a tenant."""
+    def tombstone(self, state: type[Message], key: UUID | str) -> UUID:
+        """Say on a state's topic that there is nothing left to know of a tenant, or of another key."""
         kind_of = types_of(state)[0]
-        return self._append(kind_of, kind_of.topics[0], str(tenant_id), tenant_id, None)
+        tenant_id = key if isinstance(key, UUID) else None
+        return self._append(kind_of, kind_of.topics[0], str(key), tenant_id, None)
 
     def _append(
         self,

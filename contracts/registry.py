@@ -18,6 +18,7 @@ from contracts.purges import (
     PurgeStarted,
     PurgeState,
 )
+from contracts.suppressions import SuppressionState
 from contracts.tenants import TenantState
 from contracts.topics import (
     CONFIG_CENSUSES,
@@ -29,6 +30,7 @@ from contracts.topics import (
     NOTIFIER_CENSUSES,
     NOTIFIER_ERASURES,
     NOTIFIER_POLICIES,
+    NOTIFIER_SUPPRESSIONS,
     PURGER_CENSUSES,
     PURGER_COMMANDS,
     PURGER_LEDGER,
@@ -100,6 +102,7 @@ MESSAGE_TYPES = (
     MessageType("erasure-receipted", LedgerEntry, (PURGER_LEDGER,), schema=3),
     MessageType("database-restored", RestoredEntry, (PURGER_LEDGER,)),
     MessageType("ledger-head", LedgerHead, (PURGER_LEDGER,)),
+    MessageType("suppressions-changed", SuppressionState, (NOTIFIER_SUPPRESSIONS,)),
     MessageType("census-taken", CensusTaken, _CENSUSES),
     MessageType("census-listed", CensusListed, _CENSUSES),
     MessageType("census-doubted", CensusDoubted, (PURGER_CENSUSES,)),

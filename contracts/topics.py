@@ -108,6 +108,16 @@ def _censuses(owner: str) -> Topic:
     )
 
 
+# Of addresses, not of tenants: what it says outlives the tenant and its people.
+NOTIFIER_SUPPRESSIONS = Topic(
+    "notifier.suppressions.v1",
+    Kind.STATE,
+    "notifier",
+    6,
+    DataClass.PLUMBING,
+    _COMPACTED,
+    key="recipient_index",
+)
 INSTALLER_CENSUSES = _censuses("installer")
 CONFIG_CENSUSES = _censuses("config")
 NOTIFIER_CENSUSES = _censuses("notifier")
@@ -123,6 +133,7 @@ ALL_TOPICS = (
     CONFIG_REQUESTS,
     NOTIFIER_POLICIES,
     PURGER_LEDGER,
+    NOTIFIER_SUPPRESSIONS,
     INSTALLER_CENSUSES,
     CONFIG_CENSUSES,
     NOTIFIER_CENSUSES,
@@ -160,6 +171,7 @@ _SUBSCRIPTIONS: Mapping[str, tuple[Topic, ...]] = MappingProxyType(
             PURGER_PURGES,
             PURGER_CENSUSES,
             NOTIFIER_POLICIES,
+            NOTIFIER_SUPPRESSIONS,
         ),
     }
 )

@@ -6,8 +6,10 @@ from typing import Any
 
 from chassis.jobs import Job
 from chassis.service import Erases, Resources, Running, Service, run_main
+from chassis.unit_of_work import Units
 from contracts.classes import DataClass
 from contracts.topics import INSTALLER_TENANTS, PURGER_CENSUSES, PURGER_COMMANDS, PURGER_PURGES
+from services.notifier import policies
 from services.notifier.clients import MailServer, TicketDesk
 from services.notifier.context import Context
 from services.notifier.data_map import DATA_MAP
@@ -21,6 +23,7 @@ from services.notifier.handlers import (
     note_ledger_entry,
     ready_to_erase,
 )
+from services.notifier.jobs.contacts import ContactJobs, PeopleFigures
 from services.notifier.jobs.deliveries import Deliveries, Writer
 from services.notifier.jobs.lifecycle import Lifecycle
 from services.notifier.jobs.people import Moves
@@ -31,10 +34,11 @@ from services.notifier.letters.lifecycle import Notices
 from services.notifier.letters.policies import PolicyChanges
 from services.notifier.letters.receipts import Receipts
 from services.notifier.letters.sheets import Sheets
-from services.notifier.policies import restate
 from services.notifier.routes.development import development
 from services.notifier.routes.policies import PolicyPages
+from services.notifier.routes.preferences import preferences_router
 from services.notifier.settings import NotifierSettings
+from services.notifier.store import suppressions
 from services.notifier.store.deliveries import receipt_of
 from services.notifier.store.lifecycle import word_of
 from services.notifier.store.policies import revision_of
@@ -45,7 +49,10 @@ def build(settings: NotifierSettings) -> Service[Context]:
     """Build the service; nothing is opened before it runs."""
     mail_domain = settings.mail_from.rpartition("@")[2]
     policy_pages = PolicyPages(settings)
-    public = (policy_pages.router(),)
+    public = (
+        policy_pages.router(),
+        preferences_router(vendor_name=settings.vendor_name, public_url=str(settings.public_url)),
+    )
 
     def context(resources: Resources) -> Context:
         return Context(
@@ -63,10 +70,17 @@ def build(settings: NotifierSettings) -> Service[Context]:
         moves, evidence = Moves(units, worker), TicketEvidence(units, worker)
         policies = Policies(units, worker, timedelta(days=settings.policy_evidence_days))
         life = Lifecycle(units, worker)
+        contacts = ContactJobs(
+            units,
+            settings.report_source,
+            PeopleFigures(notifier.resources.metrics.registry),
+            report_every=timedelta(seconds=settings.people_report_seconds),
+        )
         jobs = (
             *mail.jobs(),
             *moves.jobs(),
             *evidence.jobs(),
+            *contacts.jobs(),
             *policies.jobs(),
             *life.jobs(),
         )
@@ -81,7 +95,7 @@ def build(settings: NotifierSettings) -> Service[Context]:
         handlers=handlers,
         topics=(INSTALLER_TENANTS, PURGER_COMMANDS, PURGER_PURGES, PURGER_CENSUSES),
         context=context,
-        restate=restate,
+        restate=_restate,
         routers=(*public, development, policy_pages.staff_router())
         if settings.development
         else public,
@@ -125,6 +139,17 @@ def _desk(settings: NotifierSettings) -> TicketDesk | None:
     if url is None or project is None or field is None or account is None or token_file is None:
         return None
     return TicketDesk(url, project, field, account, token_file)
+
+
+async def _restate(units: Units[Context]) -> None:
+    """Say again what the policy is, then who must not be written to, in turns that each stay."""
+    await policies.restate(units)
+    after = None
+    while True:
+        async with units.begin() as uow:
+            after = await suppressions.restate(uow, after=after)
+        if after is None:
+            return
 
 
 def main() -> int:

@@ -4,7 +4,12 @@ from typing import Final
 
 from chassis.data_map import DataMap, External, StoredTopic, Table, usual_externals
 from contracts.classes import DataClass
-from contracts.topics import NOTIFIER_CENSUSES, NOTIFIER_ERASURES, NOTIFIER_POLICIES
+from contracts.topics import (
+    NOTIFIER_CENSUSES,
+    NOTIFIER_ERASURES,
+    NOTIFIER_POLICIES,
+    NOTIFIER_SUPPRESSIONS,
+)
 
 _TENANT: Final = "whose data it is, as the pseudonym that only the installer can resolve"
 
@@ -132,6 +137,41 @@ DATA_MAP: Final = DataMap(
                 "product": "in which product of Atlassian's the app is used",
                 "edition": "which edition of a licence the tenant has",
                 "region": "in which part of the world it is",
+                "reported_in": "which reading of the Marketplace's report named a licence of it last",
+                "licences_changed_at": "since when a reading of everything is waited for",
+            },
+        ),
+        Table(
+            name="licence_contacts",
+            data_class=DataClass.CONTACTS,
+            promise="P3",
+            purpose="who stands beside which licence, so that who no longer does is forgotten",
+            retention="goes with the contact",
+            counted=False,
+            tenant_column="tenant_id",
+            columns={
+                "tenant_id": _TENANT,
+                "number": "the licence's number, in capitals and without SEN-",
+                "role": "as what the person stands beside it",
+                "contact_id": "names the contact",
+                "report_id": "which reading of the Marketplace's report said so last",
+            },
+        ),
+        Table(
+            name="licence_reports",
+            data_class=DataClass.PLUMBING,
+            promise="P12",
+            purpose="how far the Marketplace's report was read",
+            retention="90 days",
+            columns={
+                "report_id": "one reading",
+                "began_at": "when it began",
+                "updated_since": "from which day's changes on; empty for everything",
+                "ended_at": "when it was read to its end",
+                "rows_read": "how many licences it held",
+                "rows_unreadable": "how many could not be read",
+                "began_wall_at": "when it began, by the Marketplace's own clock",
+                "claimed_until": "until when nobody else reads it",
             },
         ),
         Table(
@@ -309,6 +349,13 @@ DATA_MAP: Final = DataMap(
             purpose="tells which revisions of the policy there are: numbers, dates, hashes of texts",
             retention="for ever",
             promise="P8",
+        ),
+        StoredTopic(
+            name=NOTIFIER_SUPPRESSIONS.name,
+            data_class=NOTIFIER_SUPPRESSIONS.erases_as,
+            purpose="who must not be written to, as keyed hashes, for a restored database",
+            retention="until the person wishes otherwise",
+            promise="P3",
         ),
         StoredTopic(
             name=NOTIFIER_ERASURES.name,

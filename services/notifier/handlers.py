@@ -25,7 +25,7 @@ from services.notifier.domain.lifecycle import (
 from services.notifier.domain.people import Tenant
 from services.notifier.domain.receipts import ERASE_CONTACTS, Receipt
 from services.notifier.domain.tickets import licences_may_be_kept, who_erases_tickets
-from services.notifier.store import deliveries, lifecycle, people, tickets
+from services.notifier.store import contacts, deliveries, lifecycle, people, tickets
 
 ERASE_TICKETS = "erase-notifier"
 """The step of wave 1; tickets lie in Jira Service Management, none are stored here."""
@@ -49,7 +49,8 @@ async def remember_tenant(tenant: TenantState, uow: UnitOfWork[Context]) -> None
     )
     if licences_may_be_kept(tenant.classes):
         numbers = sorted({plain_number(number) for number in tenant.licence_numbers})
-        await tickets.remember_licences(uow.connection, tenant.tenant_id, numbers)
+        if await tickets.remember_licences(uow.connection, tenant.tenant_id, numbers) and numbers:
+            await contacts.note_licences_changed(uow.connection, tenant.tenant_id, now=uow.now)
 
 
 @handlers.forgets(TenantState)

@@ -1,4 +1,4 @@
-"""Makes up for what a restore lost: what was mailed meanwhile is in no topic, so it is in doubt."""
+"""Makes up for what a restore lost: what was mailed is in doubt, who is not written to was said."""
 
 from collections.abc import Collection
 from contextlib import aclosing
@@ -10,22 +10,29 @@ from chassis.own_topics import last_said
 from chassis.service import Running
 from chassis.unit_of_work import Units
 from contracts.policies import PolicyState
-from contracts.topics import NOTIFIER_POLICIES
+from contracts.suppressions import SuppressionState
+from contracts.topics import NOTIFIER_POLICIES, NOTIFIER_SUPPRESSIONS
 from services.notifier.context import Context
 from services.notifier.store import deliveries as store
-from services.notifier.store import lifecycle, policies
+from services.notifier.store import lifecycle, policies, suppressions
 
 log = structlog.get_logger(__name__)
 
+_ADDRESSES_A_PAGE = 500
+
 
 async def take_over(notifier: Running[Context], kafka: KafkaAccess) -> None:
-    """Send nothing by ourselves that the lost database may have seen sent; name lost revisions."""
+    """Send nothing by ourselves that the lost database may have seen sent, nor to who opted out.
+
+    Names the revisions that were lost. Done again it changes nothing.
+    """
     await doubt_deliveries(notifier.units)
     said: list[PolicyState] = []
     async with aclosing(last_said(kafka, NOTIFIER_POLICIES, PolicyState)) as partitions:
         async for partition in partitions:
             said += [each.state for each in partition]
     await name_lost_revisions(notifier.units, said)
+    await take_over_suppressions(notifier.units, kafka)
 
 
 async def doubt_deliveries(units: Units[Context]) -> None:
@@ -51,3 +58,17 @@ async def name_lost_revisions(
     if lost:
         log.error("restored, revisions of the policy are lost, publish them again", numbers=lost)
     return lost
+
+
+async def take_over_suppressions(units: Units[Context], kafka: KafkaAccess) -> None:
+    """Know again who must not be written to."""
+    taken = 0
+    async with aclosing(last_said(kafka, NOTIFIER_SUPPRESSIONS, SuppressionState)) as partitions:
+        async for partition in partitions:
+            states = [said.state for said in partition]
+            for first in range(0, len(states), _ADDRESSES_A_PAGE):
+                async with units.begin() as uow:
+                    taken += await suppressions.take_over(
+                        uow.connection, states[first : first + _ADDRESSES_A_PAGE]
+                    )
+    log.warning("restored, suppressions taken over from the topic", suppressions=taken)

@@ -15,6 +15,7 @@ from contracts.topics import (
     INSTALLER_TENANTS,
     NOTIFIER_ERASURES,
     NOTIFIER_POLICIES,
+    NOTIFIER_SUPPRESSIONS,
     PURGER_CENSUSES,
     PURGER_COMMANDS,
     PURGER_LEDGER,
@@ -59,7 +60,9 @@ def test_segments_are_closed_daily_so_that_nothing_outstays_its_time(topic: Topi
 
 
 @pytest.mark.parametrize(
-    "topic", [INSTALLER_TENANTS, PURGER_PURGES, NOTIFIER_POLICIES], ids=lambda each: each.name
+    "topic",
+    [INSTALLER_TENANTS, PURGER_PURGES, NOTIFIER_POLICIES, NOTIFIER_SUPPRESSIONS],
+    ids=lambda each: each.name,
 )
 def test_what_state_replaced_is_gone_within_five_days(topic: Topic) -> None:
     assert span(topic, "max.compaction.lag.ms") + span(topic, "segment.ms") == timedelta(days=5)
@@ -96,7 +99,8 @@ def test_what_is_of_no_tenant_is_one_sequence_and_the_rest_is_spread_by_tenant()
         elif topic is NOTIFIER_POLICIES:
             assert (topic.partitions, topic.key) == (1, "number")
         elif topic is not PURGER_LEDGER:
-            assert (topic.partitions, topic.key) == (6, "tenant_id")
+            keyed_by = "recipient_index" if topic is NOTIFIER_SUPPRESSIONS else "tenant_id"
+            assert (topic.partitions, topic.key) == (6, keyed_by)
 
 
 @every_topic
@@ -108,8 +112,9 @@ def test_the_settings_are_text_and_cannot_be_changed(topic: Topic) -> None:
 
 def test_what_is_said_about_an_erasure_outlives_the_tenant_and_its_state_does_not() -> None:
     assert INSTALLER_TENANTS.erases_as is DataClass.INSTALLATION
+    assert NOTIFIER_SUPPRESSIONS.erases_as is DataClass.PLUMBING
     for topic in ALL_TOPICS:
-        if topic not in (INSTALLER_TENANTS, NOTIFIER_POLICIES):
+        if topic not in {INSTALLER_TENANTS, NOTIFIER_POLICIES, NOTIFIER_SUPPRESSIONS}:
             assert topic.erases_as is DataClass.ERASURE_PROOF
 
 
@@ -169,9 +174,15 @@ def allowed(service: str, operation: str) -> set[str]:
         ),
         (
             "notifier",
-            {"notifier.erasures.v1", "notifier.censuses.v1", "notifier.policies.v1"},
+            {
+                "notifier.erasures.v1",
+                "notifier.censuses.v1",
+                "notifier.policies.v1",
+                "notifier.suppressions.v1",
+            },
             {
                 "notifier.policies.v1",
+                "notifier.suppressions.v1",
                 "purger.censuses.v1",
                 "installer.tenants.v1",
                 "purger.commands.v1",

@@ -28,8 +28,9 @@ from services.notifier.handlers import (
 )
 from services.notifier.jobs.lifecycle import Lifecycle
 from services.notifier.store import lifecycle as store
+from services.notifier.takeover import doubt_deliveries
 from tests.notifier.builders import NOW, Notifier, Purge
-from tests.notifier.test_takeover import doors_open, restored
+from tests.notifier.test_takeover import begin_epoch, doors_open
 from tests.support.chassis import a_tenant
 
 DAY = timedelta(days=1)
@@ -245,7 +246,8 @@ async def test_who_left_or_is_on_the_way_out_is_not_welcomed(notifier: Notifier)
 
 
 async def test_nobody_is_welcomed_again_after_a_restore(notifier: Notifier) -> None:
-    await restored(notifier)
+    await begin_epoch(notifier)
+    await doubt_deliveries(notifier.units)
     await doors_open(notifier)
     await installed(notifier, "ada@c.example")
     assert await life(notifier).welcome_people() == 0
@@ -330,7 +332,8 @@ async def test_a_hold_and_a_wish_are_told_with_their_end(notifier: Notifier) -> 
 
 async def test_after_a_restore_what_may_have_been_told_is_uncertain(notifier: Notifier) -> None:
     tenant_id, hold = await installed(notifier, "ada@c.example"), a_hold()
-    await restored(notifier)
+    await begin_epoch(notifier)
+    await doubt_deliveries(notifier.units)
     await doors_open(notifier)
     plan = a_plan(uuid4())
     await say(notifier, a_state(tenant_id, plan, holds=(hold,)))

@@ -232,9 +232,7 @@ async def test_who_declined_news_is_told_and_who_asked_to_be_forgotten_is_not(
             ("ada@c.example", "optional", Reason.OPTED_OUT),
             ("bob@c.example", EVERYTHING, Reason.ERASED),
         ):
-            await suppress(
-                uow.connection, index(notifier, address), scope=scope, reason=reason, now=NOW
-            )
+            await suppress(uow, index(notifier, address), scope=scope, reason=reason)
     await notifier.mail.run()
 
     assert await told(notifier) == ["ada@c.example"]

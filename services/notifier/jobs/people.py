@@ -21,7 +21,7 @@ from services.notifier.domain.people import (
     access_to_contacts,
     decide_move,
 )
-from services.notifier.store import lifecycle
+from services.notifier.store import contacts, lifecycle
 from services.notifier.store import people as store
 
 log = structlog.get_logger(__name__)
@@ -96,4 +96,5 @@ async def _move_people(uow: UnitOfWork[Context], move: store.OpenMove) -> int:
         )
         await store.add_contact_unless_known(uow.connection, target, anew, standing, now=uow.now)
         moved += 1
+    await contacts.move_stands(uow.connection, source, target)
     return moved

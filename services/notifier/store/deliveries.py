@@ -168,11 +168,19 @@ async def claim_due_delivery(pool: Pool, *, wall: datetime, lease: timedelta) ->
 
 
 async def is_suppressed(connection: Connection, address_index: bytes, kind: Kind) -> bool:
-    """Whether an address must not be sent this kind of message."""
+    """Whether an address must not be sent this kind of message.
+
+    News goes to nobody who stands beside any licence as a partner.
+    """
     found = await connection.fetchval(
-        "SELECT EXISTS (SELECT 1 FROM suppressions WHERE address_index = $1 AND scope = ANY($2))",
+        """
+        SELECT EXISTS (SELECT 1 FROM suppressions WHERE address_index = $1 AND scope = ANY($2))
+            OR $3 AND EXISTS (SELECT 1 FROM audience
+                               WHERE address_index = $1 AND 'partner' = ANY(roles))
+        """,
         address_index,
         list(scopes_that_stop(kind)),
+        kind.optional,
     )
     return found is True
 
