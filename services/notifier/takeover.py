@@ -13,8 +13,8 @@ from contracts.policies import PolicyState
 from contracts.suppressions import SuppressionState
 from contracts.topics import NOTIFIER_POLICIES, NOTIFIER_SUPPRESSIONS
 from services.notifier.context import Context
+from services.notifier.store import campaigns, lifecycle, policies, suppressions
 from services.notifier.store import deliveries as store
-from services.notifier.store import lifecycle, policies, suppressions
 
 log = structlog.get_logger(__name__)
 
@@ -36,10 +36,16 @@ async def take_over(notifier: Running[Context], kafka: KafkaAccess) -> None:
 
 
 async def doubt_deliveries(units: Units[Context]) -> None:
-    """Leave uncertain what may have been sent."""
+    """Leave uncertain what may have been sent, and let large campaigns wait for a person.
+
+    A campaign may have reached people of whom the restored database knows nothing.
+    """
     async with units.begin() as uow:
+        paused = await campaigns.pause_large_campaigns(uow.connection)
         doubted = await store.doubt_all_unsettled(uow.connection, now=uow.now)
         await lifecycle.doubt_the_past(uow.connection, now=uow.now)
+    if paused:
+        log.error("restored, campaigns paused until somebody resumes them", campaigns=paused)
     if doubted:
         log.error("restored, deliveries uncertain and not sent again", deliveries=doubted)
 

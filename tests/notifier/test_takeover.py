@@ -19,10 +19,12 @@ from contracts.topics import NOTIFIER_POLICIES, NOTIFIER_SUPPRESSIONS
 from devstack.kafka import create_topics
 from services.notifier.domain.people import ADDRESS_INDEX
 from services.notifier.domain.suppressions import EVERYTHING, Reason
+from services.notifier.store.campaigns import resume_campaign
 from services.notifier.store.suppressions import lift, suppress, suppressions_of
 from services.notifier.takeover import name_lost_revisions, take_over
 from tests.notifier.builders import NOW, Notifier, Purge
 from tests.notifier.policy_texts import publish
+from tests.notifier.test_policy_changes import jobs
 from tests.support.chassis import no_restate
 from tests.support.topics import read_all
 
@@ -133,6 +135,24 @@ async def test_a_purge_that_begins_after_the_restore_is_mailed_as_ever(
     await notifier.mail.run()
     assert len(notifier.mails) == 1
     assert [state for state, _ in await settled(notifier, purge)] == ["sent"]
+
+
+async def test_a_campaign_that_may_have_reached_more_people_waits_for_a_person(
+    notifier: Notifier, bus: KafkaAccess
+) -> None:
+    revision = await publish(notifier)
+    await notifier.tenant("ada@c.example")
+    await jobs(notifier).plan()
+
+    await restored(notifier, bus)
+    await jobs(notifier).plan_joiners()
+
+    assert await notifier.mail.run() == 0
+    async with notifier.units.begin() as uow:
+        assert await resume_campaign(uow.connection, revision.campaign_id)
+        assert not await resume_campaign(uow.connection, revision.campaign_id)
+    # Whether she was told is not known, so she is not told again.
+    assert await notifier.mail.run() == 0
 
 
 async def test_revisions_that_a_restore_lost_are_named(notifier: Notifier) -> None:
