@@ -63,6 +63,17 @@ OUR_WORDS: Final[Mapping[str, str]] = {
     "notifier.tenants.addon_key": "the vendor's own app",
     "notifier.tenants.contacts": "a state",
     "notifier.contacts.address_index": "a keyed hash",
+    "notifier.audience.address_index": "a keyed hash",
+    "notifier.audience.language": "one of two",
+    "notifier.audience.roles": "one or more of three",
+    "notifier.deliveries.address_index": "a keyed hash",
+    "notifier.deliveries.kind": "one of a list",
+    "notifier.deliveries.state": "a state",
+    "notifier.licence_contacts.role": "one of three",
+    "notifier.lifecycles.platform": "one of three",
+    "notifier.notices.event": "one of a list",
+    "notifier.notices.facts": "dates, classes, and one of a list",
+    "notifier.notices.subject": "an id of ours",
 }
 """Columns that hold words of ours, and never anything that somebody wrote."""
 
@@ -98,6 +109,8 @@ PLANTED_IN: Final = frozenset(
         "table installer.licences",
         "table config.datasources",
         "table notifier.licences",
+        "table notifier.licence_contacts",
+        "table notifier.tenants",
         f"topic {INSTALLER_TENANTS.name}",
     }
 )
@@ -243,6 +256,13 @@ _PLANTED: Final = {
     ),
     "config": (
         "UPDATE datasources SET options = jsonb_build_object($2::text, $2::text) WHERE tenant_id = $1",
+    ),
+    "notifier": (
+        "UPDATE tenants SET product = $2::text, edition = $2, region = $2 WHERE tenant_id = $1",
+        (
+            "INSERT INTO licence_contacts SELECT tenant_id, $2::text, 'technical', contact_id,"
+            " gen_random_uuid() FROM audience WHERE tenant_id = $1"
+        ),
     ),
 }
 
