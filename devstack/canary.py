@@ -71,6 +71,7 @@ OUR_WORDS: Final[Mapping[str, str]] = {
     "notifier.deliveries.state": "a state",
     "notifier.licence_contacts.role": "one of three",
     "notifier.lifecycles.platform": "one of three",
+    "notifier.lifecycles.withdrawn": "ids of ours",
     "notifier.notices.event": "one of a list",
     "notifier.notices.facts": "dates, classes, and one of a list",
     "notifier.notices.subject": "an id of ours",
