@@ -15,7 +15,7 @@ import httpx2
 
 from chassis.data_map import DataMap
 from chassis.database import Connection, connect
-from contracts.classes import DataClass
+from contracts.classes import TENANT_CLASSES, DataClass
 from contracts.ledger import LedgerEntry
 from contracts.purges import Phase, Plan
 from devstack.atlassian import Site
@@ -241,6 +241,16 @@ class Journey:
                 counts = await _rows_of(connection, data_map_of(service), self.tenant_id)
             found |= {f"{service}.{table}": count for table, count in counts.items()}
         return found
+
+    async def belongings(self) -> dict[str, int]:
+        """Count what is the tenant's own, by table: as a receipt counts it, without our notes."""
+        own = {
+            f"{service}.{table.name}"
+            for service in self.stack.databases
+            for table in data_map_of(service).tables
+            if table.counted and table.data_class in TENANT_CLASSES
+        }
+        return {table: count for table, count in (await self.rows()).items() if table in own}
 
     async def wait_until_gone(self) -> None:
         """Return when no database holds anything of the tenant any more."""
