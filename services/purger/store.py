@@ -592,15 +592,10 @@ async def start_steps(
     )
 
 
-async def steps_of_purge(connection: Connection, purge: Purge) -> list[Step]:
-    """List a purge's steps in the order of ``domain.steps_of``."""
-    return (await steps_of_purges(connection, [purge]))[purge.plan.purge_id]
-
-
 async def steps_of_purges(
     connection: Connection, purges: Collection[Purge]
 ) -> dict[UUID, list[Step]]:
-    """Do the same of several purges."""
+    """List the steps of purges, each in the order of ``domain.steps_of``."""
     rows = await connection.fetch(
         """
         SELECT purge_id, step, ledger_number, counts, data_map_hash, erased_at, answered_by
