@@ -7,7 +7,6 @@ from chassis.database import Connection
 from chassis.epochs import behind_since
 from chassis.erasure import ErasureOrder, accept_erasure
 from chassis.handlers import Handlers
-from chassis.identifiers import uuid7
 from chassis.unit_of_work import UnitOfWork
 from connect.service_desk import plain_number
 from contracts.classes import DataClass
@@ -157,15 +156,10 @@ async def _plan_farewell(
     if merged_into is not None:
         await people.note_move(uow.connection, purge_id, tenant_id, merged_into, now=uow.now)
         return
-    await uow.act_for(tenant_id)
     await deliveries.plan_receipts(
         uow.connection,
         purge_id,
         tenant_id,
-        [
-            (uuid7(uow.now), contact_id, address_index)
-            for contact_id, address_index in await people.contact_indexes(uow.connection, tenant_id)
-        ],
         now=uow.now,
         wall=uow.wall,
         # What the ledger orders now may have been ordered, and mailed, before the restore.

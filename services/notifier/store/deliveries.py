@@ -36,17 +36,61 @@ async def erasure_is_untouched(connection: Connection, purge_id: UUID, step: str
     return untouched is True
 
 
+async def plan_for_tenant(
+    connection: Connection,
+    campaign_id: UUID,
+    kind: Kind,
+    tenant_id: UUID,
+    *,
+    answers: Sequence[UUID] = (),
+    now: datetime,
+    wall: datetime,
+    doubtful: bool,
+) -> int:
+    """Plan a campaign's message for each of a tenant's people; count the new ones.
+
+    Where it ``answers`` other campaigns it goes to those alone who were sent these. One that is
+    ``doubtful`` may have been sent before a restore, and is not sent by itself.
+    """
+    planned: int = await connection.fetchval(
+        """
+        WITH planned AS (
+            INSERT INTO deliveries (delivery_id, campaign_id, tenant_id, contact_id, address_index,
+                                    kind, state, doubts, planned_at, next_attempt_at)
+            SELECT gen_random_uuid(), $1, $2, a.contact_id, a.address_index, $3,
+                   CASE WHEN $6 > 0 THEN 'uncertain' ELSE 'planned' END, $6, $4, $5
+              FROM audience a
+             WHERE a.tenant_id = $2
+               AND (cardinality($7::uuid[]) = 0
+                    OR EXISTS (SELECT 1 FROM deliveries d
+                                WHERE d.campaign_id = ANY($7::uuid[])
+                                  AND d.address_index = a.address_index
+                                  AND d.state IN ('sending', 'sent', 'uncertain')))
+            ON CONFLICT (campaign_id, address_index) DO NOTHING
+            RETURNING 1)
+        SELECT count(*) FROM planned
+        """,
+        campaign_id,
+        tenant_id,
+        kind,
+        now,
+        wall,
+        MOST_DOUBTS if doubtful else 0,
+        list(answers),
+    )
+    return planned
+
+
 async def plan_receipts(
     connection: Connection,
     purge_id: UUID,
     tenant_id: UUID,
-    deliveries: Sequence[tuple[UUID, UUID, bytes]],
     *,
     now: datetime,
     wall: datetime,
     doubtful: bool,
 ) -> int:
-    """Plan a purge's receipt for each (delivery_id, contact_id, address_index); count the new ones.
+    """Plan a purge's receipt for each of the tenant's people; count the new ones.
 
     It waits until what it says is known. One that is ``doubtful`` may have been sent before a
     restore, and is not sent by itself.
@@ -60,29 +104,9 @@ async def plan_receipts(
         purge_id,
         now,
     )
-    planned = await connection.fetchval(
-        """
-        WITH planned AS (
-            INSERT INTO deliveries (delivery_id, campaign_id, tenant_id, contact_id, address_index,
-                                    kind, state, doubts, planned_at, next_attempt_at)
-            SELECT d.delivery_id, $1, $2, d.contact_id, d.address_index, 'receipt',
-                   CASE WHEN $8 > 0 THEN 'uncertain' ELSE 'planned' END, $8, $6, $7
-              FROM unnest($3::uuid[], $4::uuid[], $5::bytea[])
-                   AS d(delivery_id, contact_id, address_index)
-            ON CONFLICT (campaign_id, address_index) DO NOTHING
-            RETURNING 1)
-        SELECT count(*) FROM planned
-        """,
-        purge_id,
-        tenant_id,
-        [delivery_id for delivery_id, _, _ in deliveries],
-        [contact_id for _, contact_id, _ in deliveries],
-        [address_index for _, _, address_index in deliveries],
-        now,
-        wall,
-        MOST_DOUBTS if doubtful else 0,
+    return await plan_for_tenant(
+        connection, purge_id, Kind.RECEIPT, tenant_id, now=now, wall=wall, doubtful=doubtful
     )
-    return int(planned)
 
 
 async def keep_receipt(

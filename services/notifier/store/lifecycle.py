@@ -6,8 +6,8 @@ from uuid import UUID
 
 from chassis.database import Connection, Pool
 from contracts.tenants import Platform
-from services.notifier.domain.deliveries import MOST_DOUBTS
 from services.notifier.domain.lifecycle import KIND_OF, Event, Facts, Notice, Word
+from services.notifier.store.deliveries import plan_for_tenant
 
 
 async def remember_life(
@@ -173,31 +173,15 @@ async def tell(
         return 0
     await _stop(connection, notice.answers)
     kind = KIND_OF[notice.event]
-    planned: int = await connection.fetchval(
-        """
-        WITH planned AS (
-            INSERT INTO deliveries (delivery_id, campaign_id, tenant_id, contact_id, address_index,
-                                    kind, state, doubts, planned_at, next_attempt_at)
-            SELECT gen_random_uuid(), $1, $2, a.contact_id, a.address_index, $3,
-                   CASE WHEN $6 > 0 THEN 'uncertain' ELSE 'planned' END, $6, $4, $5
-              FROM audience a
-             WHERE a.tenant_id = $2
-               AND (cardinality($7::uuid[]) = 0
-                    OR EXISTS (SELECT 1 FROM deliveries d
-                                WHERE d.campaign_id = ANY($7::uuid[])
-                                  AND d.address_index = a.address_index
-                                  AND d.state IN ('sending', 'sent', 'uncertain')))
-            ON CONFLICT (campaign_id, address_index) DO NOTHING
-            RETURNING 1)
-        SELECT count(*) FROM planned
-        """,
+    planned = await plan_for_tenant(
+        connection,
         campaign_id,
-        tenant_id,
         kind,
-        now,
-        wall,
-        MOST_DOUBTS if doubtful else 0,
-        list(notice.answers),
+        tenant_id,
+        answers=notice.answers,
+        now=now,
+        wall=wall,
+        doubtful=doubtful,
     )
     if planned:
         await connection.execute(
