@@ -3,12 +3,13 @@
 Every service that reads one has a table ``licence_reports`` of its own.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-from chassis.database import Connection, Pool
+from chassis.database import TRANSIENT_ERRORS, Connection, Pool
 from chassis.identifiers import uuid7
 
 REPORT_DUE_EVERY: Final = timedelta(days=1)
@@ -20,7 +21,6 @@ OVERLAP: Final = timedelta(days=2)
 LEASE: Final = timedelta(minutes=45)
 """Longer than an export may take, so that nobody begins a second one meanwhile."""
 
-REFUSED_PAUSE: Final = timedelta(hours=1)
 REPORTS_KEPT: Final = timedelta(days=90)
 
 
@@ -38,13 +38,11 @@ async def begin_report(
     now: datetime,
     wall: datetime,
     every: timedelta,
-    full_every: timedelta,
-    overlap: timedelta,
-    lease: timedelta,
+    full_every: timedelta = EVERYTHING_EVERY,
 ) -> ReportBegun | None:
     """Begin a reading that is due, or one whose reader is gone again; None where none is.
 
-    It begins ``overlap`` before the last whole reading, and with everything
+    It begins ``OVERLAP`` before the last whole reading, and with everything
     where the last reading of everything is older than ``full_every``.
     """
     await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('licence report', 0))")
@@ -67,7 +65,7 @@ async def begin_report(
         wall,
         every,
         full_every,
-        overlap,
+        OVERLAP,
     )
     assert row is not None
     if row["not_yet"]:
@@ -87,26 +85,27 @@ async def begin_report(
         now,
         begun.updated_since,
         wall,
-        lease,
+        LEASE,
     )
     return begun
 
 
 async def note_rows(
-    connection: Connection, report_id: UUID, *, read: int, unreadable: int, claimed_until: datetime
+    connection: Connection, report_id: UUID, *, read: int, unreadable: int, wall: datetime
 ) -> None:
     """Count what a reading has come to, and keep others off it for a while longer."""
     await connection.execute(
         """
         UPDATE licence_reports
            SET rows_read = rows_read + $2, rows_unreadable = rows_unreadable + $3,
-               claimed_until = $4
+               claimed_until = $4::timestamptz + $5::interval
          WHERE report_id = $1
         """,
         report_id,
         read,
         unreadable,
-        claimed_until,
+        wall,
+        LEASE,
     )
 
 
@@ -118,14 +117,19 @@ async def end_report(pool: Pool, report_id: UUID, *, now: datetime) -> None:
 
 
 async def leave_report(pool: Pool, report_id: UUID, *, until: datetime) -> None:
-    """Note that a reading was broken off, and until when it is not to be begun again."""
-    await pool.execute(
-        """
-        UPDATE licence_reports SET claimed_until = $2 WHERE report_id = $1 AND ended_at IS NULL
-        """,
-        report_id,
-        until,
-    )
+    """Note that a reading was broken off, and until when it is not to be begun again.
+
+    Where the database is away too, nobody begins it again before the lease has run out.
+    """
+    with suppress(*TRANSIENT_ERRORS):
+        await pool.execute(
+            """
+            UPDATE licence_reports SET claimed_until = $2
+             WHERE report_id = $1 AND ended_at IS NULL
+            """,
+            report_id,
+            until,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,9 @@ PAGE_ROWS = 50
 EXPORT_CEILING = timedelta(minutes=30)
 """How long an export may take to get ready."""
 
+REFUSED_PAUSE = timedelta(hours=1)
+"""How long the Marketplace is left alone after it refused a report."""
+
 MAX_ROW_CHARS = 256 * 1024
 MAX_ANSWER_BYTES = 8 * 1024 * 1024
 PIECE_BYTES = 128 * 1024
@@ -291,6 +294,14 @@ class ReportRefused(Exception):  # noqa: N818 - names what is so
     def __init__(self, status: int) -> None:
         super().__init__(f"status {status}")
         self.status = status
+
+
+def pause_after(failure: Exception) -> timedelta:
+    """How long to leave the Marketplace alone after a reading that ended so."""
+    if isinstance(failure, ReportRefused):
+        return REFUSED_PAUSE
+    asked = failure.retry_after if isinstance(failure, ReportAway) else None
+    return asked or timedelta()
 
 
 class _Export(BaseModel):

@@ -17,12 +17,7 @@ from tests.installer.conftest import APP, OTHER_APP, Database
 from tests.installer.licences import ENTITLEMENT, Office, a_licence, install, open_office
 
 PAST = date(2026, 5, 2)
-EVERY = {
-    "every": timedelta(days=1),
-    "full_every": timedelta(days=7),
-    "overlap": timedelta(days=2),
-    "lease": timedelta(minutes=45),
-}
+EVERY = {"every": timedelta(days=1), "full_every": timedelta(days=7)}
 
 
 @pytest.fixture

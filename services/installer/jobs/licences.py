@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Final
@@ -11,7 +11,6 @@ import structlog
 from prometheus_client import CollectorRegistry, Gauge
 
 from chassis import reports
-from chassis.database import TRANSIENT_ERRORS
 from chassis.identifiers import uuid7
 from chassis.jobs import Job
 from chassis.metrics import NAMESPACE
@@ -20,9 +19,8 @@ from chassis.unit_of_work import Units
 from connect.marketplace import (
     LicenceBatch,
     LicenceRow,
-    ReportAway,
-    ReportRefused,
     ReportSource,
+    pause_after,
 )
 from contracts.classes import DataClass
 from services.installer.domain import licences as domain
@@ -106,7 +104,8 @@ class LicenceJobs:
                 async for batch in batches:
                     tally.update(await self._take_up(report, batch))
         except Exception as failure:
-            await self._leave(report, failure)
+            until = self.units.clock.wall() + pause_after(failure)
+            await reports.leave_report(self.units.pool, report.report_id, until=until)
             raise
         await reports.end_report(self.units.pool, report.report_id, now=self.units.clock.now())
         log.info("licence report read", everything=report.updated_since is None, **tally)
@@ -120,20 +119,7 @@ class LicenceJobs:
                 now=uow.now,
                 wall=uow.wall,
                 every=self.report_every,
-                full_every=reports.EVERYTHING_EVERY,
-                overlap=reports.OVERLAP,
-                lease=reports.LEASE,
             )
-
-    async def _leave(self, report: ReportBegun, failure: Exception) -> None:
-        pause = timedelta()
-        if isinstance(failure, ReportRefused):
-            pause = reports.REFUSED_PAUSE
-        elif isinstance(failure, ReportAway) and failure.retry_after is not None:
-            pause = failure.retry_after
-        with suppress(*TRANSIENT_ERRORS):  # then its lease runs out
-            until = self.units.clock.wall() + pause
-            await reports.leave_report(self.units.pool, report.report_id, until=until)
 
     async def _take_up(self, report: ReportBegun, batch: LicenceBatch) -> dict[str, int]:
         """Store a batch's licences, then join them: licences are locked after their tenants."""
@@ -154,7 +140,7 @@ class LicenceJobs:
                 report.report_id,
                 read=len(batch.rows),
                 unreadable=unreadable,
-                claimed_until=uow.wall + reports.LEASE,
+                wall=uow.wall,
             )
         names = list(by_name)
         for start in range(0, len(names), _A_PAGE):

@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
@@ -13,7 +13,6 @@ from prometheus_client import CollectorRegistry, Gauge
 from pydantic import ValidationError
 
 from chassis import reports
-from chassis.database import TRANSIENT_ERRORS
 from chassis.identifiers import uuid7
 from chassis.jobs import Job
 from chassis.metrics import NAMESPACE
@@ -25,9 +24,8 @@ from connect.marketplace import (
     PeopleBatch,
     PeopleRow,
     Person,
-    ReportAway,
-    ReportRefused,
     ReportSource,
+    pause_after,
 )
 from connect.service_desk import plain_number
 from contracts.classes import DataClass
@@ -130,7 +128,8 @@ class ContactJobs:
                 async for batch in batches:
                     tally.update(await self._take_up(report, batch))
         except Exception as failure:
-            await self._leave(report, failure)
+            until = self.units.clock.wall() + pause_after(failure)
+            await reports.leave_report(self.units.pool, report.report_id, until=until)
             raise
         if report.updated_since is None and not tally["unreadable"]:
             tally["forgotten"] = await self._forget_unnamed(report.report_id)
@@ -148,19 +147,7 @@ class ContactJobs:
                 wall=uow.wall,
                 every=self.report_every,
                 full_every=timedelta() if waits else reports.EVERYTHING_EVERY,
-                overlap=reports.OVERLAP,
-                lease=reports.LEASE,
             )
-
-    async def _leave(self, report: ReportBegun, failure: Exception) -> None:
-        pause = timedelta()
-        if isinstance(failure, ReportRefused):
-            pause = reports.REFUSED_PAUSE
-        elif isinstance(failure, ReportAway) and failure.retry_after is not None:
-            pause = failure.retry_after
-        with suppress(*TRANSIENT_ERRORS):  # then its lease runs out
-            until = self.units.clock.wall() + pause
-            await reports.leave_report(self.units.pool, report.report_id, until=until)
 
     async def _take_up(self, report: ReportBegun, batch: PeopleBatch) -> Counter[str]:
         """Give a batch's people to the tenants whose licences they stand beside."""
@@ -187,7 +174,7 @@ class ContactJobs:
                 report.report_id,
                 read=len(batch.rows),
                 unreadable=unreadable,
-                claimed_until=uow.wall + reports.LEASE,
+                wall=uow.wall,
             )
         return tally
 
