@@ -7,6 +7,7 @@ from datetime import timedelta
 from urllib.parse import urlsplit
 from uuid import UUID
 
+import asyncpg
 import httpx2
 import pytest
 
@@ -107,6 +108,8 @@ async def test_nothing_of_a_purged_tenant_is_found_anywhere_and_its_neighbour_is
         assert everywhere.PLANTED_IN - planted.places == set()
         older_copies = await SealedCopies.of(world.stack, leaving.tenant_id)
         what_is_sealed_can_be_read_with_its_keys(canary, older_copies)
+        # What the neighbour's own life still writes would look like a trace of the purge.
+        await everybody_was_told(world, staying)
         before = await fingerprint(world.superuser_urls, staying.tenant_id)
 
         await leaving.uninstall()
@@ -130,6 +133,22 @@ async def test_nothing_of_a_purged_tenant_is_found_anywhere_and_its_neighbour_is
     await the_marker_is_found_nowhere(world, canary, leaving.tenant_id)
     await older_copies.outlive()
     assert older_copies.readable() == {}
+
+
+async def everybody_was_told(world: World, journey: Journey) -> None:
+    """Return when the tenant's people were welcomed and no mail to them is on its way."""
+
+    async def told() -> bool | None:
+        connection = await asyncpg.connect(world.superuser_urls["notifier"])
+        try:
+            states = await connection.fetch(
+                "SELECT state FROM deliveries WHERE tenant_id = $1", journey.tenant_id
+            )
+        finally:
+            await connection.close()
+        return True if {row["state"] for row in states} == {"sent"} else None
+
+    await journey.until(told, "the people are welcomed")
 
 
 def what_is_sealed_can_be_read_with_its_keys(canary: Canary, copies: SealedCopies) -> None:
