@@ -13,6 +13,7 @@ from bench import (
     due_backlog,
     install_floor,
     installs_vs_ace,
+    mail,
     relay_latency,
     relay_throughput,
     schedules,
@@ -33,6 +34,8 @@ BENCHMARKS = {
         sweep.BENCHMARK,
         schedules.BENCHMARK,
         due_backlog.BENCHMARK,
+        mail.BENCHMARK,
+        mail.MEMORY,
     )
 }
 INCOMPLETE, UNKNOWN = 1, 2

@@ -101,6 +101,10 @@ def _groups() -> dict[str, typer.Typer]:
             "Key-encryption keys, under which the tenants' own keys lie.",
             {"rotate": rotate_keys, "retire": retire_keys},
         ),
+        "mail": _group(
+            "How far campaigns have come, what is in doubt, and letting one go on.",
+            {"list": list_mail, "uncertain": list_uncertain_mail, "resume": resume_mail},
+        ),
         "tickets": _group(
             "Support tickets that are not erased yet, and a person's word that they are.",
             {"list": list_tickets, "done": attest_tickets},
@@ -380,6 +384,41 @@ def privacy_table(controller: ControllerFile = None) -> None:
     from cli.privacy import run_table  # noqa: PLC0415 - see above
 
     raise typer.Exit(run_table(controller=controller))
+
+
+def list_mail() -> None:
+    """Show each campaign: kind, state, its deliveries by state, how many a minute.
+
+    Reads notifier's database at KEEPWORD_NOTIFIER_DATABASE_URL, or, in notifier's own pod, at
+    KEEPWORD_DATABASE_URL. So do the commands beside this one.
+    """
+    from cli.mail import run_list  # noqa: PLC0415 - see above
+
+    raise typer.Exit(run_list())
+
+
+def list_uncertain_mail() -> None:
+    """Show the messages of which an attempt ended without anybody knowing how.
+
+    Each is named by its campaign and the beginning of its address's keyed hash, never by an
+    address. What is owed to everybody was sent once more, with the same Message-ID; news never.
+    """
+    from cli.mail import run_uncertain  # noqa: PLC0415 - see above
+
+    raise typer.Exit(run_uncertain())
+
+
+def resume_mail(
+    campaign_id: Annotated[UUID, typer.Argument(metavar="CAMPAIGN_ID", help="The campaign.")],
+) -> None:
+    """Let a paused campaign go on, as after a restore, or when its template is mended.
+
+    What was owed before the restore is sent once more then, with the same Message-ID; news that
+    may have gone out is not. Exit status 1 where it is not paused.
+    """
+    from cli.mail import run_resume  # noqa: PLC0415 - see above
+
+    raise typer.Exit(run_resume(campaign_id))
 
 
 def list_tickets() -> None:

@@ -97,6 +97,21 @@ DATA_MAP: Final = DataMap(
                 "status_code": "the mail server's last reply, its number alone",
                 "planned_at": "from when its patience is counted",
                 "accepted_at": "when the mail server took it",
+                "has_slot": "whether its time is its turn among the messages to its domain",
+                "bounced_at": "when it came back last",
+                "bounces": "how often it came back",
+            },
+        ),
+        Table(
+            name="mail_domains",
+            data_class=DataClass.PLUMBING,
+            promise="P12",
+            purpose="how much mail each domain was given, so that none gets too much at once",
+            retention="an hour after its last message",
+            job_table=True,
+            columns={
+                "domain_index": "a keyed hash of the domain, which names nobody",
+                "free_at": "when the next message to it may go",
             },
         ),
         Table(
@@ -230,6 +245,13 @@ DATA_MAP: Final = DataMap(
             purpose="receipts that the mail server took and has not delivered yet",
             retention="5 days by default",
             setting="KEEPWORD_MAIL_QUEUE_DAYS",
+        ),
+        External(
+            name="bounce mailbox",
+            data_class=DataClass.CONTACTS,
+            promise="P3",
+            purpose="messages that came back, until they are read; each is removed then",
+            retention="minutes; where notifier takes them itself, none is kept",
         ),
     ),
 )

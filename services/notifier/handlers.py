@@ -96,6 +96,7 @@ async def _plan_farewell(
     """
     if not await deliveries.erasure_is_untouched(uow.connection, purge_id, step):
         return
+    await deliveries.rebind_deliveries(uow.connection, tenant_id)
     if merged_into is not None:
         await people.note_move(uow.connection, purge_id, tenant_id, merged_into, now=uow.now)
         return

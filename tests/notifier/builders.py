@@ -4,7 +4,7 @@ import asyncio
 import base64
 import json
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,7 +16,7 @@ import httpx2
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from chassis.clock import ManualClock
-from chassis.database import Pool, open_pool
+from chassis.database import Connection, Pool, open_pool
 from chassis.epochs import ensure_epoch
 from chassis.erasure import EraserJob
 from chassis.keys import KeyEncryptionKeys, TenantKeys
@@ -44,7 +44,9 @@ from services.notifier.app import build, writers
 from services.notifier.clients import MailServer
 from services.notifier.context import Context
 from services.notifier.data_map import DATA_MAP
-from services.notifier.domain.people import ADDRESS, NAME, Tenant
+from services.notifier.domain.campaigns import Kind
+from services.notifier.domain.people import ADDRESS, NAME, Recipient, Tenant
+from services.notifier.domain.receipts import Receipt as WhatItSays
 from services.notifier.handlers import (
     attested_by_a_person,
     erase_people,
@@ -52,8 +54,10 @@ from services.notifier.handlers import (
     ready_to_erase,
     remember_tenant,
 )
-from services.notifier.jobs.deliveries import Deliveries
+from services.notifier.jobs.deliveries import Deliveries, Writer
 from services.notifier.jobs.people import Moves
+from services.notifier.letters.letter import Envelope, Letter, Stationery
+from services.notifier.letters.receipts import Receipts
 from services.notifier.settings import NotifierSettings
 from services.notifier.store import people, tickets
 
@@ -287,14 +291,39 @@ class Notifier:
             await remember_tenant(tenant, uow)
         return tenant.tenant_id
 
-    async def deliveries(self, purge: Purge) -> list[dict[str, Any]]:
+    async def deliveries(self, campaign: Purge | UUID) -> list[dict[str, Any]]:
         rows = await self.worker.fetch(
-            "SELECT * FROM deliveries WHERE campaign_id = $1 ORDER BY delivery_id", purge.purge_id
+            "SELECT * FROM deliveries WHERE campaign_id = $1 ORDER BY delivery_id",
+            campaign.purge_id if isinstance(campaign, Purge) else campaign,
         )
         return [dict(row) for row in rows]
 
-    async def states(self, purge: Purge) -> list[str]:
-        return [row["state"] for row in await self.deliveries(purge)]
+    async def states(self, campaign: Purge | UUID) -> list[str]:
+        return [row["state"] for row in await self.deliveries(campaign)]
+
+    async def plan(self, kind: Kind, *tenants: UUID) -> UUID:
+        """Plan a campaign to everybody of these tenants, each once, and let it go out."""
+        campaign_id = uuid4()
+        await self.worker.execute(
+            "INSERT INTO campaigns VALUES ($1, $2, 'sending', $3)", campaign_id, kind, NOW
+        )
+        await self.worker.execute(
+            """
+            INSERT INTO deliveries (delivery_id, campaign_id, tenant_id, contact_id, address_index,
+                                    kind, state, planned_at, next_attempt_at)
+            SELECT gen_random_uuid(), $1, tenant_id, contact_id, address_index, $2, 'planned',
+                   $3, $3
+              FROM audience
+             WHERE tenant_id = ANY($4::uuid[])
+             ORDER BY array_position($4, tenant_id)
+            ON CONFLICT DO NOTHING
+            """,
+            campaign_id,
+            kind,
+            NOW,
+            tenants,
+        )
+        return campaign_id
 
     async def contacts(self, tenant_id: UUID) -> list[dict[str, Any]]:
         """A tenant's contacts, by a role that sees all."""
@@ -334,6 +363,21 @@ class Notifier:
         return "\n".join(found)
 
 
+async def _a_notice(_: Connection, campaign_id: UUID) -> Receipt:
+    return a_receipt()
+
+
+def _notice_of(settings: NotifierSettings) -> Callable[[Receipt, Recipient, Envelope], Letter]:
+    """Write any campaign as a receipt; what each kind says is not the subject here."""
+    stationery = Stationery(sender=settings.mail_from, vendor_name=settings.vendor_name)
+    receipts = Receipts(stationery, PURGER)
+
+    def write(told: Receipt, recipient: Recipient, envelope: Envelope) -> Letter:
+        return receipts.write(WhatItSays(CODE, told.steps), recipient, envelope)
+
+    return write
+
+
 @asynccontextmanager
 async def notifier_of(roles: Roles, folder: Path, sink: MailSink) -> AsyncIterator[Notifier]:
     """Open a migrated database, and put a notifier on it."""
@@ -360,7 +404,11 @@ async def notifier_of(roles: Roles, folder: Path, sink: MailSink) -> AsyncIterat
             units=units,
             worker=worker,
             server=MailServer("127.0.0.1", sink.smtp_port, name="vendor.example"),
-            writers=writers(settings),
+            writers={
+                Kind.POLICY_CHANGE: Writer(_a_notice, _notice_of(settings)),
+                Kind.PRODUCT_UPDATE: Writer(_a_notice, _notice_of(settings)),
+                **writers(settings),
+            },
         )
         edge = HttpEdge(BodyLimit(app, most_bytes=256 * 1024), Metrics())
         yield Notifier(

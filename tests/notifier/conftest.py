@@ -48,7 +48,7 @@ async def _empty(roles: Roles) -> None:
         await owner.execute(
             """
             TRUNCATE campaigns, audience, suppressions, deliveries, receipts, moves, tenants, erasures, erased_tenants, tenant_keys, outbox,
-                     ledger_reader, relay_epochs, relay_cursor, licences, tickets, ticket_erasures
+                     ledger_reader, mail_domains, relay_epochs, relay_cursor, licences, tickets, ticket_erasures
             """
         )
         await eraser.execute("DELETE FROM contacts WHERE tenant_id <> $1", NOBODY)

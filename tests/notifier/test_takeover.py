@@ -6,6 +6,8 @@ from typing import cast
 from chassis.broker import KafkaAccess
 from chassis.epochs import ensure_epoch, mark_restated
 from chassis.service import Resources, Running
+from services.notifier.domain.campaigns import Kind
+from services.notifier.store.campaigns import doubts, resume_campaign
 from services.notifier.takeover import take_over
 from tests.notifier.builders import Notifier, Purge
 
@@ -73,3 +75,27 @@ async def test_a_purge_that_begins_after_the_restore_is_mailed_as_ever(
     await notifier.mail.run()
     assert len(notifier.mails) == 1
     assert [state for state, _ in await settled(notifier, purge)] == ["sent"]
+
+
+async def test_campaigns_wait_for_a_person_after_a_restore_and_what_is_owed_goes_out_then(
+    notifier: Notifier,
+) -> None:
+    owed, news = [
+        await notifier.plan(kind, await notifier.tenant("ada@c.example"))
+        for kind in (Kind.POLICY_CHANGE, Kind.PRODUCT_UPDATE)
+    ]
+    await restored(notifier)
+    assert await notifier.mail.run() == 0
+    for campaign_id in (owed, news):
+        async with notifier.units.begin() as uow:
+            assert await resume_campaign(uow.connection, campaign_id)
+            assert not await resume_campaign(uow.connection, campaign_id)
+    assert await notifier.mail.run() == 1
+    assert await notifier.states(owed) == ["sent"]
+    assert await notifier.states(news) == ["uncertain"]
+    async with notifier.units.begin() as uow:
+        listed = await doubts(uow.connection, limit=10)
+    assert {(each.kind, each.state) for each in listed} == {
+        (Kind.POLICY_CHANGE, "sent"),
+        (Kind.PRODUCT_UPDATE, "uncertain"),
+    }

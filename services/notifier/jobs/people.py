@@ -22,6 +22,7 @@ from services.notifier.domain.people import (
     decide_move,
 )
 from services.notifier.store import people as store
+from services.notifier.store.deliveries import rebind_deliveries
 
 log = structlog.get_logger(__name__)
 
@@ -60,6 +61,7 @@ class Moves:
         match decision:
             case Move.NOW:
                 moved = await _move_people(uow, move)
+                await rebind_deliveries(uow.connection, move.tenant_id)
                 log.info("people moved", purge_id=purge_id, people=moved)
             case Move.NEVER:
                 if access is Access.GOING:

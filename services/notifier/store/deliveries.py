@@ -8,15 +8,20 @@ from uuid import UUID
 
 from chassis.database import Connection, Pool
 from contracts.ledger import StepProof
-from services.notifier.domain.campaigns import Kind
+from services.notifier.domain.campaigns import OPTIONAL, Kind
 from services.notifier.domain.deliveries import (
     MOST_DOUBTS,
     Accepted,
     Deferred,
-    Outcome,
+    NotTried,
     Refused,
+    Settled,
+    Suppressed,
     Unknown,
+    Unwritable,
+    doubts_after,
 )
+from services.notifier.domain.people import Language
 from services.notifier.domain.receipts import Receipt
 from services.notifier.domain.suppressions import scopes_that_stop
 
@@ -118,49 +123,122 @@ async def drop_receipts(pool: Pool, *, noted_before: datetime) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One delivery in the hands of one worker."""
+    """One delivery in the hands of one worker, and by whom it is reached.
+
+    ``tenant_id`` and ``contact_id`` name the contact whose seal is to be opened, None where nobody
+    is there any more; the key is that tenant's, wrapped.
+    """
 
     delivery_id: UUID
-    claim_token: UUID
     campaign_id: UUID
     kind: Kind
-    tenant_id: UUID
-    contact_id: UUID
     address_index: bytes
     attempts: int
+    has_slot: bool
+    suppressed: bool
+    tenant_id: UUID | None
+    contact_id: UUID | None
+    language: Language
+    addon_key: str | None
+    wrapped_key: bytes | None
+    kek_id: str | None
 
 
-async def claim_due_delivery(pool: Pool, *, wall: datetime, lease: timedelta) -> Claim | None:
-    """Take one delivery that is due, for this worker alone, and commit that it is being sent.
+async def claim_due_deliveries(
+    connection: Connection, token: UUID, *, wall: datetime, lease: timedelta, limit: int
+) -> list[Claim]:
+    """Take up to ``limit`` deliveries that are due, for the holder of ``token`` alone.
 
-    Those of a campaign that waits, or is paused or stopped, are not due. The
-    result must be recorded with the ``claim_token``. Times are wall time:
-    servers out there know no other.
+    Those of a campaign that waits, or is paused or stopped, are not due. What is about one tenant
+    goes before large campaigns, and of these what is owed goes before news. One whose contact is
+    gone, in a large campaign, goes to the same address in another tenant that lives. Nothing may
+    be handed over before this is committed. Times are wall time: servers out there know no other.
     """
-    row = await pool.fetchrow(
+    rows = await connection.fetch(
         """
-        WITH due AS (
+        WITH small AS (
             SELECT d.delivery_id
               FROM deliveries d
               JOIN campaigns c USING (campaign_id)
-             WHERE (d.state = 'planned' OR d.state = 'uncertain' AND d.doubts < $3)
+             WHERE (d.state = 'planned' OR d.state = 'uncertain' AND d.doubts < 2)
+               AND d.kind NOT IN ('policy-change', 'product-update', 'new-product')
                AND d.next_attempt_at <= $1 AND c.state = 'sending'
-             ORDER BY d.next_attempt_at, d.delivery_id
-             LIMIT 1
-               FOR UPDATE OF d SKIP LOCKED)
-        UPDATE deliveries d
-           SET state = 'sending', attempts = attempts + 1, claim_token = gen_random_uuid(),
-               claimed_until = $1::timestamptz + $2::interval
-          FROM due
-         WHERE d.delivery_id = due.delivery_id
-        RETURNING d.delivery_id, d.claim_token, d.campaign_id, d.kind, d.tenant_id, d.contact_id,
-                  d.address_index, d.attempts
+             ORDER BY d.next_attempt_at
+             LIMIT $4
+               FOR UPDATE OF d SKIP LOCKED),
+        large AS (
+            SELECT d.delivery_id
+              FROM (SELECT campaign_id
+                      FROM campaigns
+                     WHERE state = 'sending'
+                       AND kind IN ('policy-change', 'product-update', 'new-product')
+                     ORDER BY kind <> 'policy-change', noted_at
+                    OFFSET 0) c
+             CROSS JOIN LATERAL (
+                    SELECT delivery_id
+                      FROM deliveries
+                     WHERE (state = 'planned' OR state = 'uncertain' AND doubts < 2)
+                       AND kind IN ('policy-change', 'product-update', 'new-product')
+                       AND campaign_id = c.campaign_id AND next_attempt_at <= $1
+                     ORDER BY next_attempt_at
+                     LIMIT $4
+                       FOR UPDATE SKIP LOCKED) d
+             LIMIT $4),
+        due AS (
+            SELECT delivery_id FROM small UNION ALL SELECT delivery_id FROM large LIMIT $4),
+        claimed AS (
+            UPDATE deliveries d
+               SET state = 'sending', attempts = attempts + 1, claim_token = $2,
+                   claimed_until = $1::timestamptz + $3::interval
+              FROM due
+             WHERE d.delivery_id = due.delivery_id
+            RETURNING d.*)
+        SELECT d.delivery_id, d.campaign_id, d.kind, d.address_index, d.attempts, d.has_slot,
+               EXISTS (SELECT 1
+                         FROM suppressions s
+                        WHERE s.address_index = d.address_index
+                          AND (s.scope = 'everything'
+                               OR d.kind = ANY($5) AND s.scope IN ('optional', d.kind)))
+                   AS suppressed,
+               who.tenant_id, who.contact_id, coalesce(who.language, 'en') AS language,
+               t.addon_key, k.wrapped_key, k.kek_id
+          FROM claimed d
+          LEFT JOIN LATERAL (
+                SELECT a.tenant_id, a.contact_id, a.language
+                  FROM audience a
+                  LEFT JOIN tenants other USING (tenant_id)
+                 WHERE a.address_index = d.address_index
+                   AND ((a.tenant_id, a.contact_id) = (d.tenant_id, d.contact_id)
+                        OR other.contacts = 'live'
+                           AND d.kind IN ('policy-change', 'product-update', 'new-product'))
+                 ORDER BY (a.tenant_id, a.contact_id) = (d.tenant_id, d.contact_id) DESC, a.since
+                 LIMIT 1) who ON true
+          LEFT JOIN tenants t ON t.tenant_id = who.tenant_id
+          LEFT JOIN tenant_keys k ON k.tenant_id = who.tenant_id
         """,
         wall,
+        token,
         lease,
-        MOST_DOUBTS,
+        limit,
+        [kind.value for kind in OPTIONAL],
     )
-    return Claim(**{**row, "kind": Kind(row["kind"])}) if row else None
+    return [
+        Claim(**{**row, "kind": Kind(row["kind"]), "language": Language(row["language"])})
+        for row in rows
+    ]
+
+
+async def let_go(connection: Connection, token: UUID) -> None:
+    """Undo claims of which nothing was handed over: their worker never knew that it had them."""
+    await connection.execute(
+        """
+        UPDATE deliveries
+           SET state = CASE WHEN doubts > 0 THEN 'uncertain' ELSE 'planned' END,
+               attempts = attempts - 1, claim_token = NULL, claimed_until = NULL
+         WHERE claim_token = $1
+        """,
+        token,
+    )
 
 
 async def is_suppressed(connection: Connection, address_index: bytes, kind: Kind) -> bool:
@@ -184,55 +262,76 @@ async def receipt_of(connection: Connection, purge_id: UUID) -> Receipt | None:
     return Receipt(row["receipt_code"], steps)
 
 
-async def record_outcome(
-    pool: Pool, claim: Claim, outcome: Outcome, *, now: datetime, next_attempt_at: datetime
-) -> bool:
-    """Write down what became of an attempt; False where another has taken over meanwhile.
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What became of one claimed delivery, and when it may be tried again if it may."""
 
-    A delivery that was uncertain before stays so when it is put off: the
-    earlier message may still have arrived.
+    claim: Claim
+    outcome: Settled
+    next_attempt_at: datetime
+
+
+async def record_outcomes(
+    connection: Connection, token: UUID, done: Sequence[Done], *, now: datetime
+) -> int:
+    """Write down what became of claimed deliveries; count them.
+
+    Those that another has taken over meanwhile are left alone. A delivery that was uncertain
+    before stays so when it is put off: the earlier message may still have arrived.
     """
+    recorded = await connection.fetchval(
+        """
+        WITH recorded AS (
+            UPDATE deliveries d
+               SET state = CASE WHEN o.state = 'planned' AND d.doubts > 0 THEN 'uncertain'
+                                ELSE o.state END,
+                   attempts = d.attempts - o.untried, has_slot = o.has_slot,
+                   doubts = d.doubts + o.doubts, status_code = o.status_code,
+                   accepted_at = CASE WHEN o.state = 'sent' THEN $2::timestamptz END,
+                   next_attempt_at = o.next_attempt_at,
+                   tenant_id = coalesce(o.tenant_id, d.tenant_id),
+                   contact_id = coalesce(o.contact_id, d.contact_id),
+                   claim_token = NULL, claimed_until = NULL
+              FROM unnest($3::uuid[], $4::text[], $5::int[], $6::bool[], $7::int[], $8::int[],
+                          $9::timestamptz[], $10::uuid[], $11::uuid[])
+                   AS o(delivery_id, state, untried, has_slot, doubts, status_code,
+                        next_attempt_at, tenant_id, contact_id)
+             WHERE d.claim_token = $1 AND d.delivery_id = o.delivery_id
+            RETURNING 1)
+        SELECT count(*) FROM recorded
+        """,
+        token,
+        now,
+        [each.claim.delivery_id for each in done],
+        [_state_after(each.outcome) for each in done],
+        [1 if isinstance(each.outcome, NotTried) else 0 for each in done],
+        [isinstance(each.outcome, NotTried) and each.outcome.has_slot for each in done],
+        [
+            doubts_after(each.claim.kind) if isinstance(each.outcome, Unknown) else 0
+            for each in done
+        ],
+        [getattr(each.outcome, "status_code", None) for each in done],
+        [each.next_attempt_at for each in done],
+        [each.claim.tenant_id for each in done],
+        [each.claim.contact_id for each in done],
+    )
+    return int(recorded)
+
+
+def _state_after(outcome: Settled) -> str:
     match outcome:
         case Accepted():
-            state = "sent"
-        case Refused():
-            state = "failed"
-        case Deferred():
-            state = "planned"
+            return "sent"
+        case Refused() | Unwritable():
+            return "failed"
+        case Deferred() | NotTried():
+            return "planned"
         case Unknown():
-            state = "uncertain"
+            return "uncertain"
+        case Suppressed():
+            return "suppressed"
         case other:
             assert_never(other)
-    recorded = await pool.fetchval(
-        """
-        UPDATE deliveries
-           SET state = CASE WHEN $2 = 'planned' AND doubts > 0 THEN 'uncertain' ELSE $2 END,
-               doubts = doubts + $3, status_code = $4, accepted_at = $5, next_attempt_at = $6,
-               claim_token = NULL, claimed_until = NULL
-         WHERE claim_token = $1
-        RETURNING true
-        """,
-        claim.claim_token,
-        state,
-        1 if state == "uncertain" else 0,
-        None if isinstance(outcome, Unknown) else outcome.status_code,
-        now if state == "sent" else None,
-        next_attempt_at,
-    )
-    return recorded is True
-
-
-async def settle_unsent(pool: Pool, claim: Claim, *, suppressed: bool) -> None:
-    """Give up a delivery whose contact is gone or unreadable, or that must not be sent."""
-    await pool.execute(
-        """
-        UPDATE deliveries
-           SET state = $2, claim_token = NULL, claimed_until = NULL
-         WHERE claim_token = $1
-        """,
-        claim.claim_token,
-        "suppressed" if suppressed else "failed",
-    )
 
 
 async def doubt_lost_attempts(pool: Pool, *, wall: datetime) -> int:
@@ -240,26 +339,63 @@ async def doubt_lost_attempts(pool: Pool, *, wall: datetime) -> int:
     rows = await pool.fetch(
         """
         UPDATE deliveries
-           SET state = 'uncertain', doubts = doubts + 1, next_attempt_at = $1,
-               claim_token = NULL, claimed_until = NULL
+           SET state = 'uncertain', next_attempt_at = $1, claim_token = NULL, claimed_until = NULL,
+               doubts = doubts + CASE WHEN kind = ANY($2) THEN $3 ELSE 1 END
          WHERE state = 'sending' AND claimed_until < $1
         RETURNING 1
         """,
         wall,
+        [kind.value for kind in OPTIONAL],
+        MOST_DOUBTS,
     )
     return len(rows)
 
 
 async def doubt_all_unsettled(connection: Connection) -> int:
-    """Leave every delivery uncertain for good that may have been sent before a restore; count them."""
+    """Make every delivery uncertain that may have been sent before a restore; count them.
+
+    Receipts and news are left so for good. What else is owed to everybody is sent once more when
+    a person resumes its campaign.
+    """
     rows = await connection.fetch(
         """
         UPDATE deliveries
-           SET state = 'uncertain', doubts = $1, claim_token = NULL, claimed_until = NULL
+           SET state = 'uncertain', claim_token = NULL, claimed_until = NULL,
+               doubts = CASE WHEN kind = 'receipt' OR kind = ANY($2) THEN $1
+                             ELSE greatest(doubts, 1) END
          WHERE state IN ('planned', 'sending') OR state = 'uncertain' AND doubts < $1
         RETURNING 1
         """,
         MOST_DOUBTS,
+        [kind.value for kind in OPTIONAL],
+    )
+    return len(rows)
+
+
+async def rebind_deliveries(connection: Connection, tenant_id: UUID) -> int:
+    """Hand a leaving tenant's part in large campaigns over to who knows the same people; count it.
+
+    So a person whom another living tenant knows is still written to, and never twice. What nobody
+    else knows goes with the tenant.
+    """
+    rows = await connection.fetch(
+        """
+        UPDATE deliveries d
+           SET tenant_id = who.tenant_id, contact_id = who.contact_id
+          FROM (SELECT DISTINCT ON (a.address_index) a.address_index, a.tenant_id, a.contact_id
+                  FROM audience mine
+                  JOIN audience a USING (address_index)
+                  JOIN tenants t ON t.tenant_id = a.tenant_id AND t.contacts = 'live'
+                 WHERE mine.tenant_id = $1 AND a.tenant_id <> $1
+                   AND NOT EXISTS (SELECT 1
+                                     FROM erased_tenants e
+                                    WHERE e.tenant_id = a.tenant_id AND e.data_class = 'contacts')
+                 ORDER BY a.address_index, a.since) who
+         WHERE d.tenant_id = $1 AND d.address_index = who.address_index
+           AND d.kind IN ('policy-change', 'product-update', 'new-product')
+        RETURNING 1
+        """,
+        tenant_id,
     )
     return len(rows)
 

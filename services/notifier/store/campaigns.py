@@ -1,0 +1,159 @@
+"""Campaigns as a whole: pausing them, resuming them, how far they have come, what is in doubt."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from chassis.database import Connection
+from services.notifier.domain.campaigns import CampaignState, Kind
+
+
+async def pause_campaign(connection: Connection, campaign_id: UUID) -> bool:
+    """Send nothing more of a campaign until somebody resumes it; False where it is not sending."""
+    paused = await connection.fetchval(
+        """
+        UPDATE campaigns SET state = 'paused'
+         WHERE campaign_id = $1 AND state IN ('waiting', 'sending')
+        RETURNING true
+        """,
+        campaign_id,
+    )
+    return paused is True
+
+
+async def pause_all_but_receipts(connection: Connection) -> int:
+    """Pause every campaign that may go out by itself, and count them; a receipt has 72 hours."""
+    rows = await connection.fetch(
+        """
+        UPDATE campaigns SET state = 'paused'
+         WHERE kind <> 'receipt' AND state IN ('waiting', 'sending')
+        RETURNING 1
+        """
+    )
+    return len(rows)
+
+
+async def resume_campaign(connection: Connection, campaign_id: UUID) -> bool:
+    """Let a paused campaign go on; False where there is no such, or it is not paused."""
+    resumed = await connection.fetchval(
+        """
+        UPDATE campaigns SET state = 'sending'
+         WHERE campaign_id = $1 AND state = 'paused'
+        RETURNING true
+        """,
+        campaign_id,
+    )
+    return resumed is True
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a campaign has come; ``counts`` by state of its deliveries.
+
+    ``per_minute`` is how many the mail server took of it in each of the last ten minutes.
+    """
+
+    campaign_id: UUID
+    kind: Kind
+    state: CampaignState
+    noted_at: datetime
+    counts: Mapping[str, int]
+    per_minute: float
+
+
+async def progress(connection: Connection, *, now: datetime, limit: int) -> list[Progress]:
+    """Say how far campaigns have come, the newest first."""
+    rows = await connection.fetch(
+        """
+        SELECT c.campaign_id, c.kind, c.state, c.noted_at, d.states, d.counts, d.lately
+          FROM (SELECT * FROM campaigns ORDER BY noted_at DESC, campaign_id LIMIT $2) c
+         CROSS JOIN LATERAL (
+                SELECT array_agg(state) AS states, array_agg(n) AS counts, sum(lately) AS lately
+                  FROM (SELECT state, count(*) AS n,
+                               count(*) FILTER (WHERE accepted_at > $1::timestamptz
+                                                                    - interval '10 minutes')
+                                   AS lately
+                          FROM deliveries
+                         WHERE campaign_id = c.campaign_id
+                         GROUP BY state) by_state) d
+         ORDER BY c.noted_at DESC, c.campaign_id
+        """,
+        now,
+        limit,
+    )
+    return [
+        Progress(
+            row["campaign_id"],
+            Kind(row["kind"]),
+            CampaignState(row["state"]),
+            row["noted_at"],
+            dict(zip(row["states"] or (), row["counts"] or (), strict=True)),
+            float(row["lately"] or 0) / 10,
+        )
+        for row in rows
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """A message of which at least one attempt ended without anybody knowing how."""
+
+    campaign_id: UUID
+    kind: Kind
+    address_index: bytes
+    state: str
+    doubts: int
+    attempts: int
+
+
+async def doubts(connection: Connection, *, limit: int) -> list[Doubt]:
+    """List what is or was uncertain, also where it was sent once more and taken then."""
+    rows = await connection.fetch(
+        """
+        SELECT campaign_id, kind, address_index, state, doubts, attempts
+          FROM deliveries
+         WHERE doubts > 0
+         ORDER BY campaign_id, address_index
+         LIMIT $1
+        """,
+        limit,
+    )
+    return [Doubt(**{**row, "kind": Kind(row["kind"])}) for row in rows]
+
+
+async def age_of_oldest_due(connection: Connection, *, wall: datetime) -> float:
+    """Say for how many seconds the oldest delivery is due; 0 where none is."""
+    found = await connection.fetchval(
+        """
+        SELECT greatest(extract(epoch FROM $1::timestamptz - min(oldest.at)), 0)
+          FROM (SELECT (SELECT min(d.next_attempt_at)
+                          FROM deliveries d
+                         WHERE d.campaign_id = c.campaign_id
+                           AND (state = 'planned' OR state = 'uncertain' AND doubts < 2)
+                           AND kind IN ('policy-change', 'product-update', 'new-product')) AS at
+                  FROM campaigns c
+                 WHERE c.state = 'sending'
+                   AND c.kind IN ('policy-change', 'product-update', 'new-product')
+                 UNION ALL
+                SELECT (SELECT d.next_attempt_at
+                          FROM deliveries d
+                          JOIN campaigns c USING (campaign_id)
+                         WHERE (d.state = 'planned' OR d.state = 'uncertain' AND d.doubts < 2)
+                           AND d.kind NOT IN ('policy-change', 'product-update', 'new-product')
+                           AND c.state = 'sending'
+                         ORDER BY d.next_attempt_at
+                         LIMIT 1)) oldest(at)
+        """,
+        wall,
+    )
+    return float(found or 0)
+
+
+async def count_uncertain(connection: Connection) -> int:
+    """Count the messages of which nobody knows whether they were taken."""
+    return int(
+        await connection.fetchval(
+            "SELECT count(*) FROM deliveries WHERE doubts > 0 AND state = 'uncertain'"
+        )
+    )
