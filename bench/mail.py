@@ -135,7 +135,6 @@ async def mailing(stack: Stack, recipients: int, suffix: str) -> AsyncIterator[M
                 writers={Kind.POLICY_CHANGE: Writer(_what_it_says, write)},
                 pace=pace,
                 sign=Signer.load(_dkim_file(folder)).sign,
-                bounce_domain="bounce.vendor.example",
             ),
             runtime,
             sink,

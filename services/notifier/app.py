@@ -60,7 +60,6 @@ def build(settings: NotifierSettings) -> Service[Context]:
                 settings.mail_domain_connections,
             ),
             sign=signer.sign if signer else None,
-            bounce_domain=settings.bounce_domain,
             figures=figures,
         )
         units, worker = notifier.units, notifier.resources.worker

@@ -98,8 +98,6 @@ DATA_MAP: Final = DataMap(
                 "planned_at": "from when its patience is counted",
                 "accepted_at": "when the mail server took it",
                 "has_slot": "whether its time is its turn among the messages to its domain",
-                "bounced_at": "when it came back last",
-                "bounces": "how often it came back",
             },
         ),
         Table(
@@ -245,13 +243,6 @@ DATA_MAP: Final = DataMap(
             purpose="receipts that the mail server took and has not delivered yet",
             retention="5 days by default",
             setting="KEEPWORD_MAIL_QUEUE_DAYS",
-        ),
-        External(
-            name="bounce mailbox",
-            data_class=DataClass.CONTACTS,
-            promise="P3",
-            purpose="messages that came back, until they are read; each is removed then",
-            retention="minutes; where notifier takes them itself, none is kept",
         ),
     ),
 )

@@ -1,4 +1,4 @@
-"""The figures of the mail: what was tried, what is in doubt, what came back."""
+"""The figures of the mail: what was tried, and what is in doubt."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
@@ -33,13 +33,6 @@ class MailFigures:
         self.oldest_due_seconds = Gauge(
             "delivery_oldest_due_seconds",
             "For how long the oldest message is due that has not been tried since.",
-            namespace=NAMESPACE,
-            registry=registry,
-        )
-        self.returns_total = Counter(
-            "mail_returns",
-            "Messages that came back about ours, by what they were taken for.",
-            ("taken_for",),
             namespace=NAMESPACE,
             registry=registry,
         )

@@ -37,14 +37,6 @@ class NotifierSettings(ServiceSettings):
     smtp_password_file: Path | None = None
     # JSON: {"domain", "keys": [{"selector", "private_key": PEM}]}; RSA-2048 or more, and Ed25519.
     dkim_file: Path | None = None
-    # Where messages come back to; off without a domain. They are taken by SMTP at a port of ours,
-    # or read from a folder in the form of maildir.
-    bounce_domain: (
-        Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+$")] | None
-    ) = None
-    bounce_smtp_host: str = Field(default="127.0.0.1", min_length=1)
-    bounce_smtp_port: int | None = Field(default=None, ge=0, le=65535)
-    bounce_maildir: Path | None = None
     vendor_name: str = Field(default="Keepword", min_length=1, max_length=100)
     purger_public_url: str
 
@@ -106,12 +98,6 @@ class NotifierSettings(ServiceSettings):
             )
         if self.dkim_file is None and not self.development:
             raise ValueError(f"{PREFIX}DKIM_FILE: name the file with the keys that sign our mail")
-        receives = self.bounce_smtp_port is not None or self.bounce_maildir is not None
-        if receives != (self.bounce_domain is not None):
-            raise ValueError(
-                f"{PREFIX}BOUNCE_DOMAIN: set it together with {PREFIX}BOUNCE_SMTP_PORT"
-                f" or {PREFIX}BOUNCE_MAILDIR, or set none of them"
-            )
         return self
 
     @model_validator(mode="after")

@@ -14,6 +14,7 @@ from uuid import UUID, uuid4
 
 import httpx2
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from chassis.clock import ManualClock
 from chassis.database import Connection, Pool, open_pool
@@ -93,6 +94,16 @@ def settings_for(roles: Roles, folder: Path, **others: Any) -> NotifierSettings:
         "development": True,
     }
     return NotifierSettings(**(given | others))
+
+
+def dkim_file(folder: Path) -> Path:
+    """A file with a key that signs mail, which every notifier outside development has."""
+    key = Ed25519PrivateKey.generate()
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    path = folder / "dkim.json"
+    keys = [{"selector": "e1", "private_key": pem}]
+    path.write_text(json.dumps({"domain": "vendor.example", "keys": keys}), "utf-8")
+    return path
 
 
 @dataclass

@@ -37,7 +37,6 @@ from services.notifier.domain.deliveries import (
     pause_after,
 )
 from services.notifier.domain.people import ADDRESS, NAME, Recipient, is_address
-from services.notifier.domain.returns import return_path
 from services.notifier.domain.suppressions import EVERYTHING, Reason
 from services.notifier.figures import MailFigures
 from services.notifier.letters.letter import Envelope, Letter
@@ -139,8 +138,7 @@ class Deliveries:
 
     One transaction records what became of a chunk, claims the next one and reads what it takes to
     write it. So after a crash the messages of one chunk for each connection are uncertain.
-    ``sign`` adds what proves by whom a message was sent; with a ``bounce_domain`` each message
-    has an address of its own to come back to.
+    ``sign`` adds what proves by whom a message was sent.
     """
 
     units: Units[Context]
@@ -149,7 +147,6 @@ class Deliveries:
     writers: Mapping[Kind, Writer[Any]]
     pace: Pace = field(default_factory=Pace)
     sign: Callable[[bytes], bytes] | None = None
-    bounce_domain: str | None = None
     figures: MailFigures = field(default_factory=MailFigures)
 
     def jobs(self) -> tuple[Job, ...]:
@@ -443,13 +440,6 @@ class Deliveries:
             except Exception as failure:  # noqa: BLE001 - whatever it is, only this campaign stops
                 self._break(chunk, claim.campaign_id, claim.kind, failure)
                 continue
-            if self.bounce_domain is not None:
-                letter = replace(
-                    letter,
-                    sender=return_path(
-                        context.keys.blind_index, claim.delivery_id, self.bounce_domain
-                    ),
-                )
             written.append((item, letter))
         # What one person's letter showed is true of the whole campaign.
         return [each for each in written if each[0].claim.campaign_id not in chunk.broken]

@@ -8,9 +8,7 @@ CREATE POLICY own_tenant ON contacts TO notifier_runtime
 ALTER TABLE deliveries
     -- What kinds there are is said of campaigns.
     DROP CONSTRAINT IF EXISTS deliveries_kind_check,
-    ADD COLUMN has_slot boolean NOT NULL DEFAULT false,
-    ADD COLUMN bounced_at timestamptz,
-    ADD COLUMN bounces integer NOT NULL DEFAULT 0;
+    ADD COLUMN has_slot boolean NOT NULL DEFAULT false;
 
 -- Large campaigns are looked through one by one, so that one that is paused lies in nobody's way.
 -- The conditions stand in the claim word for word.
