@@ -63,7 +63,7 @@ class Writer(Generic[Told]):
     """How campaigns of one kind are put into words.
 
     ``read`` says what a campaign says, or None where that is not known any
-    more; ``write`` says it to one person. It is called in a thread.
+    more; ``write`` says it to one person.
     """
 
     read: Callable[[Connection, UUID], Awaitable[Told | None]]
@@ -368,9 +368,11 @@ class Deliveries:
         wall = self.units.clock.wall()
         handing_over: UUID | None = None
         try:
-            # Signing is most of the work, and lets other connections go on meanwhile.
-            letters = await asyncio.to_thread(self._write, chunk, wall)
-            waiting = list(letters)
+            waiting = self._write(chunk, wall)
+            if self.sign is not None:
+                # Most of the work, and nearly all of it lets go of the interpreter's lock. Writing
+                # does not, and in a thread would make every connection wait for the lock.
+                waiting = await asyncio.to_thread(_signed, waiting, self.sign)
             for last_round in (False, True):
                 postponed = []
                 for item, letter in waiting:
@@ -418,7 +420,7 @@ class Deliveries:
         chunk.settle(item.claim, outcome, self.units.clock.wall())
 
     def _write(self, chunk: _Chunk, sent_at: datetime) -> list[tuple[_Ready, Letter]]:
-        """Write and sign all that is ready, but for campaigns that cannot be written."""
+        """Write all that is ready, but for campaigns that cannot be written."""
         context = self.units.context
         written = []
         for item in chunk.ready:
@@ -435,8 +437,6 @@ class Deliveries:
                 letter = self.writers[claim.kind].write(
                     item.told, item.recipient, Envelope(named, sent_at)
                 )
-                if self.sign is not None:
-                    letter = replace(letter, content=self.sign(letter.content))
             except Exception as failure:  # noqa: BLE001 - whatever it is, only this campaign stops
                 self._break(chunk, claim.campaign_id, claim.kind, failure)
                 continue
@@ -481,6 +481,12 @@ class Deliveries:
                     status_code=getattr(each.outcome, "status_code", None),
                     attempts=each.claim.attempts,
                 )
+
+
+def _signed(
+    letters: list[tuple[_Ready, Letter]], sign: Callable[[bytes], bytes]
+) -> list[tuple[_Ready, Letter]]:
+    return [(item, replace(letter, content=sign(letter.content))) for item, letter in letters]
 
 
 _INFO, _WARNING, _ERROR = 20, 30, 40
