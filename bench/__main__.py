@@ -10,6 +10,8 @@ import uvloop
 from rich.console import Console
 
 from bench import (
+    campaign_plan,
+    canary,
     due_backlog,
     install_floor,
     installs_vs_ace,
@@ -36,6 +38,8 @@ BENCHMARKS = {
         due_backlog.BENCHMARK,
         mail.BENCHMARK,
         mail.MEMORY,
+        canary.BENCHMARK,
+        campaign_plan.BENCHMARK,
     )
 }
 INCOMPLETE, UNKNOWN = 1, 2

@@ -133,6 +133,7 @@ async def mailing(stack: Stack, recipients: int, suffix: str) -> AsyncIterator[M
                 worker=worker,
                 server=MailServer("127.0.0.1", sink.port, name="vendor.example"),
                 writers={Kind.POLICY_CHANGE: Writer(_what_it_says, write)},
+                public_url="https://notifier.vendor.example",
                 pace=pace,
                 sign=Signer.load(_dkim_file(folder)).sign,
             ),

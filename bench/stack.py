@@ -2,7 +2,7 @@
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,6 +19,7 @@ from chassis.relay import Relay
 from contracts.topics import ALL_TOPICS
 from devstack.kafka import RunningKafka, create_topics, start_kafka
 from devstack.postgres import Roles, RunningPostgres, provision, start_postgres
+from devstack.provider import KAFKA_VARIABLE, ROLE_VARIABLES
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,15 @@ class Stack:
             await connection.execute("SELECT outbox_make_partitions($1::date, 8)", wall.date())
             await ensure_epoch(connection, wall=wall)
         return roles
+
+    def environment(self, roles: Mapping[str, Roles]) -> Mapping[str, str]:
+        """Name the broker and these databases to a local stack, so that it starts none of its own."""
+        given = {
+            variable.format(service.upper()): str(getattr(each, kind))
+            for service, each in roles.items()
+            for kind, variable in ROLE_VARIABLES.items()
+        }
+        return {**given, KAFKA_VARIABLE: self.kafka.bootstrap_servers}
 
 
 @contextmanager

@@ -22,11 +22,12 @@ from chassis import dead_letters
 from chassis.data_map import MARKS_OF_A_TENANT
 from chassis.database import TRANSIENT_ERRORS
 from chassis.dead_letters import Failure
-from chassis.handlers import DeadLetter, Handler, Handlers, Retry
+from chassis.handlers import DeadLetter, Handler, Handlers, Outcome, Retry
 from chassis.logs import bound
 from chassis.metrics import Metrics
+from chassis.outbox import Cause
 from chassis.positions import Positions
-from chassis.tracing import SpanKind, continued
+from chassis.tracing import SpanKind, continued, current_traceparent
 from chassis.unit_of_work import UnitOfWork, Units
 from contracts.classes import DataClass
 from contracts.envelope import Envelope, MalformedEnvelope, from_headers
@@ -393,12 +394,15 @@ class Consumer(Generic[C]):
                 )
         arrived = [r for r in fresh if isinstance(r, _Arrived)]
         arrived = await self._once(uow, self._newest(arrived))
+        wanted = []
         for reading in arrived:
             writes = reading.handler.writes
             if writes and reading.tenant_id and writes in erased.get(reading.tenant_id, ()):
                 uow.count_suppressed("consumer", writes)
-                continue
-            await self._handle(uow, reading)
+            else:
+                wanted.append(reading)
+        for group in _groups(wanted):
+            await self._handle(uow, group)
 
     async def _move_on(
         self, uow: UnitOfWork[C], readings: Sequence["_Arrived[C] | _Unreadable | _NotOurs"]
@@ -504,26 +508,56 @@ class Consumer(Generic[C]):
         )
         return {(row["topic"], row["tenant_id"]) for row in rows}
 
-    async def _handle(self, uow: UnitOfWork[C], reading: _Arrived[C]) -> None:
-        handler, envelope = reading.handler, reading.envelope
-        uow.outbox.causation = envelope.id
-        uow.outbox.correlation = envelope.correlationid or str(envelope.id)
-        with (
-            bound(handler=handler.name, type=envelope.type, event_id=str(envelope.id)),
-            continued(envelope.traceparent, handler.name, SpanKind.CONSUMER),
-            self._metrics.handler_seconds.labels(handler=handler.name).time(),
-        ):
-            outcome = await handler.function(reading.argument, uow)
-            if reading.message is None and reading.tenant_id is not None:
-                await _forget(uow, reading.tenant_id)
+    async def _handle(self, uow: UnitOfWork[C], group: Sequence[_Arrived[C]]) -> None:
+        handler = group[0].handler
+        with self._metrics.handler_seconds.labels(handler=handler.name).time():
+            if len(group) == 1:
+                outcome = await self._handle_one(uow, group[0])
+            else:
+                outcome = await self._handle_many(uow, group)
+            forgotten = [r.tenant_id for r in group if r.message is None and r.tenant_id]
+            await _forget(uow, forgotten)
         match outcome:
             case Retry():
                 raise _MustRetryError(outcome)
             case DeadLetter(reason):
                 raise _MustGiveUpError(reason)
-        self._metrics.events_handled_total.labels(
-            topic=reading.record.topic, type=envelope.type, outcome="done"
-        ).inc()
+        for reading in group:
+            self._metrics.events_handled_total.labels(
+                topic=reading.record.topic, type=reading.envelope.type, outcome="done"
+            ).inc()
+
+    async def _handle_one(self, uow: UnitOfWork[C], reading: _Arrived[C]) -> Outcome | None:
+        handler, envelope = reading.handler, reading.envelope
+        uow.outbox.causes = {}
+        uow.outbox.causation = envelope.id
+        uow.outbox.correlation = _correlation_of(envelope)
+        with (
+            bound(handler=handler.name, type=envelope.type, event_id=str(envelope.id)),
+            continued(envelope.traceparent, handler.name, SpanKind.CONSUMER),
+        ):
+            return await handler.function(reading.argument, uow)
+
+    async def _handle_many(
+        self, uow: UnitOfWork[C], group: Sequence[_Arrived[C]]
+    ) -> Outcome | None:
+        handler = group[0].handler
+        assert handler.together is not None
+        causes: dict[UUID | None, Cause] = {}
+        for reading in group:
+            envelope = reading.envelope
+            with continued(envelope.traceparent, handler.name, SpanKind.CONSUMER):
+                causes[reading.tenant_id] = Cause(
+                    envelope.id, _correlation_of(envelope), current_traceparent()
+                )
+        causes.pop(None, None)
+        uow.outbox.causes = causes
+        uow.outbox.causation = uow.outbox.correlation = None
+        with (
+            bound(handler=handler.name, messages=len(group)),
+            continued(None, handler.name, SpanKind.CONSUMER),
+        ):
+            return await handler.together([reading.argument for reading in group], uow)
 
     # -- reading ------------------------------------------------------------------------------
 
@@ -573,6 +607,27 @@ def _version_of(state: Message | None) -> Version:
     return version
 
 
+def _groups(arrived: Sequence[_Arrived[C]]) -> list[list[_Arrived[C]]]:
+    """Gather what a handler takes together; messages of one key stay in their order."""
+    groups: list[list[_Arrived[C]]] = []
+    open_groups: dict[str, int] = {}
+    last_of_key: dict[bytes | None, int] = {}
+    for reading in arrived:
+        name, key = reading.handler.name, reading.record.key
+        place = open_groups.get(name, -1) if reading.handler.together else -1
+        if place < last_of_key.get(key, 0):
+            place = len(groups)
+            groups.append([])
+            open_groups[name] = place
+        groups[place].append(reading)
+        last_of_key[key] = place
+    return groups
+
+
+def _correlation_of(envelope: Envelope) -> str:
+    return envelope.correlationid or str(envelope.id)
+
+
 def _passed(known: _Arrived[C], came: _Arrived[C]) -> bool:
     """Whether a state that came later in a batch is older than one that came before."""
     if known.message is None or came.message is None:
@@ -580,13 +635,18 @@ def _passed(known: _Arrived[C], came: _Arrived[C]) -> bool:
     return _version_of(came.message) < _version_of(known.message)
 
 
-async def _forget(uow: UnitOfWork[C], tenant_id: UUID) -> None:
-    """Drop what the plumbing still holds of a tenant of whom there is nothing left to know.
+async def _forget(uow: UnitOfWork[C], tenant_ids: Sequence[UUID]) -> None:
+    """Drop what the plumbing still holds of tenants of whom there is nothing left to know.
 
     Owners have erased it by then; a service that owns no data of tenants does it here.
     """
+    if not tenant_ids:
+        return
     for table in MARKS_OF_A_TENANT:
-        await uow.connection.execute(f"DELETE FROM {table} WHERE tenant_id = $1", tenant_id)  # noqa: S608 - one of three constants
+        await uow.connection.execute(
+            f"DELETE FROM {table} WHERE tenant_id = ANY($1::uuid[])",  # noqa: S608 - one of three constants
+            list(tenant_ids),
+        )
 
 
 def _unreadable(record: Record, envelope: Envelope, reason: str) -> _Unreadable:

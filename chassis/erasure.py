@@ -17,7 +17,7 @@ import structlog
 
 from chassis.data_map import MARKS_OF_A_TENANT, DataMap, Table, erasure_order
 from chassis.database import Connection, Pool
-from chassis.tracing import continued, current_traceparent
+from chassis.tracing import continued
 from chassis.unit_of_work import UnitOfWork, Units
 from contracts.classes import DataClass
 from contracts.purges import BY_A_PERSON, DataErased, PurgeStarted
@@ -31,6 +31,9 @@ C = TypeVar("C")
 NOBODY = UUID(int=0)
 
 _LEASE = timedelta(minutes=2)
+# Ledger and command bring the same order, and purger asks again only after longer than this: until
+# then the answer has not been missed, whoever orders the same once more.
+_ANSWER_ON_ITS_WAY = timedelta(seconds=20)
 _ROWS_A_STATEMENT = 5_000
 _TENANTS_A_RUN = 200
 _SETTLE_ATTEMPTS = 200
@@ -73,51 +76,73 @@ class ErasureOrder:
 async def accept_erasure(
     uow: UnitOfWork[C], order: ErasureOrder, *, answer_again: bool = True
 ) -> bool:
-    """Set the guard and queue the erasure; both stand when the transaction commits.
+    """Do the same as `accept_erasures` about one order; True if it was not known."""
+    return bool(await accept_erasures(uow, [order], answer_again=answer_again))
 
-    True for an order that was not known. One that is done already is looked at and answered
-    again, if ``answer_again``. From the commit on no writer of these classes gets through.
+
+async def accept_erasures(
+    uow: UnitOfWork[C], orders: Sequence[ErasureOrder], *, answer_again: bool = True
+) -> set[tuple[UUID, str]]:
+    """Set the guards and queue the erasures; all stand when the transaction commits.
+
+    Returns the names of the orders that were not known. One that is done already is looked at
+    and answered again, if ``answer_again``, unless its answer is so fresh that it is still on its
+    way. From the commit on no writer of these classes gets through.
     """
-    await uow.lock_tenant_exclusively(order.tenant_id)
+    if not orders:
+        return set()
+    await uow.lock_tenants((), exclusively={order.tenant_id for order in orders})
+    guards = [(order, data_class) for order in orders for data_class in order.classes]
     await uow.connection.execute(
         """
         INSERT INTO erased_tenants AS e (tenant_id, data_class, ledger_number, purge_id, erased_at)
-        SELECT $1, data_class, $3, $4, $5 FROM unnest($2::text[]) AS data_class
+        SELECT DISTINCT ON (tenant_id, data_class) tenant_id, data_class, number, purge_id, $5
+          FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::uuid[])
+               AS o(tenant_id, data_class, number, purge_id)
+         ORDER BY tenant_id, data_class, number DESC
         ON CONFLICT (tenant_id, data_class) DO UPDATE
            SET ledger_number = greatest(e.ledger_number, excluded.ledger_number)
         """,
-        order.tenant_id,
-        list(order.classes),
-        order.ledger_number,
-        order.purge_id,
+        [order.tenant_id for order, _ in guards],
+        [data_class for _, data_class in guards],
+        [order.ledger_number for order, _ in guards],
+        [order.purge_id for order, _ in guards],
         uow.now,
     )
-    status = await uow.connection.fetchval(
+    rows = await uow.connection.fetch(
         """
         INSERT INTO erasures AS e (purge_id, step, tenant_id, classes, ledger_number,
                                    receipt_code, state, queued_at, traceparent, restored_at)
-        VALUES ($1, $2, $3, $4, $5, $6, 'queued', $7, $9, $10)
+        SELECT DISTINCT ON (purge_id, step)
+               purge_id, step, tenant_id, string_to_array(classes, ','), number, receipt_code,
+               'queued', $9, traceparent, restored_at
+          FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::bigint[], $6::text[],
+                      $7::text[], $8::timestamptz[])
+               AS o(purge_id, step, tenant_id, classes, number, receipt_code, traceparent,
+                    restored_at)
+         ORDER BY purge_id, step, receipt_code NULLS LAST
         ON CONFLICT (purge_id, step) DO UPDATE
-           SET state = CASE WHEN $8 THEN 'queued' ELSE e.state END,
+           SET state = CASE WHEN $10 AND (e.erased_at IS NULL OR e.erased_at <= $11)
+                            THEN 'queued' ELSE e.state END,
                receipt_code = coalesce(e.receipt_code, excluded.receipt_code)
-        RETURNING xmax = 0
+        RETURNING purge_id, step, xmax = 0 AS is_new
         """,
-        order.purge_id,
-        order.step,
-        order.tenant_id,
-        list(order.classes),
-        order.ledger_number,
-        order.receipt_code,
+        [order.purge_id for order in orders],
+        [order.step for order in orders],
+        [order.tenant_id for order in orders],
+        [",".join(order.classes) for order in orders],
+        [order.ledger_number for order in orders],
+        [order.receipt_code for order in orders],
+        [uow.outbox.cause_of(order.tenant_id).traceparent for order in orders],
+        [order.restored_at for order in orders],
         uow.now,
         answer_again,
-        current_traceparent(),
-        order.restored_at,
+        uow.now - _ANSWER_ON_ITS_WAY,
     )
-    return bool(status)
+    return {(row["purge_id"], row["step"]) for row in rows if row["is_new"]}
 
 
 _Named = tuple[UUID, str]
-_Counts = Mapping[UUID, Mapping[DataClass, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +150,8 @@ class _Claim:
     order: ErasureOrder
     token: UUID
     traceparent: str | None
+    # The worker before went away in the middle of it.
+    taken_over: bool
 
     @property
     def name(self) -> _Named:
@@ -167,7 +194,7 @@ class EraserJob(Generic[C]):
         rows = await self.worker.fetch(
             """
             WITH queued AS (
-                SELECT purge_id, step
+                SELECT purge_id, step, claim_token IS NOT NULL AS taken_over
                   FROM erasures
                  WHERE state = 'queued' AND (claimed_until IS NULL OR claimed_until < $1)
                  ORDER BY attempts, queued_at
@@ -179,7 +206,7 @@ class EraserJob(Generic[C]):
               FROM queued
              WHERE (e.purge_id, e.step) = (queued.purge_id, queued.step)
             RETURNING e.purge_id, e.step, e.tenant_id, e.classes, e.ledger_number, e.receipt_code,
-                      e.claim_token, e.traceparent
+                      e.claim_token, e.traceparent, queued.taken_over
             """,
             now,
             _TENANTS_A_RUN,
@@ -201,41 +228,80 @@ class EraserJob(Generic[C]):
             finished += await self._erase(classes, together)
         return finished
 
-    async def _release(self, claims: Sequence[_Claim], counts: _Counts | None = None) -> None:
-        """Give claims back, so that others need not wait until the lease is over.
-
-        What was erased so far is added to what is known of each.
-        """
+    async def _release(self, claims: Sequence[_Claim]) -> None:
+        """Give claims back, so that others need not wait until the lease is over."""
 
         async def release(some: Sequence[_Claim]) -> set[_Named]:
             rows = await self.worker.fetch(
                 f"""
                 WITH {_MINE}
                 UPDATE erasures e
-                   SET claim_token = NULL, claimed_until = NULL, counts = {_ADDED_UP}
+                   SET claim_token = NULL, claimed_until = NULL
                   FROM mine
                  WHERE (e.purge_id, e.step) = (mine.purge_id, mine.step)
                 RETURNING e.purge_id, e.step
                 """,  # noqa: S608 - made of constants
-                *_rows_of(some, counts or {}),
+                *_names_of(some),
             )
             return {(row["purge_id"], row["step"]) for row in rows}
 
         await self._settle(claims, release)
 
+    async def _note_counts(
+        self, claims: Sequence[_Claim], found: Mapping[UUID, Mapping[DataClass, int]]
+    ) -> list[_Claim]:
+        """Note how many rows each is about to erase; return those that are still ours.
+
+        Before they are erased, as whoever dies in between could not tell any
+        more how many there were. A run that took over counts what the one
+        before had left, of what that has noted already.
+        """
+
+        async def note(some: Sequence[_Claim]) -> set[_Named]:
+            counts = [
+                {each: found[claim.order.tenant_id][each] for each in claim.order.classes}
+                for claim in some
+            ]
+            rows = await self.worker.fetch(
+                f"""
+                WITH {_MINE}
+                UPDATE erasures e
+                   SET counts = e.counts || (
+                           SELECT jsonb_object_agg(
+                                      name,
+                                      CASE WHEN f.taken_over THEN greatest(known, number)
+                                           ELSE known + number END)
+                             FROM (SELECT name, number::bigint,
+                                          coalesce((e.counts ->> name)::bigint, 0) AS known
+                                     FROM jsonb_each_text(f.counts::jsonb) AS n(name, number)))
+                  FROM mine
+                  JOIN unnest($3::uuid[], $4::text[], $5::boolean[])
+                       AS f(claim_token, counts, taken_over) USING (claim_token)
+                 WHERE (e.purge_id, e.step) = (mine.purge_id, mine.step)
+                RETURNING e.purge_id, e.step
+                """,  # noqa: S608 - made of constants
+                *_names_of(some),
+                [json.dumps(each) for each in counts],
+                [claim.taken_over for claim in some],
+            )
+            return {(row["purge_id"], row["step"]) for row in rows}
+
+        return await self._settle(claims, note)
+
     async def _erase(self, classes: tuple[DataClass, ...], claims: Sequence[_Claim]) -> int:
-        tenants = [claim.order.tenant_id for claim in claims]
         async with self.eraser.acquire() as connection:
             tables = await erasure_order(connection, self.data_map.tables_of(classes))
+            claims = await self._note_counts(
+                claims, await _count_by_class(connection, tables, _tenants_of(claims))
+            )
+            tenants = _tenants_of(claims)
             if self.key_class in classes:
                 await connection.execute(
                     f"DELETE FROM tenant_keys WHERE {_OF_TENANTS}",  # noqa: S608 - made of constants
                     tenants,
                 )
-            counts: dict[UUID, Counter[DataClass]] = {tenant: Counter() for tenant in tenants}
             for table in tables:
-                for tenant, gone in (await _delete(connection, table, tenants)).items():
-                    counts[tenant][table.data_class] += gone if table.counted else 0
+                await _delete(connection, table, tenants)
             await _delete_plumbing(
                 connection, tenants, classes, all_of_it=self.key_class in classes
             )
@@ -250,24 +316,23 @@ class EraserJob(Generic[C]):
                     remaining=remaining[claim.order.tenant_id],
                     unsent=unsent[claim.order.tenant_id],
                 )
-        await self._release([claim for claim in claims if claim not in clean], counts)
-        return await self._settle(clean, lambda some: self._answer(some, counts))
+        await self._release([claim for claim in claims if claim not in clean])
+        return len(await self._settle(clean, self._answer))
 
-    async def _answer(self, claims: Sequence[_Claim], counts: _Counts) -> set[_Named]:
-        """Write down what was erased and say it; return of which this could be done now."""
+    async def _answer(self, claims: Sequence[_Claim]) -> set[_Named]:
+        """Write down that it is erased and say it; return of which this could be done now."""
         by_name = {claim.name: claim for claim in claims}
         async with self.units.begin() as uow:
             rows = await uow.connection.fetch(
                 f"""
                 WITH {_MINE}
                 UPDATE erasures e
-                   SET state = 'erased', erased_at = $5, claim_token = NULL, claimed_until = NULL,
-                       counts = {_ADDED_UP}
+                   SET state = 'erased', erased_at = $4, claim_token = NULL, claimed_until = NULL
                   FROM mine
                  WHERE (e.purge_id, e.step) = (mine.purge_id, mine.step)
                 RETURNING e.purge_id, e.step, e.counts, e.restored_at
                 """,  # noqa: S608 - made of constants
-                *_rows_of(claims, counts),
+                *_names_of(claims),
                 uow.now,
             )
             answered = [(by_name[row["purge_id"], row["step"]], row) for row in rows]
@@ -282,18 +347,18 @@ class EraserJob(Generic[C]):
 
     async def _settle(
         self, claims: Sequence[_Claim], settle: Callable[[Sequence[_Claim]], Awaitable[set[_Named]]]
-    ) -> int:
-        """Settle claims, again after a moment those whose rows were held; return how many were.
+    ) -> list[_Claim]:
+        """Settle claims, again after a moment those whose rows were held; return which were.
 
         One that another has taken over since is left to him, one that is held
         for too long until its lease is over.
         """
-        settled = 0
+        settled: list[_Claim] = []
         for _ in range(_SETTLE_ATTEMPTS):
             if not claims:
                 break
             done = await settle(claims)
-            settled += len(done)
+            settled += [claim for claim in claims if claim.name in done]
             claims = [claim for claim in claims if claim.name not in done]
             if claims:
                 await asyncio.sleep(_SETTLE_PAUSE_SECONDS)
@@ -340,17 +405,10 @@ class EraserJob(Generic[C]):
 # of them in an order of its own, so to wait for one while others are held can be a deadlock.
 _MINE = """
     mine AS (
-        SELECT e.purge_id, e.step, m.erased::jsonb AS erased
-          FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[])
-               AS m(purge_id, step, claim_token, erased)
+        SELECT e.purge_id, e.step, e.claim_token
+          FROM unnest($1::uuid[], $2::text[], $3::uuid[]) AS m(purge_id, step, claim_token)
           JOIN erasures e USING (purge_id, step, claim_token)
            FOR UPDATE OF e SKIP LOCKED)
-"""
-# A second look, and a second run after one that was not clean, must not forget the first.
-_ADDED_UP = """
-    (SELECT coalesce(jsonb_object_agg(
-                name, number::bigint + coalesce((e.counts ->> name)::bigint, 0)), e.counts)
-       FROM jsonb_each_text(mine.erased) AS n(name, number))
 """
 
 
@@ -362,17 +420,8 @@ def _names_of(claims: Sequence[_Claim]) -> tuple[list[UUID], list[str], list[UUI
     )
 
 
-def _rows_of(
-    claims: Sequence[_Claim], counts: _Counts
-) -> tuple[list[UUID], list[str], list[UUID], list[str]]:
-    """Give claims as the columns of ``_MINE``; no counts are given of a tenant that has none."""
-    erased = [
-        {each: counts[claim.order.tenant_id].get(each, 0) for each in claim.order.classes}
-        if claim.order.tenant_id in counts
-        else {}
-        for claim in claims
-    ]
-    return (*_names_of(claims), [json.dumps(each) for each in erased])
+def _tenants_of(claims: Sequence[_Claim]) -> list[UUID]:
+    return [claim.order.tenant_id for claim in claims]
 
 
 def _claim_of(row: asyncpg.Record) -> _Claim:
@@ -387,6 +436,7 @@ def _claim_of(row: asyncpg.Record) -> _Claim:
         ),
         row["claim_token"],
         row["traceparent"],
+        row["taken_over"],
     )
 
 
@@ -460,26 +510,32 @@ _OF_TENANTS = "tenant_id = ANY($1::uuid[])"
 _OF_OUTBOX = f"{_OF_TENANTS} AND data_class = ANY($2::text[])"
 
 
-async def _delete(connection: Connection, table: Table, tenants: Sequence[UUID]) -> Counter[UUID]:
-    """Erase these tenants' rows in bounded statements; count them by tenant."""
-    gone: Counter[UUID] = Counter()
-    while True:
-        rows = await connection.fetch(
+async def _count_by_class(
+    connection: Connection, tables: Sequence[Table], tenants: Sequence[UUID]
+) -> dict[UUID, Counter[DataClass]]:
+    """Count what a receipt will say of each tenant."""
+    found: dict[UUID, Counter[DataClass]] = {tenant: Counter() for tenant in tenants}
+    for table in tables:
+        if table.counted:
+            for tenant, rows in (await _count(connection, table, tenants)).items():
+                found[tenant][table.data_class] += rows
+    return found
+
+
+async def _delete(connection: Connection, table: Table, tenants: Sequence[UUID]) -> None:
+    """Erase these tenants' rows in bounded statements."""
+    gone = f"DELETE {_ROWS_A_STATEMENT}"
+    while gone == f"DELETE {_ROWS_A_STATEMENT}":
+        gone = await connection.execute(
             f"""
-            WITH gone AS (
-                DELETE FROM {table.name}
-                 WHERE ctid = ANY(ARRAY(SELECT ctid FROM {table.name}
-                                         WHERE {_of_tenants(table)}
-                                         LIMIT $2))
-                RETURNING {table.tenant_column} AS tenant_id)
-            SELECT tenant_id, count(*) AS count FROM gone GROUP BY tenant_id
+            DELETE FROM {table.name}
+             WHERE ctid = ANY(ARRAY(SELECT ctid FROM {table.name}
+                                     WHERE {_of_tenants(table)}
+                                     LIMIT $2))
             """,  # noqa: S608 - names come from the data map
             list(tenants),
             _ROWS_A_STATEMENT,
         )
-        gone.update({row["tenant_id"]: row["count"] for row in rows})
-        if sum(row["count"] for row in rows) < _ROWS_A_STATEMENT:
-            return gone
 
 
 _SENT = """

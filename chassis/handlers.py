@@ -1,6 +1,6 @@
 """Lists what a service does about each message it hears; a plain registry, built at import."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Generic, TypeAlias, TypeVar
@@ -12,6 +12,7 @@ from contracts.messages import Kind, Message
 
 C = TypeVar("C")
 M = TypeVar("M", bound=Message)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,33 @@ Function: TypeAlias = Callable[[M, UnitOfWork[C]], Awaitable[Outcome | None]]
 Forgetting: TypeAlias = Callable[[UUID, UnitOfWork[C]], Awaitable[Outcome | None]]
 
 
+class Together(Generic[T, C]):
+    """A function that takes all messages of a batch that it is for; it can be given one, too."""
+
+    def __init__(
+        self, function: Callable[[Sequence[T], UnitOfWork[C]], Awaitable[Outcome | None]]
+    ) -> None:
+        self.all = function
+        self.__name__ = function.__name__
+        self.__doc__ = function.__doc__
+
+    async def __call__(self, one: T, uow: UnitOfWork[C]) -> Outcome | None:
+        """Deal with one message."""
+        return await self.all([one], uow)
+
+
+def together(
+    function: Callable[[Sequence[T], UnitOfWork[C]], Awaitable[Outcome | None]],
+) -> Together[T, C]:
+    """Let a handler take all messages of a batch at once, where one by one costs too much.
+
+    Messages of one key come in their order, possibly several. When a batch fails each is given to
+    the function alone, so an outcome other than done always blames a single message. What is said
+    of a tenant counts as said because of the last message about that tenant.
+    """
+    return Together(function)
+
+
 @dataclass(frozen=True, slots=True)
 class Handler(Generic[C]):
     """One function and the model whose messages it takes."""
@@ -49,6 +77,13 @@ class Handler(Generic[C]):
     function: Callable[[Any, UnitOfWork[C]], Awaitable[Outcome | None]]
     # A tenant that is erased in this class is past: the message is dropped and counted.
     writes: DataClass | None
+
+    @property
+    def together(
+        self,
+    ) -> Callable[[Sequence[Any], UnitOfWork[C]], Awaitable[Outcome | None]] | None:
+        """The same function for many messages, where it takes many."""
+        return self.function.all if isinstance(self.function, Together) else None
 
 
 @dataclass(slots=True)

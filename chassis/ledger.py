@@ -1,8 +1,8 @@
 """Applies the ledger of erasures before anything else runs, so that a restore brings nobody back."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from datetime import datetime
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import structlog
@@ -11,8 +11,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from chassis.broker import KafkaAccess
 from chassis.database import TRANSIENT_ERRORS, Pool
 from chassis.epochs import behind_since
-from chassis.erasure import ErasureOrder, accept_erasure
-from chassis.handlers import Handlers
+from chassis.erasure import ErasureOrder, accept_erasures
+from chassis.handlers import Handlers, Together, together
 from chassis.unit_of_work import UnitOfWork
 from contracts.classes import DataClass
 from contracts.ledger import (
@@ -30,7 +30,7 @@ log = structlog.get_logger(__name__)
 C = TypeVar("C")
 
 Step = Mapping[DataClass, str]
-OnEntry = Callable[[LedgerEntry, UnitOfWork[C]], Awaitable[None]]
+OnEntry = Callable[[LedgerEntry, UnitOfWork[C]], Awaitable[object]]
 
 
 class LedgerBrokenError(Exception):
@@ -48,21 +48,25 @@ def ledger_handlers(service: str, steps: Step, on_entry: OnEntry[C] | None = Non
 
     @handlers.reads(RestoredEntry)
     @handlers.reads(LedgerEntry)
-    async def apply_entry(entry: LedgerEntry, uow: UnitOfWork[C]) -> None:
-        """Set the guard and queue the erasure of an entry that is next; others are known."""
+    @together
+    async def apply_entries(entries: Sequence[LedgerEntry], uow: UnitOfWork[C]) -> None:
+        """Set the guards and queue the erasures of entries that are next; others are known."""
         applied = await uow.connection.fetchrow(
             "SELECT applied_number, applied_hash FROM ledger_reader FOR UPDATE"
         )
-        if applied is not None and entry.number <= applied["applied_number"]:
+        following = _following(entries, tuple(applied) if applied is not None else None)
+        if not following:
             return
-        _require_next(
-            entry,
-            (applied["applied_number"], applied["applied_hash"]) if applied is not None else None,
-        )
-        if entry.kind is EntryKind.TENANT_ERASED:
-            await _accept_own(entry, steps, uow, restored_at=await behind_since(uow.connection))
-        if on_entry is not None:
-            await on_entry(entry, uow)
+        orders = [order for entry in following for order in _orders_of(entry, steps)]
+        if orders:
+            restored_at = await behind_since(uow.connection)
+            orders = [replace(order, restored_at=restored_at) for order in orders]
+            await accept_erasures(uow, orders, answer_again=False)
+        if isinstance(on_entry, Together):
+            await on_entry.all(following, uow)
+        elif on_entry is not None:
+            for entry in following:
+                await on_entry(entry, uow)
         await uow.connection.execute(
             """
             INSERT INTO ledger_reader (applied_number, applied_hash, cluster_id, head_number)
@@ -70,8 +74,8 @@ def ledger_handlers(service: str, steps: Step, on_entry: OnEntry[C] | None = Non
             ON CONFLICT (id) DO UPDATE
                SET applied_number = excluded.applied_number, applied_hash = excluded.applied_hash
             """,
-            entry.number,
-            entry.hash,
+            following[-1].number,
+            following[-1].hash,
         )
 
     @handlers.reads(LedgerHead)
@@ -90,6 +94,19 @@ def ledger_handlers(service: str, steps: Step, on_entry: OnEntry[C] | None = Non
         )
 
     return handlers
+
+
+def _following(
+    entries: Sequence[LedgerEntry], applied: tuple[int, str] | None
+) -> list[LedgerEntry]:
+    """List the entries that follow what was applied; what was applied already is left out."""
+    following: list[LedgerEntry] = []
+    for entry in entries:
+        if applied is None or entry.number > applied[0]:
+            _require_next(entry, applied)
+            following.append(entry)
+            applied = (entry.number, entry.hash)
+    return following
 
 
 def _require_next(entry: LedgerEntry, applied: tuple[int, str] | None) -> None:
@@ -112,28 +129,25 @@ def _require_next(entry: LedgerEntry, applied: tuple[int, str] | None) -> None:
         raise LedgerBrokenError(f"ledger entry {entry.number} does not follow the one applied")
 
 
-async def _accept_own(
-    entry: LedgerEntry, steps: Step, uow: UnitOfWork[C], *, restored_at: datetime | None
-) -> None:
+def _orders_of(entry: LedgerEntry, steps: Step) -> list[ErasureOrder]:
+    if entry.kind is not EntryKind.TENANT_ERASED:
+        return []
     assert entry.tenant_id is not None
     by_step: dict[str, list[DataClass]] = {}
     for data_class in entry.classes:
         if data_class in steps:
             by_step.setdefault(steps[data_class], []).append(data_class)
-    for step, classes in by_step.items():
-        await accept_erasure(
-            uow,
-            ErasureOrder(
-                purge_id=entry.purge_id,
-                step=step,
-                tenant_id=entry.tenant_id,
-                classes=tuple(classes),
-                ledger_number=entry.number,
-                receipt_code=entry.receipt_code,
-                restored_at=restored_at,
-            ),
-            answer_again=False,
+    return [
+        ErasureOrder(
+            purge_id=entry.purge_id,
+            step=step,
+            tenant_id=entry.tenant_id,
+            classes=tuple(classes),
+            ledger_number=entry.number,
+            receipt_code=entry.receipt_code,
         )
+        for step, classes in by_step.items()
+    ]
 
 
 async def wait_until_applied(

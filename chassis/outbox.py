@@ -1,7 +1,7 @@
 """Collects what a transaction has to say, and writes it down with the rest of it."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
@@ -46,6 +46,15 @@ class OutboxRow:
     data_class: str
 
 
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """The message because of which something is said, and the trace that goes on with it."""
+
+    causation: UUID | None = None
+    correlation: str | None = None
+    traceparent: str | None = None
+
+
 def _only_type(model: type[Message]) -> MessageType:
     found = types_of(model)
     if len(found) != 1:
@@ -63,6 +72,14 @@ class Outbox:
     causation: UUID | None = None
     correlation: str | None = None
     rows: list[OutboxRow] = field(default_factory=list)
+    # Where messages about many tenants are dealt with at once: why something is said of each.
+    causes: Mapping[UUID | None, Cause] = field(default_factory=dict)
+
+    def cause_of(self, tenant_id: UUID | None) -> Cause:
+        """Tell because of what something is done about a tenant now, and in which trace."""
+        return self.causes.get(tenant_id) or Cause(
+            self.causation, self.correlation, current_traceparent()
+        )
 
     def add(self, message: Message, *, type_name: str | None = None) -> UUID:
         """Say a message when the transaction commits; return its CloudEvents id.
@@ -81,10 +98,11 @@ class Outbox:
         tenant_id: UUID | None = getattr(message, "tenant_id", None)
         return self._append(kind_of, topic, key_of(message, topic), tenant_id, payload)
 
-    def tombstone(self, state: type[Message], tenant_id: UUID) -> UUID:
-        """Say on a state's topic that there is nothing left to know of a tenant."""
+    def tombstone(self, state: type[Message], key: UUID | str) -> UUID:
+        """Say on a state's topic that there is nothing left to know of a tenant, or of another key."""
         kind_of = types_of(state)[0]
-        return self._append(kind_of, kind_of.topics[0], str(tenant_id), tenant_id, None)
+        tenant_id = key if isinstance(key, UUID) else None
+        return self._append(kind_of, kind_of.topics[0], str(key), tenant_id, None)
 
     def _append(
         self,
@@ -95,6 +113,7 @@ class Outbox:
         payload: bytes | None,
     ) -> UUID:
         ce_id = uuid7(self.wall)
+        cause = self.cause_of(tenant_id)
         envelope = Envelope(
             id=ce_id,
             source=ce_source(self.service),
@@ -103,9 +122,9 @@ class Outbox:
             subject=str(tenant_id) if tenant_id else None,
             partitionkey=key,
             dataschema=kind_of.dataschema,
-            traceparent=current_traceparent(),
-            causationid=str(self.causation) if self.causation else None,
-            correlationid=self.correlation,
+            traceparent=cause.traceparent,
+            causationid=str(cause.causation) if cause.causation else None,
+            correlationid=cause.correlation,
         )
         self.rows.append(
             OutboxRow(

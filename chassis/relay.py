@@ -30,8 +30,8 @@ _ROWS = "xid::text AS transaction_id, position, topic, record_key, headers::text
 # state under the lower id. Positions are drawn under that lock: a state that was written before one
 # that is already past in this order is old by now, and must not become the topic's last word.
 # That can only be so where some position before it is higher, which is cheap to see ($6 is the
-# highest so far). OFFSET 0 keeps the planner to the tenant's index: by that of the order it would
-# read for each row all that was ever sent.
+# highest so far). OFFSET 0 keeps the planner to the tenant's index, and for state of no tenant to
+# that of the key: by that of the order it would read for each row all that was ever sent.
 _UNSENT = f"""
     SELECT {_ROWS},
            kind = 'state'
@@ -42,6 +42,13 @@ _UNSENT = f"""
                  FROM (SELECT topic, epoch, xid, position
                          FROM outbox AS other
                         WHERE other.tenant_id = outbox.tenant_id
+                          AND other.written_at >= $5
+                       UNION ALL
+                       SELECT topic, epoch, xid, position
+                         FROM outbox AS other
+                        WHERE outbox.tenant_id IS NULL
+                          AND other.tenant_id IS NULL
+                          AND other.record_key = outbox.record_key
                           AND other.written_at >= $5
                        OFFSET 0) AS newer
                 WHERE newer.topic = outbox.topic

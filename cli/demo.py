@@ -123,7 +123,7 @@ async def _tell(story: Story, acme: Journey, globex: Journey) -> None:
     story.chapter("Two customers install an app")
     await _entrust(story, acme)
     await _entrust(story, globex)
-    neighbour_before = await globex.rows()
+    neighbour_before = await globex.belongings()
     _show_rows(story, await acme.rows())
     readable = ", ".join(await _traces(acme))
     story.say(f"  its names, person and passwords can be read in {readable}; the rest is sealed")
@@ -216,11 +216,11 @@ async def _traces(journey: Journey) -> list[str]:
 
 
 async def _check_neighbour(story: Story, journey: Journey, before: Mapping[str, int]) -> None:
-    rows = await journey.rows()
+    kept = await journey.belongings()
     story.check(
         f"{GLOBEX}, beside it, kept everything",
-        rows == before and len(await journey.datasources()) == len(PASSWORDS),
-        f"{sum(rows.values())} rows, as before",
+        kept == before and len(await journey.datasources()) == len(PASSWORDS),
+        f"{sum(kept.values())} records of {sum(before.values())}",
     )
 
 

@@ -1,6 +1,7 @@
 """The `keepword` command."""
 
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 from uuid import UUID
@@ -108,6 +109,17 @@ def _groups() -> dict[str, typer.Typer]:
         "tickets": _group(
             "Support tickets that are not erased yet, and a person's word that they are.",
             {"list": list_tickets, "done": attest_tickets},
+        ),
+        "policies": _group(
+            "Revisions of the privacy policy: one person drafts, a second approves, all are told.",
+            {
+                "draft": draft_policy,
+                "show": show_policy,
+                "diff": diff_policies,
+                "approve": approve_policy,
+                "list": list_policies,
+                "coverage": policy_coverage,
+            },
         ),
         "purges": purges,
     }
@@ -413,8 +425,8 @@ def resume_mail(
 ) -> None:
     """Let a paused campaign go on, as after a restore, or when its template is mended.
 
-    What was owed before the restore is sent once more then, with the same Message-ID; news that
-    may have gone out is not. Exit status 1 where it is not paused.
+    What may have gone out before the restore is not sent again. Exit status 1 where it is not
+    paused.
     """
     from cli.mail import run_resume  # noqa: PLC0415 - see above
 
@@ -449,6 +461,100 @@ def attest_tickets(
     from cli.tickets import run_done  # noqa: PLC0415 - see above
 
     raise typer.Exit(run_done(purge_id, by=by, evidence=evidence))
+
+
+def draft_policy(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The whole text, in Markdown.")],
+    *,
+    summary: Annotated[
+        str, typer.Option("--summary", metavar="TEXT", help="What it changes, in English.")
+    ],
+    summary_de: Annotated[
+        str, typer.Option("--summary-de", metavar="TEXT", help="What it changes, in German.")
+    ],
+    effective: Annotated[
+        datetime,
+        typer.Option(
+            "--effective", metavar="DAY", formats=["%Y-%m-%d"], help="From when on, as 2027-01-31."
+        ),
+    ],
+    by: By,
+    early_because: Annotated[
+        str | None,
+        typer.Option(
+            "--early-because", metavar="TEXT", help="Why the notice is shorter; it is published."
+        ),
+    ] = None,
+) -> None:
+    """Draft the next revision of the policy, for a second person to read and approve.
+
+    It is published 30 days before its day (KEEPWORD_POLICY_NOTICE_DAYS), or says why not. Reads
+    notifier's database at KEEPWORD_NOTIFIER_DATABASE_URL, or, in notifier's own pod, at
+    KEEPWORD_DATABASE_URL. So do the commands beside this one. Exit status 1 where it is refused.
+    """
+    from cli.policies import run_draft  # noqa: PLC0415 - see above
+
+    raise typer.Exit(
+        run_draft(
+            file,
+            summary=summary,
+            summary_de=summary_de,
+            effective=effective,
+            early_because=early_because,
+            by=by,
+        )
+    )
+
+
+Which = Annotated[
+    str, typer.Argument(metavar="WHICH", help="A revision, as 3, or a draft, as draft-7.")
+]
+
+
+def show_policy(which: Which) -> None:
+    """Show a revision or a draft of the policy, word for word."""
+    from cli.policies import run_show  # noqa: PLC0415 - see above
+
+    raise typer.Exit(run_show(which))
+
+
+def diff_policies(earlier: Which, later: Which) -> None:
+    """Show what is different between two revisions or drafts, word by word."""
+    from cli.policies import run_diff  # noqa: PLC0415 - see above
+
+    raise typer.Exit(run_diff(earlier, later))
+
+
+def approve_policy(
+    draft: Annotated[
+        int, typer.Argument(metavar="DRAFT", min=1, max=2**31 - 1, help="The draft's number.")
+    ],
+    by: By,
+) -> None:
+    """Publish a draft that somebody else wrote, as the next revision, and tell every contact.
+
+    First read it (show), and what it changes (diff). It cannot be taken back, only followed by
+    another revision. Exit status 1 where it is refused.
+    """
+    from cli.policies import run_approve  # noqa: PLC0415 - see above
+
+    raise typer.Exit(run_approve(draft, by=by))
+
+
+def list_policies() -> None:
+    """Show the revisions of the policy, and the drafts that may still become one."""
+    from cli.policies import run_list  # noqa: PLC0415 - see above
+
+    raise typer.Exit(run_list())
+
+
+def policy_coverage(
+    number: Annotated[int, typer.Argument(metavar="NUMBER", min=1, max=2**31 - 1, help="Which.")],
+) -> None:
+    """Show how many contacts were told of a revision, and by keyed hash who was not."""
+    from cli.policies import run_coverage  # noqa: PLC0415 - see above
+
+    raise typer.Exit(run_coverage(number))
 
 
 def list_purges(

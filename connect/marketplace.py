@@ -1,7 +1,7 @@
-"""The Marketplace's licence report: every licence of a vendor's apps, without its people.
+"""The Marketplace's licence report: every licence of a vendor's apps, with its people or without.
 
 The report is asked for as an export, and page by page where exports are refused. Contacts stand in
-every row that the Marketplace sends; none is read here.
+every row that the Marketplace sends; they are read only where they are asked for.
 """
 
 import asyncio
@@ -17,10 +17,11 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 from enum import StrEnum
-from typing import Annotated, Any, Final, TypeVar
+from pathlib import Path
+from typing import Annotated, Any, Final, Generic, TypeAlias, TypeVar
 
 import httpx2
 from pydantic import (
@@ -46,6 +47,9 @@ PAGE_ROWS = 50
 EXPORT_CEILING = timedelta(minutes=30)
 """How long an export may take to get ready."""
 
+REFUSED_PAUSE = timedelta(hours=1)
+"""How long the Marketplace is left alone after it refused a report."""
+
 MAX_ROW_CHARS = 256 * 1024
 MAX_ANSWER_BYTES = 8 * 1024 * 1024
 PIECE_BYTES = 128 * 1024
@@ -55,6 +59,8 @@ _RETRY_WAITS: Final = (1.0, 2.0, 4.0, 8.0, 16.0)
 _LONGEST_RETRY_WAIT: Final = timedelta(minutes=5)
 _FIRST_POLL_WAIT: Final = 2.0
 _LONGEST_POLL_WAIT: Final = 60.0
+_MAX_PERSON_CHARS: Final = 320
+_ERASED: Final = "RTBF"
 _DEVELOPER_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 _NO_EXPORT = frozenset({404, 405, 501})
 
@@ -132,12 +138,127 @@ class LicenceRow(BaseModel):
     )
 
 
+class NoPerson(StrEnum):
+    """Why a row names nobody where a person could stand."""
+
+    ABSENT = "absent"
+    ERASED = "erased"
+    """Atlassian has forgotten them at their wish, and older copies must go (``RTBF``)."""
+    UNREADABLE = "unreadable"
+
+
 @dataclass(frozen=True, slots=True)
-class LicenceBatch:
+class Person:
+    """Whom a row names: text on one line each, the name may be empty; no address is checked."""
+
+    name: str = field(repr=False)
+    email: str = field(repr=False)
+
+
+Named: TypeAlias = Person | NoPerson
+
+
+def _named(value: Any) -> Named:
+    """Read a person, whatever stands there; addresses, telephone numbers and the rest are left out."""
+    if _present(value) is None:
+        return NoPerson.ABSENT
+    if not isinstance(value, Mapping):
+        return NoPerson.UNREADABLE
+    email, name = _present(value.get("email")), _present(value.get("name")) or ""
+    if _ERASED in (email, name):
+        return NoPerson.ERASED
+    if email is None:
+        return NoPerson.ABSENT
+    fits = all(_is_short_line(text) for text in (email, name))
+    return Person(name, email) if fits else NoPerson.UNREADABLE
+
+
+def _is_short_line(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= _MAX_PERSON_CHARS and value.isprintable()
+
+
+def _known(value: Any) -> Any:
+    text = _present(value)
+    return None if isinstance(text, str) and text.lower() in {"na", "pending"} else text
+
+
+_Named = Annotated[Any, BeforeValidator(_named)]
+_Known = Annotated[_Text, BeforeValidator(_known)]
+
+
+class _Details(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
+
+
+class _ContactDetails(_Details):
+    country: _Text = None
+    region: _Text = None
+    technical: _Named = Field(default=NoPerson.ABSENT, alias="technicalContact")
+    billing: _Named = Field(default=NoPerson.ABSENT, alias="billingContact")
+
+
+class _PartnerDetails(_Details):
+    billing: _Named = Field(default=NoPerson.ABSENT, alias="billingContact")
+
+
+class PeopleRow(LicenceRow):
+    """One licence with the people that it names, and what tells how they are written to.
+
+    Of a person there is a name and an address, of where the customer is the
+    country and the region, and nothing else.
+    """
+
+    contact_details: Annotated[_ContactDetails | None, BeforeValidator(_present)] = Field(
+        default=None, alias="contactDetails", repr=False
+    )
+    partner_details: Annotated[_PartnerDetails | None, BeforeValidator(_present)] = Field(
+        default=None, alias="partnerDetails", repr=False
+    )
+    parent_product_name: _Known = Field(default=None, alias="parentProductName")
+    parent_product_edition: _Known = Field(default=None, alias="parentProductEdition")
+
+    @property
+    def technical(self) -> Named:
+        """Who runs the app."""
+        found: Named = self.contact_details.technical if self.contact_details else NoPerson.ABSENT
+        return found
+
+    @property
+    def billing(self) -> Named:
+        """Who pays for it, often a reseller."""
+        found: Named = self.contact_details.billing if self.contact_details else NoPerson.ABSENT
+        return found
+
+    @property
+    def partner(self) -> Named:
+        """Who sells the licence to the customer."""
+        found: Named = self.partner_details.billing if self.partner_details else NoPerson.ABSENT
+        return found
+
+    @property
+    def country(self) -> str | None:
+        """Where the customer is, by name or by code."""
+        return self.contact_details.country if self.contact_details else None
+
+    @property
+    def region(self) -> str | None:
+        """In which part of the world that is."""
+        return self.contact_details.region if self.contact_details else None
+
+
+_Row = TypeVar("_Row", bound=LicenceRow)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch(Generic[_Row]):
     """Some rows of the report, and how many beside them could not be read."""
 
-    rows: tuple[LicenceRow, ...]
+    rows: tuple[_Row, ...]
     unreadable: int
+
+
+LicenceBatch: TypeAlias = Batch[LicenceRow]
+PeopleBatch: TypeAlias = Batch[PeopleRow]
 
 
 class Trouble(StrEnum):
@@ -173,6 +294,14 @@ class ReportRefused(Exception):  # noqa: N818 - names what is so
     def __init__(self, status: int) -> None:
         super().__init__(f"status {status}")
         self.status = status
+
+
+def pause_after(failure: Exception) -> timedelta:
+    """How long to leave the Marketplace alone after a reading that ended so."""
+    if isinstance(failure, ReportRefused):
+        return REFUSED_PAUSE
+    asked = failure.retry_after if isinstance(failure, ReportAway) else None
+    return asked or timedelta()
 
 
 class _Export(BaseModel):
@@ -227,9 +356,7 @@ class MarketplaceReports:
         self._sleep = sleep
         self._now = now
 
-    async def licences(
-        self, last_updated: date | None = None
-    ) -> AsyncGenerator[LicenceBatch, None]:
+    def licences(self, last_updated: date | None = None) -> AsyncGenerator[LicenceBatch, None]:
         """Give every licence, or those that changed on or after a day, in batches.
 
         Memory holds a batch, never the report. A row that cannot be read is
@@ -242,13 +369,22 @@ class MarketplaceReports:
             ReportAway: at any batch; what is missing then is unknown.
             ReportRefused: with the status that says so.
         """
+        return self._batches(LicenceRow, last_updated)
+
+    def people(self, last_updated: date | None = None) -> AsyncGenerator[PeopleBatch, None]:
+        """Give the same with the people of each licence; raises likewise."""
+        return self._batches(PeopleRow, last_updated)
+
+    async def _batches(
+        self, model: type[_Row], last_updated: date | None
+    ) -> AsyncGenerator[Batch[_Row], None]:
         since = {} if last_updated is None else {"lastUpdated": last_updated.isoformat()}
         export_id = await self._finished_export(since)
         pieces = self._pages(since) if export_id is None else self._download(export_id)
         async with aclosing(pieces):
             async for piece in pieces:
                 if piece:
-                    yield _batch(piece)
+                    yield _batch(model, piece)
 
     async def _finished_export(self, since: Mapping[str, str]) -> str | None:
         """Start an export and wait for its end; None where there is none to be had.
@@ -383,13 +519,38 @@ async def _parsed(model: type[_AnyAnswer], response: httpx2.Response) -> _AnyAns
         raise ReportAway(Trouble.UNEXPECTED_FORM) from None
 
 
-def _batch(piece: Sequence[Any]) -> LicenceBatch:
-    rows = tuple(row for row in map(_row, piece) if row is not None)
-    return LicenceBatch(rows, unreadable=len(piece) - len(rows))
+@dataclass(frozen=True, slots=True)
+class ReportSource:
+    """Where the report is, and as whom it is asked for; ``sleep`` waits between attempts."""
+
+    url: str
+    developer_id: str
+    account: str = field(repr=False)
+    token_file: Path
+    sleep: Callable[[float], Awaitable[object]] = field(default=asyncio.sleep, repr=False)
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[MarketplaceReports]:
+        """Give a client for one reading, with the token as it is in the file now."""
+        token = await asyncio.to_thread(self.token_file.read_text, "utf-8")
+        async with httpx2.AsyncClient() as http:
+            yield MarketplaceReports(
+                http,
+                self.url,
+                self.developer_id,
+                self.account,
+                SecretStr(token.strip()),
+                sleep=self.sleep,
+            )
 
 
-def _row(raw: Any) -> LicenceRow | None:
+def _batch(model: type[_Row], piece: Sequence[Any]) -> Batch[_Row]:
+    rows = tuple(row for raw in piece if (row := _row(model, raw)) is not None)
+    return Batch(rows, unreadable=len(piece) - len(rows))
+
+
+def _row(model: type[_Row], raw: Any) -> _Row | None:
     try:
-        return LicenceRow.model_validate(raw)
+        return model.model_validate(raw)
     except ValidationError:
         return None

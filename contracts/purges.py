@@ -187,6 +187,24 @@ class PurgeStarted(Message):
     merged_into: Pseudonym | None = None
 
 
+class PurgeReminder(Message):
+    """Notifier has to remind a tenant's people of a purge that is planned and has not begun.
+
+    ``(purge_id, step)`` identifies it: there is one for each number of days
+    before ``start_at``. Nothing waits for it, and nobody answers it.
+    """
+
+    purge_id: Pseudonym
+    step: Word
+    tenant_id: Pseudonym
+    classes: Classes
+    clock: Word
+    start_at: Instant
+    erase_by: Instant
+    days_before: Count
+    owner: Annotated[Literal["notifier"], FieldClass.PROCESS] = "notifier"
+
+
 class PurgeAccepted(Message):
     """Installer passed the point of no return."""
 
@@ -195,6 +213,10 @@ class PurgeAccepted(Message):
     tenant_id: Pseudonym
     tenant_version: Version
     accepted_at: Instant
+
+
+REFUSED_FOR_NEWER_STATE = "newer-state"
+"""The ``reason`` of a refusal when the tenant has changed since the version that was asked about."""
 
 
 class PurgeRefused(Message):

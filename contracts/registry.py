@@ -6,16 +6,19 @@ from functools import cache
 from contracts.censuses import CensusDoubted, CensusListed, CensusTaken, StatesDoubted
 from contracts.ledger import LedgerEntry, LedgerHead, RestoredEntry
 from contracts.messages import Kind, Message
+from contracts.policies import PolicyState
 from contracts.purges import (
     DataErased,
     ErasureAsked,
     ErasureWithdrawn,
     PurgeAccepted,
     PurgeRefused,
+    PurgeReminder,
     PurgeRequested,
     PurgeStarted,
     PurgeState,
 )
+from contracts.suppressions import SuppressionState
 from contracts.tenants import TenantState
 from contracts.topics import (
     CONFIG_CENSUSES,
@@ -26,6 +29,8 @@ from contracts.topics import (
     INSTALLER_TENANTS,
     NOTIFIER_CENSUSES,
     NOTIFIER_ERASURES,
+    NOTIFIER_POLICIES,
+    NOTIFIER_SUPPRESSIONS,
     PURGER_CENSUSES,
     PURGER_COMMANDS,
     PURGER_LEDGER,
@@ -81,6 +86,7 @@ MESSAGE_TYPES = (
     MessageType("purges-planned", PurgeState, (PURGER_PURGES,), schema=2),
     MessageType("purge-requested", PurgeRequested, (PURGER_COMMANDS,)),
     MessageType("purge-started", PurgeStarted, (PURGER_COMMANDS,), schema=2),
+    MessageType("purge-reminder", PurgeReminder, (PURGER_COMMANDS,)),
     MessageType("purge-accepted", PurgeAccepted, (INSTALLER_ERASURES,)),
     MessageType("purge-refused", PurgeRefused, (INSTALLER_ERASURES,)),
     MessageType(
@@ -91,10 +97,12 @@ MESSAGE_TYPES = (
     ),
     MessageType("erasure-asked", ErasureAsked, (CONFIG_REQUESTS,)),
     MessageType("erasure-withdrawn", ErasureWithdrawn, (CONFIG_REQUESTS,)),
+    MessageType("policy-changed", PolicyState, (NOTIFIER_POLICIES,)),
     MessageType("tenant-erased", LedgerEntry, (PURGER_LEDGER,), schema=3),
     MessageType("erasure-receipted", LedgerEntry, (PURGER_LEDGER,), schema=3),
     MessageType("database-restored", RestoredEntry, (PURGER_LEDGER,)),
     MessageType("ledger-head", LedgerHead, (PURGER_LEDGER,)),
+    MessageType("suppressions-changed", SuppressionState, (NOTIFIER_SUPPRESSIONS,)),
     MessageType("census-taken", CensusTaken, _CENSUSES),
     MessageType("census-listed", CensusListed, _CENSUSES),
     MessageType("census-doubted", CensusDoubted, (PURGER_CENSUSES,)),

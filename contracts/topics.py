@@ -81,6 +81,15 @@ NOTIFIER_ERASURES = Topic(
 CONFIG_REQUESTS = Topic(
     "config.requests.v1", Kind.EVENT, "config", 6, DataClass.ERASURE_PROOF, _kept(30)
 )
+NOTIFIER_POLICIES = Topic(
+    "notifier.policies.v1",
+    Kind.STATE,
+    "notifier",
+    1,
+    DataClass.PLUMBING,
+    _COMPACTED,
+    key="number",
+)
 PURGER_LEDGER = Topic(
     "purger.ledger.v1", Kind.LOG, "purger", 1, DataClass.ERASURE_PROOF, _kept(400), key="number"
 )
@@ -99,6 +108,16 @@ def _censuses(owner: str) -> Topic:
     )
 
 
+# Of addresses, not of tenants: what it says outlives the tenant and its people.
+NOTIFIER_SUPPRESSIONS = Topic(
+    "notifier.suppressions.v1",
+    Kind.STATE,
+    "notifier",
+    6,
+    DataClass.PLUMBING,
+    _COMPACTED,
+    key="recipient_index",
+)
 INSTALLER_CENSUSES = _censuses("installer")
 CONFIG_CENSUSES = _censuses("config")
 NOTIFIER_CENSUSES = _censuses("notifier")
@@ -112,15 +131,17 @@ ALL_TOPICS = (
     CONFIG_ERASURES,
     NOTIFIER_ERASURES,
     CONFIG_REQUESTS,
+    NOTIFIER_POLICIES,
     PURGER_LEDGER,
+    NOTIFIER_SUPPRESSIONS,
     INSTALLER_CENSUSES,
     CONFIG_CENSUSES,
     NOTIFIER_CENSUSES,
     PURGER_CENSUSES,
 )
 
-# Installer and purger read what they wrote themselves: after a restore their topics know more than
-# their databases.
+# Installer, purger and notifier read what they wrote themselves: after a restore their topics know
+# more than their databases.
 _SUBSCRIPTIONS: Mapping[str, tuple[Topic, ...]] = MappingProxyType(
     {
         "installer": (PURGER_COMMANDS, PURGER_LEDGER, PURGER_CENSUSES, INSTALLER_TENANTS),
@@ -149,6 +170,8 @@ _SUBSCRIPTIONS: Mapping[str, tuple[Topic, ...]] = MappingProxyType(
             PURGER_LEDGER,
             PURGER_PURGES,
             PURGER_CENSUSES,
+            NOTIFIER_POLICIES,
+            NOTIFIER_SUPPRESSIONS,
         ),
     }
 )

@@ -27,6 +27,22 @@ def ensure_key_encryption_keys(path: Path, *, wall: datetime) -> Path:
     return path
 
 
+def begin_next_key(path: Path) -> None:
+    """Let another key-encryption key be the present one; those before stay beside it."""
+    content = json.loads(path.read_text("utf-8"))
+    name = f"{content['current']}-next"
+    content = {**content, "current": name, "keys": {**content["keys"], name: _new_key()}}
+    write_private(path, json.dumps(content, indent=1).encode())
+
+
+def destroy_former_keys(path: Path) -> None:
+    """Leave the file no key-encryption key but the present one."""
+    content = json.loads(path.read_text("utf-8"))
+    present = content["current"]
+    content["keys"] = {present: content["keys"][present]}
+    write_private(path, json.dumps(content, indent=1).encode())
+
+
 def ensure_signing_key(path: Path) -> Path:
     """Give the file an Ed25519 private key in PEM, unless it stands there already."""
     if not path.exists():

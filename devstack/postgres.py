@@ -194,12 +194,14 @@ async def provision(
         await connection.close()
 
 
-async def dump(url: str) -> bytes:
-    """Return the whole of one database in PostgreSQL's own archive format.
+async def dump(url: str, *, plain: bool = False) -> bytes:
+    """Return the whole of one database in PostgreSQL's own archive format, or in ``plain`` SQL.
 
     The role has to see every row: the superuser's, or the service's backup role.
     """
-    return await _run_client("pg_dump", url, "--format=custom", stdin=b"")
+    return await _run_client(
+        "pg_dump", url, f"--format={'plain' if plain else 'custom'}", stdin=b""
+    )
 
 
 async def restore(url: str, archive: bytes) -> None:

@@ -290,7 +290,7 @@ async def start_local_stack(
     clock. Kafka and databases may be given or be containers, as
     ``devstack.provider`` says; a ``secured`` Kafka is always our own, with TLS,
     a user for each service and the permissions of ``contracts.topics``. With
-    ``licences`` the installer reads the Marketplace's report: whoever installs
+    ``licences`` installer and notifier read the Marketplace's report: whoever installs
     then pays until its licence is ended, and people stay for as long. ``tell``
     hears what is being done. Call this on the main thread.
 
@@ -516,7 +516,7 @@ class _Programs:
                 "DATA_LOCATION": "This machine",
                 "PRIVACY_POLICY_URL": "https://apps.example.com/privacy",
                 "SESSION_KEY_FILE": str(ensure_signing_key(keys / "session.pem")),
-                **(self._marketplace(urls["atlassian"]) if self._licences else {}),
+                **self._reports(urls["atlassian"], due="LICENCE_REPORT_SECONDS"),
             },
             "config": {"SESSION_JWKS_URL": f"{urls['installer']}/.well-known/jwks.json"},
             "purger": {
@@ -531,6 +531,7 @@ class _Programs:
                 "VENDOR_NAME": VENDOR,
                 "PURGER_PUBLIC_URL": urls["purger"],
                 **self._service_desk(urls["atlassian"]),
+                **self._reports(urls["atlassian"], due="PEOPLE_REPORT_SECONDS"),
             },
         }
 
@@ -545,7 +546,9 @@ class _Programs:
             "TICKETS_TOKEN_FILE": str(token_file),
         }
 
-    def _marketplace(self, url: str) -> Mapping[str, str]:
+    def _reports(self, url: str, *, due: str) -> Mapping[str, str]:
+        if not self._licences:
+            return {}
         token_file = self._folder / "keys" / "marketplace-token"
         write_private(token_file, marketplace.TOKEN.encode())
         return {
@@ -554,7 +557,7 @@ class _Programs:
             "MARKETPLACE_ACCOUNT": marketplace.ACCOUNT,
             "MARKETPLACE_TOKEN_FILE": str(token_file),
             # Licences that are made up on a page show what they do within seconds.
-            "LICENCE_REPORT_SECONDS": "2",
+            due: "2",
         }
 
 

@@ -1,9 +1,10 @@
 """What config does about the messages it hears."""
 
+from collections.abc import Sequence
 from uuid import UUID
 
-from chassis.erasure import ErasureOrder, accept_erasure
-from chassis.handlers import Handlers
+from chassis.erasure import ErasureOrder, accept_erasures
+from chassis.handlers import Handlers, together
 from chassis.unit_of_work import UnitOfWork
 from contracts.classes import DataClass
 from contracts.purges import PurgeStarted, PurgeState
@@ -17,45 +18,57 @@ handlers: Handlers[Context] = Handlers("config")
 
 
 @handlers.follows(TenantState, writes=DataClass.CONTENT)
-async def remember_tenant(tenant: TenantState, uow: UnitOfWork[Context]) -> None:
-    """Know whether the tenant may use what it keeps here."""
-    await store.remember_tenant(
+@together
+async def remember_tenants(tenants: Sequence[TenantState], uow: UnitOfWork[Context]) -> None:
+    """Know whether the tenants may use what they keep here."""
+    await store.remember_tenants(
         uow.connection,
-        Tenant(
-            tenant_id=tenant.tenant_id,
-            status=tenant.status,
-            platform=tenant.platform,
-            content=tenant.classes[DataClass.CONTENT],
-        ),
+        [
+            Tenant(
+                tenant_id=tenant.tenant_id,
+                status=tenant.status,
+                platform=tenant.platform,
+                content=tenant.classes[DataClass.CONTENT],
+            )
+            for tenant in tenants
+        ],
     )
 
 
 @handlers.forgets(TenantState)
-async def forget_tenant(tenant_id: UUID, uow: UnitOfWork[Context]) -> None:
-    """Drop what was known of a tenant of which nothing is left anywhere."""
-    await store.forget_tenant(uow.connection, tenant_id)
+@together
+async def forget_tenants(tenant_ids: Sequence[UUID], uow: UnitOfWork[Context]) -> None:
+    """Drop what was known of tenants of which nothing is left anywhere."""
+    await store.forget_tenants(uow.connection, tenant_ids)
 
 
 @handlers.follows(PurgeState)
-async def remember_purges(state: PurgeState, uow: UnitOfWork[Context]) -> None:
-    """Know what purger plans, so that the customer can see it and what became of its request."""
-    await store.remember_purges(uow.connection, state)
-    standing = [wish.wish_id for wish in state.wishes]
-    await store.settle_request(uow.connection, state.tenant_id, standing)
+@together
+async def remember_purges(states: Sequence[PurgeState], uow: UnitOfWork[Context]) -> None:
+    """Know what purger plans, so that customers can see it and what became of their requests."""
+    await store.remember_purges(uow.connection, states)
+    await store.settle_requests(
+        uow.connection,
+        [state.tenant_id for state in states],
+        [wish.wish_id for state in states for wish in state.wishes],
+    )
 
 
 @handlers.forgets(PurgeState)
-async def forget_purges(tenant_id: UUID, uow: UnitOfWork[Context]) -> None:
-    """Drop what was planned for a tenant and asked for by it: it is done, or was never begun."""
-    await store.forget_purges(uow.connection, tenant_id)
+@together
+async def forget_purges(tenant_ids: Sequence[UUID], uow: UnitOfWork[Context]) -> None:
+    """Drop what was planned for tenants and asked for by them: it is done, or was never begun."""
+    await store.forget_purges(uow.connection, tenant_ids)
 
 
 @handlers.obeys(PurgeStarted)
-async def erase_content(command: PurgeStarted, uow: UnitOfWork[Context]) -> None:
-    """Set the guard and queue the erasure; asked again, look again and answer again.
+@together
+async def erase_content(commands: Sequence[PurgeStarted], uow: UnitOfWork[Context]) -> None:
+    """Set the guards and queue the erasures; asked again, look again and answer again.
 
-    Where another tenant goes on for this one, what is the customer's moves first.
+    Where another tenant goes on for one, what is the customer's moves first.
     """
-    await accept_erasure(uow, ErasureOrder.of(command))
-    if command.merged_into is not None and DataClass.CONTENT in command.classes:
-        await note_move(uow, command.purge_id, command.tenant_id, command.merged_into)
+    await accept_erasures(uow, [ErasureOrder.of(command) for command in commands])
+    for command in commands:
+        if command.merged_into is not None and DataClass.CONTENT in command.classes:
+            await note_move(uow, command.purge_id, command.tenant_id, command.merged_into)

@@ -1,6 +1,6 @@
 """Every SQL statement of config: the tenants it knows, the datasources they keep."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -19,25 +19,28 @@ class NameTaken(Exception):  # noqa: N818 - reads as the fact it states
     """The tenant has another datasource of this name."""
 
 
-async def remember_tenant(connection: Connection, tenant: Tenant) -> None:
-    """Make what is known of a tenant this."""
+async def remember_tenants(connection: Connection, tenants: Sequence[Tenant]) -> None:
+    """Make what is known of these tenants this."""
     await connection.execute(
         """
         INSERT INTO tenants (tenant_id, status, platform, content)
-        VALUES ($1, $2, $3, $4)
+        SELECT *
+          FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[])
+               AS t(tenant_id, status, platform, content)
+         ORDER BY tenant_id
         ON CONFLICT (tenant_id) DO UPDATE
            SET status = excluded.status, platform = excluded.platform, content = excluded.content
         """,
-        tenant.tenant_id,
-        tenant.status,
-        tenant.platform,
-        tenant.content,
+        [tenant.tenant_id for tenant in tenants],
+        [tenant.status for tenant in tenants],
+        [tenant.platform for tenant in tenants],
+        [tenant.content for tenant in tenants],
     )
 
 
-async def forget_tenant(connection: Connection, tenant_id: UUID) -> None:
-    """Know nothing of a tenant any more."""
-    await connection.execute("DELETE FROM tenants WHERE tenant_id = $1", tenant_id)
+async def forget_tenants(connection: Connection, tenant_ids: Sequence[UUID]) -> None:
+    """Know nothing of these tenants any more."""
+    await connection.execute("DELETE FROM tenants WHERE tenant_id = ANY($1::uuid[])", tenant_ids)
 
 
 async def tenant(connection: Connection, tenant_id: UUID) -> Tenant | None:
@@ -148,15 +151,18 @@ async def purges_with_open_moves(connection: Connection, purge_ids: Collection[U
 # -- erasure asked for early -------------------------------------------------------------------
 
 
-async def remember_purges(connection: Connection, state: PurgeState) -> None:
-    """Make what is known of a tenant's purges this."""
+async def remember_purges(connection: Connection, states: Sequence[PurgeState]) -> None:
+    """Make what is known of these tenants' purges this."""
     await connection.execute(
         """
-        INSERT INTO purge_states (tenant_id, state) VALUES ($1, $2)
+        INSERT INTO purge_states (tenant_id, state)
+        SELECT tenant_id, state::jsonb
+          FROM unnest($1::uuid[], $2::text[]) AS s(tenant_id, state)
+         ORDER BY tenant_id
         ON CONFLICT (tenant_id) DO UPDATE SET state = excluded.state
         """,
-        state.tenant_id,
-        state.model_dump(mode="json"),
+        [state.tenant_id for state in states],
+        [state.model_dump_json() for state in states],
     )
 
 
@@ -168,10 +174,13 @@ async def purges(connection: Connection, tenant_id: UUID) -> PurgeState | None:
     return None if state is None else PurgeState.model_validate(state)
 
 
-async def forget_purges(connection: Connection, tenant_id: UUID) -> None:
-    """Know nothing of a tenant's purges any more, nor of what it asked for."""
-    await connection.execute("DELETE FROM purge_states WHERE tenant_id = $1", tenant_id)
-    await connection.execute("DELETE FROM erasure_requests WHERE tenant_id = $1", tenant_id)
+async def forget_purges(connection: Connection, tenant_ids: Sequence[UUID]) -> None:
+    """Know nothing of these tenants' purges any more, nor of what they asked for."""
+    for table in ("purge_states", "erasure_requests"):
+        await connection.execute(
+            f"DELETE FROM {table} WHERE tenant_id = ANY($1::uuid[])",  # noqa: S608 - one of two constants
+            tenant_ids,
+        )
 
 
 async def save_request(connection: Connection, tenant_id: UUID, request: ErasureRequest) -> None:
@@ -201,24 +210,24 @@ async def request(connection: Connection, tenant_id: UUID) -> ErasureRequest | N
     return None if row is None else ErasureRequest(**row)
 
 
-async def settle_request(
-    connection: Connection, tenant_id: UUID, standing: Collection[UUID]
+async def settle_requests(
+    connection: Connection, tenant_ids: Sequence[UUID], standing: Collection[UUID]
 ) -> None:
-    """Note that purger names a tenant's request, or drop one that it names no longer."""
+    """Note that purger names these tenants' requests, or drop those that it names no longer."""
     await connection.execute(
         """
         UPDATE erasure_requests SET heard = true
-         WHERE tenant_id = $1 AND wish_id = ANY($2::uuid[])
+         WHERE tenant_id = ANY($1::uuid[]) AND wish_id = ANY($2::uuid[])
         """,
-        tenant_id,
+        tenant_ids,
         list(standing),
     )
     await connection.execute(
         """
         DELETE FROM erasure_requests
-         WHERE tenant_id = $1 AND heard AND wish_id <> ALL($2::uuid[])
+         WHERE tenant_id = ANY($1::uuid[]) AND heard AND wish_id <> ALL($2::uuid[])
         """,
-        tenant_id,
+        tenant_ids,
         list(standing),
     )
 

@@ -12,6 +12,7 @@ from chassis.settings import PREFIX, BadSettings
 from connect.forge import ForgeTokens
 from connect.install_keys import InstallKeys
 from connect.key_sets import KeySet
+from connect.marketplace import ReportSource
 from connect.product import ProductClient
 from connect.signed_install import SignedInstalls
 from contracts.classes import DataClass
@@ -22,7 +23,7 @@ from services.installer.door import Door
 from services.installer.figures import DoorFigures
 from services.installer.handlers import follow_ledger, handlers, restate
 from services.installer.jobs.access import AccessFigures, AccessJobs
-from services.installer.jobs.licences import LicenceFigures, LicenceJobs, ReportSource
+from services.installer.jobs.licences import LicenceFigures, LicenceJobs
 from services.installer.jobs.secrets import secret_jobs
 from services.installer.routes.development import development_router
 from services.installer.routes.forge import ForgeDoor, forge_router

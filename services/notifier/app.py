@@ -1,6 +1,7 @@
 """Puts notifier together from its settings."""
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 from chassis.jobs import Job
@@ -8,12 +9,14 @@ from chassis.metrics import Metrics
 from chassis.service import Erases, Resources, Running, Service, run_main
 from chassis.unit_of_work import Units
 from contracts.classes import DataClass
-from contracts.topics import INSTALLER_TENANTS, PURGER_CENSUSES, PURGER_COMMANDS
+from contracts.topics import INSTALLER_TENANTS, PURGER_CENSUSES, PURGER_COMMANDS, PURGER_PURGES
+from services.notifier import policies
 from services.notifier.clients import Login, MailServer, TicketDesk
 from services.notifier.context import Context
 from services.notifier.data_map import DATA_MAP
 from services.notifier.domain.campaigns import Kind
 from services.notifier.domain.deliveries import Pace
+from services.notifier.domain.lifecycle import KIND_OF
 from services.notifier.domain.receipts import ERASE_CONTACTS
 from services.notifier.figures import MailFigures
 from services.notifier.handlers import (
@@ -23,15 +26,26 @@ from services.notifier.handlers import (
     note_ledger_entry,
     ready_to_erase,
 )
+from services.notifier.jobs.contacts import ContactJobs, PeopleFigures
 from services.notifier.jobs.deliveries import Deliveries, Writer
+from services.notifier.jobs.lifecycle import Lifecycle
 from services.notifier.jobs.people import Moves
+from services.notifier.jobs.policies import Policies
 from services.notifier.jobs.tickets import TicketErasures, TicketEvidence
 from services.notifier.letters.dkim import Signer
 from services.notifier.letters.letter import Stationery
+from services.notifier.letters.lifecycle import Notices
+from services.notifier.letters.policies import PolicyChanges
 from services.notifier.letters.receipts import Receipts
+from services.notifier.letters.sheets import Sheets
 from services.notifier.routes.development import development
+from services.notifier.routes.policies import PolicyPages
+from services.notifier.routes.preferences import preferences_router
 from services.notifier.settings import NotifierSettings
+from services.notifier.store import suppressions
 from services.notifier.store.deliveries import receipt_of
+from services.notifier.store.lifecycle import word_of
+from services.notifier.store.policies import revision_of
 from services.notifier.takeover import take_over
 
 
@@ -41,6 +55,11 @@ def build(settings: NotifierSettings) -> Service[Context]:
     signer = Signer.load(settings.dkim_file) if settings.dkim_file else None
     metrics = Metrics()
     figures = MailFigures(metrics.registry)
+    policy_pages = PolicyPages(settings)
+    public = (
+        policy_pages.router(),
+        preferences_router(vendor_name=settings.vendor_name, public_url=str(settings.public_url)),
+    )
 
     def context(resources: Resources) -> Context:
         return Context(
@@ -53,6 +72,7 @@ def build(settings: NotifierSettings) -> Service[Context]:
             worker=notifier.resources.worker,
             server=_mail_server(settings, mail_domain),
             writers=writers(settings),
+            public_url=settings.public_url,
             pace=Pace(
                 settings.mail_connections,
                 settings.mail_chunk,
@@ -64,7 +84,22 @@ def build(settings: NotifierSettings) -> Service[Context]:
         )
         units, worker = notifier.units, notifier.resources.worker
         moves, evidence = Moves(units, worker), TicketEvidence(units, worker)
-        jobs = (*mail.jobs(), *moves.jobs(), *evidence.jobs())
+        policies = Policies(units, worker, timedelta(days=settings.policy_evidence_days))
+        life = Lifecycle(units, worker)
+        contacts = ContactJobs(
+            units,
+            settings.report_source,
+            PeopleFigures(notifier.resources.metrics.registry),
+            report_every=timedelta(seconds=settings.people_report_seconds),
+        )
+        jobs = (
+            *mail.jobs(),
+            *moves.jobs(),
+            *evidence.jobs(),
+            *contacts.jobs(),
+            *policies.jobs(),
+            *life.jobs(),
+        )
         desk = _desk(settings)
         if desk is None:
             return jobs
@@ -74,10 +109,12 @@ def build(settings: NotifierSettings) -> Service[Context]:
         settings=settings,
         data_map=DATA_MAP,
         handlers=handlers,
-        topics=(INSTALLER_TENANTS, PURGER_COMMANDS, PURGER_CENSUSES),
+        topics=(INSTALLER_TENANTS, PURGER_COMMANDS, PURGER_PURGES, PURGER_CENSUSES),
         context=context,
         restate=_restate,
-        routers=(development,) if settings.development else (),
+        routers=(*public, development, policy_pages.staff_router())
+        if settings.development
+        else public,
         jobs=jobs,
         erases=Erases(
             steps={DataClass.TICKETS: ERASE_TICKETS, DataClass.CONTACTS: ERASE_CONTACTS},
@@ -98,8 +135,21 @@ def writers(settings: NotifierSettings) -> Mapping[Kind, Writer[Any]]:
         vendor_name=settings.vendor_name,
         news_sender=settings.mail_from_news,
     )
-    receipts = Receipts(stationery, settings.purger_public_url)
-    return {Kind.RECEIPT: Writer(receipt_of, receipts.write)}
+    sheets = Sheets(
+        vendor_name=settings.vendor_name,
+        address=settings.mail_from,
+        data_location=settings.data_location,
+        privacy_policy_url=settings.privacy_policy_url,
+        your_data_url=settings.your_data_url,
+    )
+    receipts = Receipts(stationery, sheets, settings.purger_public_url)
+    notices = Notices(stationery, sheets)
+    policy_changes = PolicyChanges(stationery, settings.public_url)
+    return {
+        Kind.RECEIPT: Writer(receipt_of, receipts.write),
+        Kind.POLICY_CHANGE: Writer(revision_of, policy_changes.write),
+        **dict.fromkeys(KIND_OF.values(), Writer(word_of, notices.write)),
+    }
 
 
 def _mail_server(settings: NotifierSettings, name: str) -> MailServer:
@@ -125,8 +175,15 @@ def _desk(settings: NotifierSettings) -> TicketDesk | None:
     return TicketDesk(url, project, field, account, token_file)
 
 
-async def _restate(_: Units[Context]) -> None:
-    """Notifier tells nobody any state."""
+async def _restate(units: Units[Context]) -> None:
+    """Say again what the policy is, then who must not be written to, in turns that each stay."""
+    await policies.restate(units)
+    after = None
+    while True:
+        async with units.begin() as uow:
+            after = await suppressions.restate(uow, after=after)
+        if after is None:
+            return
 
 
 def main() -> int:

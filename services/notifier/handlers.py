@@ -7,18 +7,24 @@ from chassis.database import Connection
 from chassis.epochs import behind_since
 from chassis.erasure import ErasureOrder, accept_erasure
 from chassis.handlers import Handlers
-from chassis.identifiers import uuid7
 from chassis.unit_of_work import UnitOfWork
 from connect.service_desk import plain_number
 from contracts.classes import DataClass
 from contracts.ledger import EntryKind, LedgerEntry, ReceiptStage
-from contracts.purges import PurgeStarted
-from contracts.tenants import TenantState
+from contracts.purges import PurgeReminder, PurgeStarted, PurgeState
+from contracts.tenants import TenantState, TenantStatus
 from services.notifier.context import Context
+from services.notifier.domain.lifecycle import (
+    Notice,
+    may_have_been_told,
+    news_of,
+    reminder,
+    withdrawn,
+)
 from services.notifier.domain.people import Tenant
 from services.notifier.domain.receipts import ERASE_CONTACTS, Receipt
 from services.notifier.domain.tickets import licences_may_be_kept, who_erases_tickets
-from services.notifier.store import deliveries, people, tickets
+from services.notifier.store import contacts, deliveries, lifecycle, people, tickets
 
 ERASE_TICKETS = "erase-notifier"
 """The step of wave 1; tickets lie in Jira Service Management, none are stored here."""
@@ -33,15 +39,54 @@ async def remember_tenant(tenant: TenantState, uow: UnitOfWork[Context]) -> None
         uow.connection,
         Tenant(tenant.tenant_id, tenant.addon_key, tenant.classes[DataClass.CONTACTS]),
     )
+    await lifecycle.remember_life(
+        uow.connection,
+        tenant.tenant_id,
+        installed=tenant.status is TenantStatus.INSTALLED,
+        platform=tenant.platform,
+        created_at=tenant.created_at,
+    )
     if licences_may_be_kept(tenant.classes):
         numbers = sorted({plain_number(number) for number in tenant.licence_numbers})
-        await tickets.remember_licences(uow.connection, tenant.tenant_id, numbers)
+        if await tickets.remember_licences(uow.connection, tenant.tenant_id, numbers) and numbers:
+            await contacts.note_licences_changed(uow.connection, tenant.tenant_id, now=uow.now)
 
 
 @handlers.forgets(TenantState)
 async def forget_tenant(tenant_id: UUID, uow: UnitOfWork[Context]) -> None:
     """Drop what was known of a tenant of which nothing is left anywhere."""
     await people.forget_tenant(uow.connection, tenant_id)
+    await lifecycle.forget_life(uow.connection, tenant_id)
+
+
+@handlers.follows(PurgeState, writes=DataClass.CONTACTS)
+async def tell_of_purges(state: PurgeState, uow: UnitOfWork[Context]) -> None:
+    """Tell people of holds, wishes and cancelled purges that they have not been told of."""
+    await lifecycle.note_withdrawn(uow.connection, state.tenant_id, withdrawn(state))
+    told = await lifecycle.told_to(uow.connection, state.tenant_id)
+    for notice in news_of(state, told, now=uow.now):
+        await _tell(uow, state.tenant_id, notice)
+
+
+@handlers.forgets(PurgeState)
+async def forget_purges(tenant_id: UUID, uow: UnitOfWork[Context]) -> None:
+    """Drop what people were told: nothing stands any more, or they are gone."""
+    await lifecycle.forget_life(uow.connection, tenant_id)
+
+
+@handlers.obeys(PurgeReminder)
+async def remind_people(command: PurgeReminder, uow: UnitOfWork[Context]) -> None:
+    """Remind a tenant's people of a purge that will start, unless it was withdrawn meanwhile."""
+    tenant_id = command.tenant_id
+    erased = (await uow.erased_classes([tenant_id])).get(tenant_id, frozenset())
+    notice = reminder(command, now=uow.now)
+    if (
+        notice is None
+        or DataClass.CONTACTS in erased
+        or await lifecycle.is_withdrawn(uow.connection, tenant_id, command.purge_id)
+    ):
+        return
+    await _tell(uow, tenant_id, notice)
 
 
 @handlers.obeys(PurgeStarted)
@@ -81,6 +126,18 @@ async def note_ledger_entry(entry: LedgerEntry, uow: UnitOfWork[Context]) -> Non
         await deliveries.keep_receipt(uow.connection, entry.purge_id, receipt, now=uow.now)
 
 
+async def _tell(uow: UnitOfWork[Context], tenant_id: UUID, notice: Notice) -> None:
+    restored_at = await lifecycle.doubted_until(uow.connection)
+    await lifecycle.tell(
+        uow.connection,
+        tenant_id,
+        notice,
+        now=uow.now,
+        wall=uow.wall,
+        doubtful=may_have_been_told(notice.since, restored_at=restored_at, now=uow.now),
+    )
+
+
 async def _plan_farewell(
     uow: UnitOfWork[Context],
     purge_id: UUID,
@@ -96,19 +153,13 @@ async def _plan_farewell(
     """
     if not await deliveries.erasure_is_untouched(uow.connection, purge_id, step):
         return
-    await deliveries.rebind_deliveries(uow.connection, tenant_id)
     if merged_into is not None:
         await people.note_move(uow.connection, purge_id, tenant_id, merged_into, now=uow.now)
         return
-    await uow.act_for(tenant_id)
     await deliveries.plan_receipts(
         uow.connection,
         purge_id,
         tenant_id,
-        [
-            (uuid7(uow.now), contact_id, address_index)
-            for contact_id, address_index in await people.contact_indexes(uow.connection, tenant_id)
-        ],
         now=uow.now,
         wall=uow.wall,
         # What the ledger orders now may have been ordered, and mailed, before the restore.

@@ -8,6 +8,8 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from chassis.settings import PREFIX, ServiceSettings
 from connect.hosts import is_private_enough, parse_base_url
+from connect.marketplace import PRODUCTION as MARKETPLACE
+from connect.marketplace import ReportSource
 from services.notifier.domain.tickets import WhatGoes
 
 
@@ -39,6 +41,26 @@ class NotifierSettings(ServiceSettings):
     dkim_file: Path | None = None
     vendor_name: str = Field(default="Keepword", min_length=1, max_length=100)
     purger_public_url: str
+
+    # For how long after a revision of the policy was replaced its evidence is kept; three years.
+    policy_evidence_days: int = Field(default=1096, ge=1)
+
+    # What letters say about the customer's data, and where they lead.
+    data_location: Annotated[str, StringConstraints(min_length=1, max_length=200)] = (
+        "San Francisco, USA"
+    )
+    privacy_policy_url: Annotated[str, StringConstraints(pattern=r"^https?://\S+$")] | None = None
+    your_data_url: Annotated[str, StringConstraints(pattern=r"^https?://\S+$")] | None = None
+
+    # The Marketplace's licence report is read once a day for its people, as this account of the
+    # vendor's; all three or none. The file holds the account's API token.
+    marketplace_url: str = MARKETPLACE
+    marketplace_developer_id: (
+        Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]{1,64}$")] | None
+    ) = None
+    marketplace_account: str | None = Field(default=None, min_length=1, repr=False)
+    marketplace_token_file: Path | None = None
+    people_report_seconds: int = Field(default=86_400, ge=1)
 
     # Where support tickets lie. Without access to the desk a person erases them, purge by purge.
     tickets: Literal["service-desk", "none"] = "service-desk"
@@ -78,7 +100,7 @@ class NotifierSettings(ServiceSettings):
             raise ValueError("give the full address at which the public reaches purger")
         return url.rstrip("/")
 
-    @field_validator("tickets_url")
+    @field_validator("tickets_url", "marketplace_url")
     @classmethod
     def _nobody_can_change_it_on_the_way(cls, url: str | None) -> str | None:
         if url is None:
@@ -99,6 +121,28 @@ class NotifierSettings(ServiceSettings):
         if self.dkim_file is None and not self.development:
             raise ValueError(f"{PREFIX}DKIM_FILE: name the file with the keys that sign our mail")
         return self
+
+    def _the_marketplace_is_named_whole(self) -> Self:
+        given = (
+            self.marketplace_developer_id,
+            self.marketplace_account,
+            self.marketplace_token_file,
+        )
+        if any(given) and not all(given):
+            raise ValueError(
+                f"{PREFIX}MARKETPLACE_DEVELOPER_ID, {PREFIX}MARKETPLACE_ACCOUNT,"
+                f" {PREFIX}MARKETPLACE_TOKEN_FILE: set all three, or none to read no report"
+            )
+        return self
+
+    @property
+    def report_source(self) -> ReportSource | None:
+        """Where the Marketplace's report is; None where none is read."""
+        developer_id, account = self.marketplace_developer_id, self.marketplace_account
+        token_file = self.marketplace_token_file
+        if developer_id is None or account is None or token_file is None:
+            return None
+        return ReportSource(self.marketplace_url, developer_id, account, token_file)
 
     @model_validator(mode="after")
     def _the_desk_is_named_whole(self) -> Self:

@@ -24,6 +24,7 @@ from services.purger.handlers import handlers
 from services.purger.jobs import Sweeps, count_held_job, restart, restate
 from services.purger.ledger_key import LedgerKeyFile
 from services.purger.reconciliation import ReconciliationFigures, reconciliation_jobs
+from services.purger.reminders import reminders_job
 from services.purger.routes import brake
 from services.purger.routes.board import board_router
 from services.purger.routes.pages import Pages
@@ -57,6 +58,7 @@ def build(settings: PurgerSettings) -> Service[Context]:
         return (
             *sweeps.jobs(sweep_every=timedelta(seconds=settings.sweep_seconds)),
             *watch.jobs(),
+            reminders_job(this.units),
             *chain.jobs(),
             *reconciliation_jobs(this.units, ReconciliationFigures(registry)),
             count_held_job(this.units, HoldFigures(registry)),

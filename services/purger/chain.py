@@ -14,6 +14,7 @@ from contracts.ledger import GENESIS, BrokenChain, LedgerEntry, verify_chain
 from services.purger import store
 from services.purger.checkpoints import (
     Checkpoint,
+    MissingCheckpoint,
     UnreadableCheckpoint,
     append_checkpoint,
     read_checkpoints,
@@ -52,7 +53,7 @@ class ChainWatch:
         """
         try:
             verified = await self._verify()
-        except (BrokenChain, UnreadableCheckpoint) as broken:
+        except (BrokenChain, UnreadableCheckpoint, MissingCheckpoint) as broken:
             log.error("ledger is broken", reason=str(broken))  # noqa: TRY400 - its frames say nothing
             self._figures.broken.set(1)
             return False
@@ -66,12 +67,12 @@ class ChainWatch:
             last = await store.ledger_check(uow.connection)
             end = await store.ledger_end(uow.connection)
             now, key = uow.now, uow.context.ledger_key()
-        await self._require_checkpoints()
+        await self._require_checkpoints(last.checkpoint_number)
         whole = last.walked_at is None or now - last.walked_at >= WALKED_WHOLE_EVERY
         number, last_hash = (0, GENESIS) if whole else (last.number, last.hash)
         if end.number < last.number:
             raise BrokenChain(last.number, "missing, but it was verified before")
-        await self._require_same(last)
+        await self._require_same(last.number, last.hash)
         while number < end.number:
             page = await self._page(number)
             if not page or page[0].number != number + 1:
@@ -80,41 +81,47 @@ class ChainWatch:
                 verify_chain, page, uow.context.ledger_key().public_keys, start_hash=last_hash
             )
             number, last_hash = page[-1].number, page[-1].hash
-        verified = LedgerCheck(number, last_hash, now if whole else last.walked_at)
-        await self._require_same(LedgerCheck(end.number, end.hash, None))
-        async with self._units.begin() as uow:
-            await store.save_ledger_check(uow.connection, verified)
+        await self._require_same(end.number, end.hash)
+        noted = last.checkpoint_number
         if self._file is not None and number:
-            await asyncio.to_thread(
+            # Before it is noted: what is noted and not there is missed.
+            noted = await asyncio.to_thread(
                 self._leave, Checkpoint.of(number, last_hash, at=now, key=key), self._file
             )
+        verified = LedgerCheck(number, last_hash, now if whole else last.walked_at, noted)
+        async with self._units.begin() as uow:
+            await store.save_ledger_check(uow.connection, verified)
         return verified
 
     async def _page(self, after: int) -> list[LedgerEntry]:
         async with self._units.begin() as uow:
             return await store.ledger_entries(uow.connection, after=after, limit=_ENTRIES_A_PAGE)
 
-    async def _require_same(self, noted: LedgerCheck) -> None:
+    async def _require_same(self, number: int, noted_hash: str) -> None:
         """The entry that was noted still stands where it stood."""
-        if not noted.number:
+        if not number:
             return
         async with self._units.begin() as uow:
-            hashes = await store.entry_hashes(uow.connection, [noted.number])
-        if hashes.get(noted.number) != noted.hash:
-            raise BrokenChain(noted.number, "is not the one that was noted")
+            hashes = await store.entry_hashes(uow.connection, [number])
+        if hashes.get(number) != noted_hash:
+            raise BrokenChain(number, "is not the one that was noted")
 
-    async def _require_checkpoints(self) -> None:
-        if self._file is None:
-            return
-        checkpoints = await asyncio.to_thread(read_checkpoints, self._file)
+    async def _require_checkpoints(self, noted: int) -> None:
+        """The ledger has all that the file names, and the file all that was left in it."""
+        file = self._file
+        checkpoints = [] if file is None else await asyncio.to_thread(read_checkpoints, file)
         async with self._units.begin() as uow:
             hashes = await store.entry_hashes(
                 uow.connection, [checkpoint.number for checkpoint in checkpoints]
             )
             keys = uow.context.ledger_key().public_keys
         await asyncio.to_thread(require_checkpoints, checkpoints, hashes, keys)
+        if noted > max((each.number for each in checkpoints), default=0):
+            raise MissingCheckpoint(noted)
 
-    def _leave(self, checkpoint: Checkpoint, file: Path) -> None:
+    def _leave(self, checkpoint: Checkpoint, file: Path) -> int:
         known = read_checkpoints(file)
-        if not known or known[-1].number < checkpoint.number:
-            append_checkpoint(file, checkpoint)
+        if known and known[-1].number >= checkpoint.number:
+            return known[-1].number
+        append_checkpoint(file, checkpoint)
+        return checkpoint.number

@@ -26,6 +26,13 @@ class UnreadableCheckpoint(Exception):  # noqa: N818 - reads as the fact it stat
         super().__init__(f"line {line} of the checkpoints cannot be read")
 
 
+class MissingCheckpoint(Exception):  # noqa: N818 - likewise
+    """The file is gone or was cut off, so what it proved is lost."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"the checkpoint of entry {number} is gone from its file, or the file is")
+
+
 class Checkpoint(BaseModel):
     """The ledger's last entry at a time; one line of JSON each.
 
@@ -70,7 +77,7 @@ class Checkpoint(BaseModel):
 
 
 def read_checkpoints(path: Path) -> list[Checkpoint]:
-    """Read all of a file; none where there is no file yet.
+    """Read all of a file; none where there is no file.
 
     Raises:
         UnreadableCheckpoint: a line is something else.

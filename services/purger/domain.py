@@ -13,7 +13,15 @@ from contracts.classes import TENANT_CLASSES, DataClass
 from contracts.deadlines import RULE_VERSION
 from contracts.deadlines import deadline as deadline_of
 from contracts.ledger import EntryKind, LedgerEntry, Restoration, RestoredEntry
-from contracts.purges import ClockKind, Phase, Plan, Scope, purge_id
+from contracts.purges import (
+    REFUSED_FOR_NEWER_STATE,
+    ClockKind,
+    Phase,
+    Plan,
+    PurgeRefused,
+    Scope,
+    purge_id,
+)
 from contracts.tenants import ClassState, Platform, SubscriptionStatus, TenantState, Version
 
 SHORTEST_TERM = timedelta(days=179, hours=12)
@@ -121,17 +129,19 @@ def open_clocks(tenant: TenantState) -> list[Clock]:
     """List the clocks that run for a tenant, the earliest first.
 
     None runs before the tenant was created: what was then, was another tenant's.
-    One for which another tenant goes on has nothing left to wait for.
+    One for which another tenant goes on has nothing left to wait for, and of its
+    clocks the earliest is left.
     """
-    if tenant.merged_into is not None and tenant.departure is not None:
-        return [Clock(ClockKind.MERGED, max(tenant.departure.at, tenant.created_at))]
     found = []
     if tenant.departure is not None:
         found.append((ClockKind.UNINSTALLED, tenant.departure.at))
     if tenant.subscription.ended_at is not None:
         found.append((ClockKind.SUBSCRIPTION_ENDED, tenant.subscription.ended_at))
     clocks = [Clock(kind, max(at, tenant.created_at)) for kind, at in found]
-    return sorted(clocks, key=lambda clock: clock.started_at)
+    clocks.sort(key=lambda clock: clock.started_at)
+    if tenant.merged_into is not None and tenant.departure is not None:
+        return [Clock(ClockKind.MERGED, clocks[0].started_at)]
+    return clocks
 
 
 def service_data_clock(tenant: TenantState) -> Clock | None:
@@ -415,15 +425,27 @@ def wish_is_past_return(plans: Collection[Plan]) -> bool:
     )
 
 
-def nothing_left(plans: Collection[Plan], *, tenant_known: bool) -> bool:
+def wait_after_refusal(
+    refused: PurgeRefused, known: TenantState | None, *, silence: timedelta
+) -> timedelta:
+    """Say how long a refused purge rests, unless a newer state of its tenant comes before that.
+
+    Not at all where that state, for which it was refused, has come already.
+    """
+    has_come = known is not None and known.version >= refused.tenant_version
+    return timedelta() if has_come and refused.reason == REFUSED_FOR_NEWER_STATE else silence
+
+
+def nothing_left(plans: Collection[Plan], *, tenant_known: bool, asked_for: bool) -> bool:
     """Whether a tenant's purges need never be spoken of again.
 
-    That is when none is open and all classes are erased, or the tenant is gone.
+    That is when none is open and all classes are erased, or the tenant is gone. After a restore
+    it may only be unknown so far: then what was ``asked_for``, a wish or a hold, tells that it is.
     """
     if any(plan.phase not in {Phase.CLOSED, Phase.WITHDRAWN} for plan in plans):
         return False
     erased = {each for plan in plans if plan.phase is Phase.CLOSED for each in plan.takes}
-    return not tenant_known or erased == set(TENANT_CLASSES)
+    return erased == set(TENANT_CLASSES) or not (tenant_known or asked_for)
 
 
 # -- steps ------------------------------------------------------------------------------------
@@ -745,6 +767,33 @@ def judge_difference(seen: Seen, wall: datetime) -> Mend | Unexplained | None:
     if seen.mended_at is not None:
         return Unexplained() if wall - seen.mended_at >= ROUNDS_APART else None
     return Mend() if wall - seen.first_seen_at >= ROUNDS_APART else None
+
+
+# -- reminders --------------------------------------------------------------------------------
+
+REMINDERS = (30, 7)
+"""So many days before a purge starts its people are reminded of it."""
+
+CLOCKS_WITHOUT_REMINDERS = (ClockKind.MERGED, ClockKind.ERASURE_ASKED)
+"""Who moves loses nothing, and who asked for it is told the dates when they ask."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reminder:
+    """A purge of which people are to be reminded now, for the last time or for the one before."""
+
+    purge_id: UUID
+    tenant_id: UUID
+    classes: tuple[DataClass, ...]
+    clock: str
+    start_at: datetime
+    erase_by: datetime
+    days_before: int
+
+    @property
+    def step(self) -> str:
+        """By which it is known beside the purge's own steps."""
+        return f"remind-{self.days_before}"
 
 
 # -- watch ------------------------------------------------------------------------------------

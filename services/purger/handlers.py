@@ -1,10 +1,11 @@
 """What purger does about the messages it hears."""
 
+from collections.abc import Sequence
 from uuid import UUID
 
 import structlog
 
-from chassis.handlers import Handlers
+from chassis.handlers import Handlers, together
 from contracts.censuses import CensusListed, CensusTaken
 from contracts.purges import (
     DataErased,
@@ -18,7 +19,7 @@ from contracts.purges import (
 from contracts.tenants import TenantState
 from services.purger import reconciliation, store
 from services.purger.context import Context, Work
-from services.purger.domain import steps_of, wish_is_past_return
+from services.purger.domain import Purge, steps_of, wait_after_refusal, wish_is_past_return
 from services.purger.ledger import record_owners_restore
 from services.purger.planning import replan, replan_and_say
 from services.purger.progress import advance, begin_erasing, say_purges
@@ -32,22 +33,29 @@ _UNDER_WAY = frozenset({Phase.ERASING, Phase.ERASED})
 
 
 @handlers.follows(TenantState)
-async def replan_purges(tenant: TenantState, uow: Work) -> None:
-    """Make a tenant's planned purges agree with its present state."""
-    await uow.lock_tenant_exclusively(tenant.tenant_id)
-    if await store.save_tenant(uow.connection, tenant) and await replan(uow, tenant):
-        await say_purges(uow, [tenant.tenant_id])
+@together
+async def replan_purges(tenants: Sequence[TenantState], uow: Work) -> None:
+    """Make tenants' planned purges agree with their present states.
+
+    It may be those for which the installer has refused purges of older ones.
+    """
+    await uow.lock_tenants((), exclusively=[tenant.tenant_id for tenant in tenants])
+    newer = await store.save_tenants(uow.connection, tenants)
+    changed = await replan(uow, newer)
+    await store.ask_without_delay(uow.connection, [tenant.tenant_id for tenant in newer])
+    await say_purges(uow, changed)
 
 
 @handlers.forgets(TenantState)
-async def forget_tenant(tenant_id: UUID, uow: Work) -> None:
-    """Drop a tenant of whom the installer has nothing left; what is under way goes on."""
-    planned = await store.lock_plans(uow.connection, tenant_id)
-    for plan in planned:
-        await store.withdraw_purge(uow.connection, plan.purge_id, now=uow.now)
-    await store.forget_tenant(uow.connection, tenant_id)
-    if await store.is_spoken_of(uow.connection, tenant_id):
-        await say_purges(uow, [tenant_id])
+@together
+async def forget_tenants(tenant_ids: Sequence[UUID], uow: Work) -> None:
+    """Drop tenants of whom the installer has nothing left; what is under way goes on."""
+    for plans in (await store.lock_plans_of(uow.connection, tenant_ids)).values():
+        for plan in plans:
+            if plan.phase in _BEFORE_NO_RETURN:
+                await store.withdraw_purge(uow.connection, plan.purge_id, now=uow.now)
+    await store.forget_tenants(uow.connection, tenant_ids)
+    await say_purges(uow, await store.spoken_of(uow.connection, tenant_ids), gone=True)
 
 
 @handlers.hears(ErasureAsked)
@@ -72,7 +80,13 @@ async def drop_wish(withdrawn: ErasureWithdrawn, uow: Work) -> None:
     """Withdraw a wish; where the installer has been asked already, only if it says no."""
     await uow.lock_tenant_exclusively(withdrawn.tenant_id)
     if wish_is_past_return(await store.lock_plans(uow.connection, withdrawn.tenant_id)):
-        await store.note_late_withdrawal(uow.connection, withdrawn.wish_id, now=uow.now)
+        await store.note_late_withdrawal(
+            uow.connection,
+            withdrawn.wish_id,
+            withdrawn.tenant_id,
+            made_by=WishedBy.CUSTOMER,
+            now=uow.now,
+        )
         log.info("wish withdrawn too late", tenant_id=str(withdrawn.tenant_id))
         return
     was_standing = await store.withdraw_wish(
@@ -88,35 +102,37 @@ async def drop_wish(withdrawn: ErasureWithdrawn, uow: Work) -> None:
 
 
 @handlers.hears(PurgeAccepted)
-async def start_erasing(accepted: PurgeAccepted, uow: Work) -> None:
+@together
+async def start_erasing(accepted: Sequence[PurgeAccepted], uow: Work) -> None:
     """Begin wave 1, whatever we planned meanwhile: the installer's word is final."""
-    purge = await store.lock_purge(uow.connection, accepted.purge_id)
-    if purge is None:
+    named = {each.purge_id for each in accepted}
+    purges = await store.lock_purges(uow.connection, named)
+    for purge_id in named - purges.keys():
         # The tenant's state names this purge too, and there it is taken up and asked for again.
-        log.warning("unknown purge was accepted", purge_id=str(accepted.purge_id))
-        return
-    if purge.plan.phase not in _BEFORE_NO_RETURN:
-        return
-    await begin_erasing(uow, purge)
-    await say_purges(uow, [purge.tenant_id])
+        log.warning("unknown purge was accepted", purge_id=str(purge_id))
+    begun = [each for each in purges.values() if each.plan.phase in _BEFORE_NO_RETURN]
+    await begin_erasing(uow, begun)
+    await say_purges(uow, {purge.tenant_id for purge in begun})
 
 
 @handlers.hears(PurgeRefused)
 async def postpone_purge(refused: PurgeRefused, uow: Work) -> None:
     """Put the purge back among the planned ones, and see whether it is still what is wanted.
 
-    The newer state may have come before the refusal, when the purge could not be touched.
+    The newer state may have come before the refusal, when the purge could not be touched: then
+    it is due at once. Else it waits for that state, and no longer than for a silence.
     """
     # Whoever plans locks the tenant first, and then its purges.
     await uow.lock_tenant_exclusively(refused.tenant_id)
     purge = await store.lock_purge(uow.connection, refused.purge_id)
     if purge is None or purge.plan.phase is not Phase.REQUESTED:
         return
+    known = await store.tenant(uow.connection, purge.tenant_id)
     await store.postpone_purge(
         uow.connection,
         refused.purge_id,
         now=uow.now,
-        until=uow.now + uow.context.silence,
+        until=uow.now + wait_after_refusal(refused, known, silence=uow.context.silence),
     )
     await store.withdraw_late_wishes(uow.connection, purge.tenant_id, now=uow.now)
     log.info("purge refused", purge_id=str(refused.purge_id), reason=refused.reason)
@@ -124,17 +140,27 @@ async def postpone_purge(refused: PurgeRefused, uow: Work) -> None:
 
 
 @handlers.hears(DataErased)
-async def record_answer(answer: DataErased, uow: Work) -> None:
-    """Keep an owner's answer and do what can be done now: a receipt, wave 2, the end."""
-    purge = await store.lock_purge(uow.connection, answer.purge_id)
-    await record_owners_restore(uow, answer)
+@together
+async def record_answers(answers: Sequence[DataErased], uow: Work) -> None:
+    """Keep the owners' answers and do what can be done now: a receipt, wave 2, the end."""
+    purges = await store.lock_purges(uow.connection, {each.purge_id for each in answers})
+    for answer in answers:
+        await record_owners_restore(uow, answer)
+    clean = [each for each in answers if _is_a_step_done(each, purges.get(each.purge_id))]
+    answered = await store.record_answers(uow.connection, clean)
+    moved = await advance(uow, answered)
+    await say_purges(uow, {purges[each].tenant_id for each in moved})
+
+
+def _is_a_step_done(answer: DataErased, purge: Purge | None) -> bool:
+    """Whether an answer comes from the owner of a step under way, and nothing remains."""
     if purge is None or purge.plan.phase not in _UNDER_WAY:
-        return
+        return False
     steps = steps_of(purge.plan.scope, purge.plan.classes)
     owners = {step.step: step.owner for step in steps}
     if owners.get(answer.step) != answer.owner:
         log.error("answer from a stranger", purge_id=str(answer.purge_id), step=answer.step)
-        return
+        return False
     if answer.remaining:
         log.error(
             "data remains after an erasure",
@@ -142,18 +168,8 @@ async def record_answer(answer: DataErased, uow: Work) -> None:
             step=answer.step,
             remaining=answer.remaining,
         )
-        return
-    is_new = await store.record_answer(
-        uow.connection,
-        answer.purge_id,
-        answer.step,
-        counts=answer.counts,
-        data_map_hash=answer.data_map_hash,
-        erased_at=answer.erased_at,
-        by=answer.by,
-    )
-    if is_new and await advance(uow, answer.purge_id):
-        await say_purges(uow, [purge.tenant_id])
+        return False
+    return True
 
 
 @handlers.hears(CensusTaken)

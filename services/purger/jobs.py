@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
 import structlog
 
@@ -23,6 +24,7 @@ log = structlog.get_logger(__name__)
 
 HEAD_SAID_EVERY = timedelta(days=1)
 PURGES_KEPT = timedelta(days=30)
+ASKED_AGAIN_A_SECOND = 20
 _AT_ONCE = 200
 _DUE_WITHIN = timedelta(days=1)
 
@@ -38,7 +40,7 @@ class Sweeps:
         """List the jobs with their intervals."""
         return (
             Job("ask for due purges", sweep_every, self.ask_for_due_purges),
-            Job("ask again", sweep_every, self.ask_again),
+            Job("ask again", sweep_every, partial(self.ask_again, within=sweep_every)),
             Job("write late receipts", timedelta(minutes=1), self.write_late_receipts),
             Job("publish ledger", timedelta(milliseconds=250), self.publish_ledger),
             Job("drop old purges", timedelta(hours=1), self.drop_old_purges),
@@ -64,25 +66,27 @@ class Sweeps:
             if len(due) < _AT_ONCE:
                 return asked
 
-    async def ask_again(self) -> int:
-        """Repeat what was asked and not answered; return how many questions that were."""
-        asked = 0
-        while True:
-            async with self.units.begin() as uow:
-                silence = uow.context.silence
-                askings = await store.claim_unanswered_purges(
-                    uow.connection, now=uow.now, silence=silence, limit=_AT_ONCE
-                )
-                for asking in askings:
-                    ask_installer(uow, asking)
-                orders = await store.claim_unanswered_steps(
-                    uow.connection, now=uow.now, silence=silence, limit=_AT_ONCE
-                )
-                for order in orders:
-                    order_erasure(uow, order)
-            asked += len(askings) + len(orders)
-            if max(len(askings), len(orders)) < _AT_ONCE:
-                return asked
+    async def ask_again(self, *, within: timedelta = timedelta(seconds=10)) -> int:
+        """Repeat what was asked and not answered; return how many questions that were.
+
+        Who has thousands to answer is late and not deaf: so that a backlog does not
+        grow by being asked about, no more is repeated than ``within`` that time may be.
+        What has waited longest comes first, and then waits twice as long.
+        """
+        limit = max(1, round(ASKED_AGAIN_A_SECOND * within.total_seconds()))
+        async with self.units.begin() as uow:
+            silence = uow.context.silence
+            askings = await store.claim_unanswered_purges(
+                uow.connection, now=uow.now, silence=silence, limit=limit
+            )
+            for asking in askings:
+                ask_installer(uow, asking)
+            orders = await store.claim_unanswered_steps(
+                uow.connection, now=uow.now, silence=silence, limit=limit
+            )
+            for order in orders:
+                order_erasure(uow, order)
+        return len(askings) + len(orders)
 
     async def write_late_receipts(self) -> int:
         """Write the first receipt of purges that can wait no longer; return how many."""
@@ -94,7 +98,7 @@ class Sweeps:
             )
         for purge_id in late:
             async with self.units.begin() as uow:
-                if await advance(uow, purge_id):
+                if await advance(uow, [purge_id]):
                     purge = await store.lock_purge(uow.connection, purge_id)
                     assert purge is not None
                     log.error("purge is late, open steps are named", purge_id=str(purge_id))

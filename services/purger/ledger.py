@@ -1,6 +1,7 @@
 """Continues the ledger: each entry is numbered, chained and signed in the transaction it records."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID, uuid5
@@ -23,58 +24,78 @@ from contracts.purges import DataErased
 from services.purger import store
 from services.purger.context import Work
 from services.purger.domain import WAVE_OF_CONTACTS, Purge, Step, restoration_part
-from services.purger.store import Publication
+from services.purger.store import NewEntry, Publication
 
 _ENTRIES_A_PAGE = 500
 _OWN_RESTORES: Final = UUID("b0a3c6de-0f1a-5d0c-8a56-6d2a6c1f7e21")
 
 
-async def record_erasure(
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What an entry is to record: one part of a purge, of which there is one each."""
+
+    purge_id: UUID
+    part: str
+    fields: Mapping[str, Any]
+
+
+async def record_erasures(
     uow: Work,
-    purge: Purge,
-    classes: tuple[DataClass, ...],
+    purges: Sequence[tuple[Purge, tuple[DataClass, ...]]],
     *,
     wave: int,
-    merged_into: UUID | None,
-) -> int:
-    """Append that these classes of a tenant are to be erased; return the entry's number.
+    merged_into: Mapping[UUID, UUID],
+) -> dict[UUID, int]:
+    """Append that these classes are to be erased, purge by purge; return the entries' numbers.
 
     From the commit on every restored database erases them again. Where that
     stands in the ledger already, as after a restore of ours, that is its entry.
     The entry for contacts carries the receipt's code, as their owner mails it first, and to
     whom people move instead, as it may be read before the command is.
     """
-    entry = await _append_once(
+    entries = await _append_once(
         uow,
-        purge.plan.purge_id,
-        part=f"wave-{wave}",
-        kind=EntryKind.TENANT_ERASED,
-        tenant_id=purge.tenant_id,
-        classes=classes,
-        receipt_code=purge.receipt_code if wave == WAVE_OF_CONTACTS else None,
-        merged_into=merged_into,
+        [
+            Draft(
+                purge.plan.purge_id,
+                f"wave-{wave}",
+                {
+                    "kind": EntryKind.TENANT_ERASED,
+                    "tenant_id": purge.tenant_id,
+                    "classes": classes,
+                    "receipt_code": purge.receipt_code if wave == WAVE_OF_CONTACTS else None,
+                    "merged_into": merged_into.get(purge.tenant_id),
+                },
+            )
+            for purge, classes in purges
+        ],
     )
-    return entry.number
+    return {entry.purge_id: entry.number for entry in entries}
 
 
-async def record_receipt(
-    uow: Work, purge: Purge, stage: ReceiptStage, steps: Sequence[Step]
+async def record_receipts(
+    uow: Work, purges: Sequence[tuple[Purge, Sequence[Step]]], stage: ReceiptStage
 ) -> None:
     """Append what the owners have answered so far, with open steps named as open; once a stage."""
+    await _append_once(uow, [_receipt(purge, stage, steps) for purge, steps in purges])
+
+
+def _receipt(purge: Purge, stage: ReceiptStage, steps: Sequence[Step]) -> Draft:
     assert purge.receipt_code is not None
-    await _append_once(
-        uow,
+    return Draft(
         purge.plan.purge_id,
-        part=f"receipt-{stage}",
-        kind=EntryKind.RECEIPT,
-        classes=purge.plan.takes,
-        receipt=Receipt(
-            stage=stage,
-            receipt_code=purge.receipt_code,
-            steps=tuple(_proof(step) for step in steps),
-            deadline=purge.plan.deadline,
-            erase_by=purge.plan.erase_by,
-        ),
+        f"receipt-{stage}",
+        {
+            "kind": EntryKind.RECEIPT,
+            "classes": purge.plan.takes,
+            "receipt": Receipt(
+                stage=stage,
+                receipt_code=purge.receipt_code,
+                steps=tuple(_proof(step) for step in steps),
+                deadline=purge.plan.deadline,
+                erase_by=purge.plan.erase_by,
+            ),
+        },
     )
 
 
@@ -102,36 +123,38 @@ async def record_owners_restore(uow: Work, answer: DataErased) -> None:
 
 async def _append_restoration(uow: Work, purge_id: UUID, restoration: Restoration) -> None:
     classes = tuple(restoration.counts)
-    await _append_once(
-        uow,
-        purge_id,
-        part=restoration_part(restoration, classes),
-        kind=EntryKind.RESTORED,
-        classes=classes,
-        restoration=restoration,
-    )
+    fields = {"kind": EntryKind.RESTORED, "classes": classes, "restoration": restoration}
+    await _append_once(uow, [Draft(purge_id, restoration_part(restoration, classes), fields)])
 
 
-async def _append_once(uow: Work, purge_id: UUID, *, part: str, **fields: Any) -> LedgerEntry:
+async def _append_once(uow: Work, drafts: Sequence[Draft]) -> list[LedgerEntry]:
+    """Number, chain and sign what the ledger does not have yet; return the entries of all."""
     end = await store.lock_ledger(uow.connection)
-    known = await store.entry_of(uow.connection, purge_id, part)
-    if known is not None:
-        return known
+    number, last_hash = end.number, end.hash
+    known = await store.entries_of(uow.connection, [(each.purge_id, each.part) for each in drafts])
     key = uow.context.ledger_key()
-    entry = seal(
-        UnsealedEntry(
-            number=end.number + 1,
-            at=uow.now,
-            purge_id=purge_id,
-            previous_hash=end.hash,
-            **fields,
-        ),
-        key.private_key,
-        key.key_id,
-    )
-    receipt_code = entry.receipt.receipt_code if entry.receipt else None
-    await store.append_entry(uow.connection, entry, part=part, receipt_code=receipt_code)
-    return entry
+    key_id = key.key_id
+    new = []
+    for draft in drafts:
+        if (draft.purge_id, draft.part) in known:
+            continue
+        entry = seal(
+            UnsealedEntry(
+                number=number + 1,
+                at=uow.now,
+                purge_id=draft.purge_id,
+                previous_hash=last_hash,
+                **draft.fields,
+            ),
+            key.private_key,
+            key_id,
+        )
+        known[draft.purge_id, draft.part] = entry
+        number, last_hash = entry.number, entry.hash
+        new.append(NewEntry(entry, draft.part))
+    if new:
+        await store.append_entries(uow.connection, new)
+    return [known[each.purge_id, each.part] for each in drafts]
 
 
 def _proof(step: Step) -> StepProof:

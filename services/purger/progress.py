@@ -1,19 +1,21 @@
 """Moves a purge from step to step, and says what has come of it; handlers and jobs share this."""
 
 import secrets
-from collections.abc import Collection, Sequence
-from typing import assert_never
+from collections.abc import Collection, Mapping, Sequence
+from typing import get_args
 from uuid import UUID
 
 import structlog
 
 from chassis.tracing import continued
+from contracts.classes import DataClass
 from contracts.ledger import ReceiptStage
 from contracts.purges import Phase, PurgeRequested, PurgeStarted, PurgeState
 from services.purger import ledger, store
 from services.purger.context import Work
 from services.purger.domain import (
     WAVE_OF_CONTACTS,
+    Act,
     Purge,
     StartWaveTwo,
     Step,
@@ -32,8 +34,11 @@ ACCEPT_STEP = "accept"
 _RECEIPT_CODE_BYTES = 24
 
 
-async def say_purges(uow: Work, tenant_ids: Collection[UUID]) -> None:
-    """Say all purges of these tenants, each with a new version; a tombstone where all is over."""
+async def say_purges(uow: Work, tenant_ids: Collection[UUID], *, gone: bool = False) -> None:
+    """Say all purges of these tenants, each with a new version; a tombstone where all is over.
+
+    ``gone`` says that the installer has nothing left of them, so that whatever was asked for is.
+    """
     if not tenant_ids:
         return
     versions = await store.next_versions(uow.connection, tenant_ids, epoch=await uow.epoch())
@@ -43,7 +48,8 @@ async def say_purges(uow: Work, tenant_ids: Collection[UUID]) -> None:
     over = []
     for tenant_id, version in versions.items():
         known, plans = purges[tenant_id]
-        if nothing_left(plans, tenant_known=known):
+        asked_for = not gone and bool(wishes[tenant_id] or holds[tenant_id])
+        if nothing_left(plans, tenant_known=known, asked_for=asked_for):
             uow.outbox.tombstone(PurgeState, tenant_id)
             over.append(tenant_id)
         else:
@@ -76,82 +82,115 @@ def ask_installer(uow: Work, asking: Asking) -> None:
         )
 
 
-async def begin_erasing(uow: Work, purge: Purge) -> None:
-    """Wave 1: put the purge into the ledger and tell the owners to begin."""
-    purge_id = purge.plan.purge_id
-    told = await store.receipt_code_in_ledger(uow.connection, purge_id)
-    await store.give_receipt_code(
-        uow.connection, purge_id, told or secrets.token_urlsafe(_RECEIPT_CODE_BYTES)
+async def begin_erasing(uow: Work, purges: Sequence[Purge]) -> None:
+    """Wave 1: put the purges into the ledger and tell the owners to begin."""
+    if not purges:
+        return
+    by_id = {purge.plan.purge_id: purge for purge in purges}
+    told = await store.receipt_codes_in_ledger(uow.connection, by_id)
+    codes = {each: told.get(each) or secrets.token_urlsafe(_RECEIPT_CODE_BYTES) for each in by_id}
+    await store.give_receipt_codes(uow.connection, codes)
+    await store.move_purges(uow.connection, by_id, Phase.ERASING, now=uow.now)
+    await store.open_steps(
+        uow.connection, {each: _steps_of(purge) for each, purge in by_id.items()}
     )
-    await store.move_purge(uow.connection, purge_id, Phase.ERASING, now=uow.now)
-    steps = _steps_of(purge)
-    await store.open_steps(uow.connection, purge_id, steps)
-    log.info(
-        "purge passed the point of no return", purge_id=str(purge_id), classes=purge.plan.takes
-    )
-    if any(step.wave == 1 for step in steps):
-        await _start_wave(uow, purge, 1)
-    else:
-        # Contacts alone: no answer comes that would move it on.
-        await advance(uow, purge_id)
+    for purge_id, purge in by_id.items():
+        log.info(
+            "purge passed the point of no return", purge_id=str(purge_id), classes=purge.plan.takes
+        )
+    in_wave_one = [purge for purge in purges if _steps_of_wave(purge, 1)]
+    await _start_wave(uow, in_wave_one, 1)
+    # Of contacts alone no answer comes that would move it on.
+    await advance(uow, by_id.keys() - {purge.plan.purge_id for purge in in_wave_one})
 
 
-async def advance(uow: Work, purge_id: UUID) -> bool:
-    """Do all that a purge needs by now; True if there was anything.
+async def advance(uow: Work, purge_ids: Collection[UUID]) -> set[UUID]:
+    """Do all that purges need by now; return those of which there was anything to do.
 
-    Call it after whatever may have changed the purge; it may be called in vain.
+    Call it after whatever may have changed them; it may be called in vain.
     """
-    purge = await store.lock_purge(uow.connection, purge_id)
-    moved = False
-    while purge is not None:
-        steps = await store.steps_of_purge(uow.connection, purge)
-        act = next_act(purge.plan.phase, steps, now=uow.now, erase_by=purge.plan.erase_by)
-        match act:
-            case WriteFirstReceipt():
-                await _receipt(uow, purge, steps, ReceiptStage.ERASED, Phase.ERASED)
-            case StartWaveTwo():
-                await _start_wave(uow, purge, WAVE_OF_CONTACTS)
-            case WriteLastReceipt():
-                await _receipt(uow, purge, steps, ReceiptStage.CLOSED, Phase.CLOSED)
-            case None:
-                break
-            case other:
-                assert_never(other)
-        moved = True
-        purge = await store.lock_purge(uow.connection, purge_id)
+    moved = set[UUID]()
+    while purge_ids:
+        purges = await store.lock_purges(uow.connection, purge_ids)
+        steps = await store.steps_of_purges(uow.connection, purges.values())
+        acts = {
+            each: next_act(purge.plan.phase, steps[each], now=uow.now, erase_by=purge.plan.erase_by)
+            for each, purge in purges.items()
+        }
+        needing = _by_act(purges, acts)
+        await _write_receipts(uow, needing[WriteFirstReceipt], steps, ReceiptStage.ERASED)
+        await _start_wave(uow, needing[StartWaveTwo], WAVE_OF_CONTACTS)
+        await _write_receipts(uow, needing[WriteLastReceipt], steps, ReceiptStage.CLOSED)
+        purge_ids = {each for each, act in acts.items() if act is not None}
+        moved |= purge_ids
     return moved
 
 
-async def _receipt(
-    uow: Work, purge: Purge, steps: Sequence[Step], stage: ReceiptStage, phase: Phase
+def _by_act(
+    purges: Mapping[UUID, Purge], acts: Mapping[UUID, Act | None]
+) -> dict[type[Act], list[Purge]]:
+    found: dict[type[Act], list[Purge]] = {kind: [] for kind in get_args(Act)}
+    for each, act in acts.items():
+        if act is not None:
+            found[type(act)].append(purges[each])
+    return found
+
+
+_AFTER_RECEIPT = {ReceiptStage.ERASED: Phase.ERASED, ReceiptStage.CLOSED: Phase.CLOSED}
+
+
+async def _write_receipts(
+    uow: Work,
+    purges: Sequence[Purge],
+    steps: Mapping[UUID, Sequence[Step]],
+    stage: ReceiptStage,
 ) -> None:
-    await ledger.record_receipt(uow, purge, stage, steps)
-    await store.move_purge(uow.connection, purge.plan.purge_id, phase, now=uow.now)
-    open_steps = [step.plan.step for step in steps if not step.answered]
-    log.info(
-        "receipt written", purge_id=str(purge.plan.purge_id), stage=stage, open_steps=open_steps
+    if not purges:
+        return
+    by_id = {purge.plan.purge_id: purge for purge in purges}
+    await ledger.record_receipts(
+        uow, [(purge, steps[each]) for each, purge in by_id.items()], stage
     )
+    await store.move_purges(uow.connection, by_id, _AFTER_RECEIPT[stage], now=uow.now)
+    for purge_id in by_id:
+        open_steps = [step.plan.step for step in steps[purge_id] if not step.answered]
+        log.info("receipt written", purge_id=str(purge_id), stage=stage, open_steps=open_steps)
 
 
-async def _start_wave(uow: Work, purge: Purge, wave: int) -> None:
-    steps = [step for step in _steps_of(purge) if step.wave == wave]
-    classes = tuple(each for step in steps for each in step.classes)
-    merged_into = await store.merged_into(uow.connection, purge.tenant_id)
-    number = await ledger.record_erasure(uow, purge, classes, wave=wave, merged_into=merged_into)
+async def _start_wave(uow: Work, purges: Sequence[Purge], wave: int) -> None:
+    if not purges:
+        return
+    steps = {purge.plan.purge_id: _steps_of_wave(purge, wave) for purge in purges}
+    tenant_ids = [purge.tenant_id for purge in purges]
+    merged_into = await store.merged_into(uow.connection, tenant_ids)
+    numbers = await ledger.record_erasures(
+        uow,
+        [(purge, _classes_of(steps[purge.plan.purge_id])) for purge in purges],
+        wave=wave,
+        merged_into=merged_into,
+    )
     await store.start_steps(
         uow.connection,
-        purge.plan.purge_id,
         steps,
-        ledger_number=number,
+        ledger_numbers=numbers,
         ask_again_at=uow.now + uow.context.silence,
     )
-    for step in steps:
-        order_erasure(
-            uow,
-            Order(
-                purge.plan.purge_id, purge.tenant_id, step, number, purge.receipt_code, merged_into
-            ),
-        )
+    for purge in purges:
+        purge_id, tenant_id = purge.plan.purge_id, purge.tenant_id
+        for step in steps[purge_id]:
+            goes_on = merged_into.get(tenant_id)
+            order_erasure(
+                uow,
+                Order(purge_id, tenant_id, step, numbers[purge_id], purge.receipt_code, goes_on),
+            )
+
+
+def _steps_of_wave(purge: Purge, wave: int) -> list[StepPlan]:
+    return [step for step in _steps_of(purge) if step.wave == wave]
+
+
+def _classes_of(steps: Sequence[StepPlan]) -> tuple[DataClass, ...]:
+    return tuple(each for step in steps for each in step.classes)
 
 
 def _steps_of(purge: Purge) -> tuple[StepPlan, ...]:

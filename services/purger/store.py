@@ -1,5 +1,6 @@
 """Every SQL statement of purger, one function per question."""
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -9,18 +10,20 @@ import asyncpg
 
 from chassis.census import BUCKET, tally
 from chassis.database import Connection
-from chassis.tracing import current_traceparent
 from contracts.censuses import Tally
 from contracts.classes import DataClass
 from contracts.ledger import LedgerEntry
-from contracts.purges import Hold, Phase, Plan, Scope, Wish, WishedBy
+from contracts.purges import DataErased, Hold, Phase, Plan, Scope, Wish, WishedBy
 from contracts.tenants import ClassState, TenantState, Version
 from services.purger.domain import (
+    CLOCKS_WITHOUT_REMINDERS,
     LONGEST_SILENCE,
+    REMINDERS,
     DifferenceKind,
     Expected,
     Level,
     Purge,
+    Reminder,
     Seen,
     Step,
     StepPlan,
@@ -32,28 +35,31 @@ from services.purger.forecast import Day
 # -- tenants ----------------------------------------------------------------------------------
 
 
-async def save_tenant(connection: Connection, tenant: TenantState) -> bool:
-    """Keep a tenant's state without its licence numbers; False if a newer one is known.
+async def save_tenants(connection: Connection, tenants: Sequence[TenantState]) -> list[TenantState]:
+    """Keep tenants' states without their licence numbers; return those that were not passed.
 
-    The tenant's row stays locked until the transaction ends.
+    Their rows stay locked until the transaction ends. Of each tenant there may be one state.
     """
-    kept = tenant.model_copy(update={"licence_numbers": ()})
-    return (
-        await connection.fetchval(
-            """
-            INSERT INTO tenants AS t (tenant_id, epoch, n, state) VALUES ($1, $2, $3, $4)
-            ON CONFLICT (tenant_id) DO UPDATE
-               SET epoch = excluded.epoch, n = excluded.n, state = excluded.state
-             WHERE (t.epoch, t.n) < (excluded.epoch, excluded.n)
-            RETURNING true
-            """,
-            tenant.tenant_id,
-            tenant.version.epoch,
-            tenant.version.n,
-            kept.model_dump(mode="json"),
-        )
-        is True
+    kept = [each.model_copy(update={"licence_numbers": ()}) for each in tenants]
+    rows = await connection.fetch(
+        """
+        INSERT INTO tenants AS t (tenant_id, epoch, n, state)
+        SELECT tenant_id, epoch, n, state::jsonb
+          FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::text[])
+               AS s(tenant_id, epoch, n, state)
+         ORDER BY tenant_id
+        ON CONFLICT (tenant_id) DO UPDATE
+           SET epoch = excluded.epoch, n = excluded.n, state = excluded.state
+         WHERE (t.epoch, t.n) < (excluded.epoch, excluded.n)
+        RETURNING tenant_id
+        """,
+        [each.tenant_id for each in tenants],
+        [each.version.epoch for each in tenants],
+        [each.version.n for each in tenants],
+        [each.model_dump_json() for each in kept],
     )
+    saved = {row["tenant_id"] for row in rows}
+    return [each for each in tenants if each.tenant_id in saved]
 
 
 async def tenant(connection: Connection, tenant_id: UUID) -> TenantState | None:
@@ -62,17 +68,24 @@ async def tenant(connection: Connection, tenant_id: UUID) -> TenantState | None:
     return None if state is None else TenantState.model_validate(state)
 
 
-async def forget_tenant(connection: Connection, tenant_id: UUID) -> None:
-    """Drop what we know of a tenant's state."""
-    await connection.execute("DELETE FROM tenants WHERE tenant_id = $1", tenant_id)
-
-
-async def merged_into(connection: Connection, tenant_id: UUID) -> UUID | None:
-    """Find the tenant that goes on for this one."""
-    found: UUID | None = await connection.fetchval(
-        "SELECT (state ->> 'merged_into')::uuid FROM tenants WHERE tenant_id = $1", tenant_id
+async def forget_tenants(connection: Connection, tenant_ids: Collection[UUID]) -> None:
+    """Drop what we know of tenants' states."""
+    await connection.execute(
+        "DELETE FROM tenants WHERE tenant_id = ANY($1::uuid[])", list(tenant_ids)
     )
-    return found
+
+
+async def merged_into(connection: Connection, tenant_ids: Collection[UUID]) -> dict[UUID, UUID]:
+    """Find the tenants that go on for these, where there are such."""
+    rows = await connection.fetch(
+        """
+        SELECT tenant_id, (state ->> 'merged_into')::uuid AS merged_into
+          FROM tenants
+         WHERE tenant_id = ANY($1::uuid[]) AND state ->> 'merged_into' IS NOT NULL
+        """,
+        list(tenant_ids),
+    )
+    return {row["tenant_id"]: row["merged_into"] for row in rows}
 
 
 # -- purges -----------------------------------------------------------------------------------
@@ -93,17 +106,39 @@ def _part_of(row: asyncpg.Record) -> tuple[DataClass, ...] | None:
 
 async def lock_plans(connection: Connection, tenant_id: UUID) -> list[Plan]:
     """List all purges of a tenant, in whatever phase, and keep others from moving them on."""
+    return (await lock_plans_of(connection, [tenant_id]))[tenant_id]
+
+
+async def lock_plans_of(
+    connection: Connection, tenant_ids: Collection[UUID]
+) -> dict[UUID, list[Plan]]:
+    """Do the same of several tenants."""
     rows = await connection.fetch(
-        f"SELECT {_PLAN} FROM purges WHERE tenant_id = $1 ORDER BY purge_id FOR UPDATE",  # noqa: S608 - made of constants
-        tenant_id,
+        f"""
+        SELECT {_PLAN} FROM purges WHERE tenant_id = ANY($1::uuid[])
+         ORDER BY purge_id
+           FOR UPDATE
+        """,  # noqa: S608 - made of constants
+        list(tenant_ids),
     )
-    return [_plan_of(row) for row in rows]
+    found: dict[UUID, list[Plan]] = {tenant_id: [] for tenant_id in tenant_ids}
+    for row in rows:
+        found[row["tenant_id"]].append(_plan_of(row))
+    return found
 
 
 async def schedule_purge(
-    connection: Connection, tenant_id: UUID, plan: Plan, *, now: datetime
+    connection: Connection,
+    tenant_id: UUID,
+    plan: Plan,
+    *,
+    now: datetime,
+    traceparent: str | None = None,
 ) -> None:
-    """Write a plan down, or write it anew; a purge that is under way stays as it is."""
+    """Write a plan down, or write it anew; a purge that is under way stays as it is.
+
+    ``traceparent`` names the trace in which it goes on when it is due.
+    """
     await connection.execute(
         f"""
         INSERT INTO purges AS p ({_PLAN}, changed_at, traceparent, ask_again_at)
@@ -130,7 +165,7 @@ async def schedule_purge(
         plan.classes,
         plan.held,
         now,
-        current_traceparent(),
+        traceparent,
     )
 
 
@@ -149,22 +184,34 @@ async def withdraw_purge(connection: Connection, purge_id: UUID, *, now: datetim
 
 async def lock_purge(connection: Connection, purge_id: UUID) -> Purge | None:
     """Find a purge and keep others from moving it on; None for one that we do not know."""
-    row = await connection.fetchrow(
-        f"SELECT {_PLAN}, receipt_code FROM purges WHERE purge_id = $1 FOR UPDATE",  # noqa: S608 - made of constants
-        purge_id,
+    return (await lock_purges(connection, [purge_id])).get(purge_id)
+
+
+async def lock_purges(connection: Connection, purge_ids: Collection[UUID]) -> dict[UUID, Purge]:
+    """Find purges and keep others from moving them on; those that we do not know are left out."""
+    rows = await connection.fetch(
+        f"""
+        SELECT {_PLAN}, receipt_code FROM purges WHERE purge_id = ANY($1::uuid[])
+         ORDER BY purge_id
+           FOR UPDATE
+        """,  # noqa: S608 - made of constants
+        list(purge_ids),
     )
-    if row is None:
-        return None
-    return Purge(row["tenant_id"], _plan_of(row), row["receipt_code"])
+    return {
+        row["purge_id"]: Purge(row["tenant_id"], _plan_of(row), row["receipt_code"]) for row in rows
+    }
 
 
-async def move_purge(
-    connection: Connection, purge_id: UUID, phase: Phase, *, now: datetime
+async def move_purges(
+    connection: Connection, purge_ids: Collection[UUID], phase: Phase, *, now: datetime
 ) -> None:
-    """Put a purge into its next phase; the caller holds its lock."""
+    """Put purges into their next phase; the caller holds their locks."""
     await connection.execute(
-        "UPDATE purges SET phase = $2, changed_at = $3, ask_again_at = NULL WHERE purge_id = $1",
-        purge_id,
+        """
+        UPDATE purges SET phase = $2, changed_at = $3, ask_again_at = NULL
+         WHERE purge_id = ANY($1::uuid[])
+        """,
+        list(purge_ids),
         phase,
         now,
     )
@@ -185,12 +232,27 @@ async def postpone_purge(
     )
 
 
-async def give_receipt_code(connection: Connection, purge_id: UUID, code: str) -> None:
-    """Give a purge the code of its receipt, once and for all."""
+async def ask_without_delay(connection: Connection, tenant_ids: Collection[UUID]) -> None:
+    """Let refused purges of these tenants wait no longer than for their start."""
     await connection.execute(
-        "UPDATE purges SET receipt_code = $2 WHERE purge_id = $1 AND receipt_code IS NULL",
-        purge_id,
-        code,
+        """
+        UPDATE purges SET ask_again_at = NULL
+         WHERE tenant_id = ANY($1::uuid[]) AND phase = 'planned' AND ask_again_at IS NOT NULL
+        """,
+        list(tenant_ids),
+    )
+
+
+async def give_receipt_codes(connection: Connection, codes: Mapping[UUID, str]) -> None:
+    """Give purges the codes of their receipts, once and for all."""
+    await connection.execute(
+        """
+        UPDATE purges SET receipt_code = given.code
+          FROM unnest($1::uuid[], $2::text[]) AS given(purge_id, code)
+         WHERE purges.purge_id = given.purge_id AND receipt_code IS NULL
+        """,
+        list(codes),
+        list(codes.values()),
     )
 
 
@@ -220,6 +282,7 @@ async def claim_due_purges(
         p.phase = 'planned' AND p.start_at <= $1 AND NOT p.held
         AND (p.ask_again_at IS NULL OR p.ask_again_at <= $1)
         """,
+        first="p.start_at",
         now=now,
         silence=silence,
         limit=limit,
@@ -233,6 +296,7 @@ async def claim_unanswered_purges(
     return await _ask(
         connection,
         "p.phase = 'requested' AND p.ask_again_at <= $1",
+        first="p.ask_again_at",
         now=now,
         silence=silence,
         limit=limit,
@@ -240,7 +304,13 @@ async def claim_unanswered_purges(
 
 
 async def _ask(
-    connection: Connection, condition: str, *, now: datetime, silence: timedelta, limit: int
+    connection: Connection,
+    condition: str,
+    *,
+    first: str,
+    now: datetime,
+    silence: timedelta,
+    limit: int,
 ) -> list[Asking]:
     rows = await connection.fetch(
         f"""
@@ -249,7 +319,7 @@ async def _ask(
               FROM purges p
               JOIN tenants t USING (tenant_id)
              WHERE {condition}
-             ORDER BY p.start_at, p.purge_id
+             ORDER BY {first}, p.purge_id
              LIMIT $3
                FOR UPDATE OF p SKIP LOCKED)
         UPDATE purges
@@ -279,6 +349,65 @@ async def _ask(
         )
         for row in rows
     ]
+
+
+async def claim_reminders(
+    connection: Connection, *, now: datetime, limit: int
+) -> tuple[list[Reminder], bool]:
+    """Take up to ``limit`` planned purges that near their start; True where there may be more.
+
+    Each number of days is taken once, whoever asks and whenever; after a
+    silence only the nearest. A purge that was planned anew for the same clock,
+    with fewer or more classes, is not reminded of again. Rows that are being
+    planned are skipped, not waited for.
+    """
+    first, last = REMINDERS
+    rows = await connection.fetch(
+        """
+        WITH due AS (
+            SELECT purge_id,
+                   CASE WHEN start_at <= $1::timestamptz + $3::interval THEN $5::smallint
+                        ELSE $4::smallint END AS days
+              FROM purges
+             WHERE phase = 'planned' AND NOT held AND start_at > $1
+               AND (reminded IS NULL AND start_at <= $1::timestamptz + $2::interval
+                    OR reminded = 30 AND start_at <= $1::timestamptz + $3::interval)
+               AND clock <> ALL($6::text[])
+             ORDER BY start_at, purge_id
+             LIMIT $7
+               FOR UPDATE SKIP LOCKED)
+        UPDATE purges p SET reminded = due.days
+          FROM due
+         WHERE p.purge_id = due.purge_id
+        RETURNING p.purge_id, p.tenant_id, p.scope, p.classes, p.clock, p.start_at, p.erase_by,
+                  due.days,
+                  EXISTS (SELECT 1 FROM purges o
+                           WHERE o.tenant_id = p.tenant_id AND o.purge_id <> p.purge_id
+                             AND o.clock_started_at = p.clock_started_at
+                             AND o.start_at = p.start_at AND o.reminded <= due.days) AS known
+        """,
+        now,
+        timedelta(days=first),
+        timedelta(days=last),
+        first,
+        last,
+        list(CLOCKS_WITHOUT_REMINDERS),
+        limit,
+    )
+    reminders = [
+        Reminder(
+            row["purge_id"],
+            row["tenant_id"],
+            _part_of(row) or Scope(row["scope"]).classes,
+            row["clock"],
+            row["start_at"],
+            row["erase_by"],
+            row["days"],
+        )
+        for row in rows
+        if not row["known"]
+    ]
+    return reminders, len(rows) == limit
 
 
 async def late_purges(
@@ -391,17 +520,16 @@ async def note_forgotten(
     )
 
 
-async def is_spoken_of(connection: Connection, tenant_id: UUID) -> bool:
-    """Whether something stands said of a tenant's purges, wishes or holds."""
-    return (
-        await connection.fetchval(
-            """
-            SELECT true FROM purge_states WHERE tenant_id = $1 AND forgotten_at IS NULL
-            """,
-            tenant_id,
-        )
-        is True
+async def spoken_of(connection: Connection, tenant_ids: Collection[UUID]) -> set[UUID]:
+    """List those of these tenants of whose purges, wishes or holds something stands said."""
+    rows = await connection.fetch(
+        """
+        SELECT tenant_id FROM purge_states
+         WHERE tenant_id = ANY($1::uuid[]) AND forgotten_at IS NULL
+        """,
+        list(tenant_ids),
     )
+    return {row["tenant_id"] for row in rows}
 
 
 async def tenants_spoken_of(
@@ -424,54 +552,66 @@ async def tenants_spoken_of(
 # -- steps ------------------------------------------------------------------------------------
 
 
-async def open_steps(connection: Connection, purge_id: UUID, steps: Sequence[StepPlan]) -> None:
-    """Write down what the owners will be told to do."""
+async def open_steps(connection: Connection, steps: Mapping[UUID, Sequence[StepPlan]]) -> None:
+    """Write down what the owners will be told to do, purge by purge."""
+    named = _named(steps)
     await connection.execute(
         """
-        INSERT INTO steps (purge_id, step) SELECT $1, step FROM unnest($2::text[]) AS step
+        INSERT INTO steps (purge_id, step)
+        SELECT purge_id, step FROM unnest($1::uuid[], $2::text[]) AS s(purge_id, step)
         ON CONFLICT DO NOTHING
         """,
-        purge_id,
-        [step.step for step in steps],
+        [purge_id for purge_id, _ in named],
+        [step for _, step in named],
     )
+
+
+def _named(steps: Mapping[UUID, Sequence[StepPlan]]) -> list[tuple[UUID, str]]:
+    return [(purge_id, step.step) for purge_id, plans in steps.items() for step in plans]
 
 
 async def start_steps(
     connection: Connection,
-    purge_id: UUID,
-    steps: Sequence[StepPlan],
+    steps: Mapping[UUID, Sequence[StepPlan]],
     *,
-    ledger_number: int,
+    ledger_numbers: Mapping[UUID, int],
     ask_again_at: datetime,
 ) -> None:
-    """Note that owners were told to begin, and by which entry of the ledger."""
+    """Note that owners were told to begin, and by which entry of the ledger, purge by purge."""
+    named = _named(steps)
     await connection.execute(
         """
-        UPDATE steps SET ledger_number = $3, ask_again_at = $4, times_asked = 1
-         WHERE purge_id = $1 AND step = ANY($2::text[])
+        UPDATE steps SET ledger_number = s.number, ask_again_at = $4, times_asked = 1
+          FROM unnest($1::uuid[], $2::text[], $3::bigint[]) AS s(purge_id, step, number)
+         WHERE (steps.purge_id, steps.step) = (s.purge_id, s.step)
         """,
-        purge_id,
-        [step.step for step in steps],
-        ledger_number,
+        [purge_id for purge_id, _ in named],
+        [step for _, step in named],
+        [ledger_numbers[purge_id] for purge_id, _ in named],
         ask_again_at,
     )
 
 
-async def steps_of_purge(connection: Connection, purge: Purge) -> list[Step]:
-    """List a purge's steps in the order of ``domain.steps_of``."""
+async def steps_of_purges(
+    connection: Connection, purges: Collection[Purge]
+) -> dict[UUID, list[Step]]:
+    """List the steps of purges, each in the order of ``domain.steps_of``."""
     rows = await connection.fetch(
         """
-        SELECT step, ledger_number, counts, data_map_hash, erased_at, answered_by
-          FROM steps WHERE purge_id = $1
+        SELECT purge_id, step, ledger_number, counts, data_map_hash, erased_at, answered_by
+          FROM steps WHERE purge_id = ANY($1::uuid[])
         """,
-        purge.plan.purge_id,
+        [purge.plan.purge_id for purge in purges],
     )
-    by_name = {row["step"]: row for row in rows}
-    return [
-        _step_of(plan, by_name[plan.step])
-        for plan in steps_of(purge.plan.scope, purge.plan.classes)
-        if plan.step in by_name
-    ]
+    by_name = {(row["purge_id"], row["step"]): row for row in rows}
+    return {
+        purge.plan.purge_id: [
+            _step_of(plan, by_name[purge.plan.purge_id, plan.step])
+            for plan in steps_of(purge.plan.scope, purge.plan.classes)
+            if (purge.plan.purge_id, plan.step) in by_name
+        ]
+        for purge in purges
+    }
 
 
 def _step_of(plan: StepPlan, row: asyncpg.Record) -> Step:
@@ -486,36 +626,35 @@ def _step_of(plan: StepPlan, row: asyncpg.Record) -> Step:
     )
 
 
-async def record_answer(
-    connection: Connection,
-    purge_id: UUID,
-    step: str,
-    *,
-    counts: Mapping[DataClass, int],
-    data_map_hash: str,
-    erased_at: datetime,
-    by: str | None = None,
-) -> bool:
-    """Keep an owner's first clean answer; False for one to a step that is answered or not begun."""
-    return (
-        await connection.fetchval(
-            """
-            UPDATE steps
-               SET counts = $3, data_map_hash = $4, erased_at = $5, answered_by = $6,
-                   ask_again_at = NULL
-             WHERE purge_id = $1 AND step = $2
-               AND ledger_number IS NOT NULL AND erased_at IS NULL
-            RETURNING true
-            """,
-            purge_id,
-            step,
-            {str(data_class): count for data_class, count in counts.items()},
-            data_map_hash,
-            erased_at,
-            by,
-        )
-        is True
+async def record_answers(connection: Connection, answers: Sequence[DataErased]) -> set[UUID]:
+    """Keep the owners' first clean answers; return the purges of which a step was answered.
+
+    Of one step the first of these answers counts; nothing comes of one to a step that is
+    answered already, or was not begun.
+    """
+    rows = await connection.fetch(
+        """
+        UPDATE steps
+           SET counts = a.counts::jsonb, data_map_hash = a.data_map_hash, erased_at = a.erased_at,
+               answered_by = a.answered_by, ask_again_at = NULL
+          FROM (SELECT DISTINCT ON (purge_id, step) *
+                  FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::timestamptz[],
+                              $6::text[])
+                       WITH ORDINALITY
+                       AS given(purge_id, step, counts, data_map_hash, erased_at, answered_by, nth)
+                 ORDER BY purge_id, step, nth) AS a
+         WHERE (steps.purge_id, steps.step) = (a.purge_id, a.step)
+           AND steps.ledger_number IS NOT NULL AND steps.erased_at IS NULL
+        RETURNING steps.purge_id
+        """,
+        [answer.purge_id for answer in answers],
+        [answer.step for answer in answers],
+        [json.dumps(answer.counts) for answer in answers],
+        [answer.data_map_hash for answer in answers],
+        [answer.erased_at for answer in answers],
+        [answer.by for answer in answers],
     )
+    return {row["purge_id"] for row in rows}
 
 
 @dataclass(frozen=True, slots=True)
@@ -610,26 +749,34 @@ async def ledger_end(connection: Connection) -> LedgerEnd:
     return LedgerEnd(row["number"], row["hash"])
 
 
-async def append_entry(
-    connection: Connection, entry: LedgerEntry, *, part: str, receipt_code: str | None
-) -> None:
-    """Append a sealed entry; the caller holds the lock of ``lock_ledger``.
+@dataclass(frozen=True, slots=True)
+class NewEntry:
+    """A sealed entry, and which part of its purge it records, of which there is one each."""
 
-    Raises ``asyncpg.UniqueViolationError`` for a part that a purge already has.
+    entry: LedgerEntry
+    part: str
+
+
+async def append_entries(connection: Connection, new: Sequence[NewEntry]) -> None:
+    """Append sealed entries, of which each follows the one before it; there must be one.
+
+    The caller holds the lock of ``lock_ledger``. Raises ``asyncpg.UniqueViolationError`` for a
+    part that a purge already has.
     """
+    entries = [each.entry for each in new]
     await connection.execute(
         """
         INSERT INTO ledger (number, purge_id, part, receipt_code, entry)
-        VALUES ($1, $2, $3, $4, $5)
+        SELECT * FROM unnest($1::bigint[], $2::uuid[], $3::text[], $4::text[], $5::text[])
         """,
-        entry.number,
-        entry.purge_id,
-        part,
-        receipt_code,
-        entry.encode().decode(),
+        [entry.number for entry in entries],
+        [entry.purge_id for entry in entries],
+        [each.part for each in new],
+        [entry.receipt.receipt_code if entry.receipt else None for entry in entries],
+        [entry.encode().decode() for entry in entries],
     )
     await connection.execute(
-        "UPDATE ledger_head SET number = $1, hash = $2", entry.number, entry.hash
+        "UPDATE ledger_head SET number = $1, hash = $2", entries[-1].number, entries[-1].hash
     )
 
 
@@ -1068,27 +1215,38 @@ async def last_comparisons(connection: Connection) -> dict[str, datetime]:
 # -- after a restore ----------------------------------------------------------------------------
 
 
-async def entry_of(connection: Connection, purge_id: UUID, part: str) -> LedgerEntry | None:
-    """Find what the ledger has recorded of this part of a purge."""
-    text = await connection.fetchval(
-        "SELECT entry FROM ledger WHERE purge_id = $1 AND part = $2", purge_id, part
-    )
-    return None if text is None else LedgerEntry.decode(text)
-
-
-async def receipt_code_in_ledger(connection: Connection, purge_id: UUID) -> str | None:
-    """Find the code under which a purge's receipt was told, by whichever entry told it."""
-    code: str | None = await connection.fetchval(
+async def entries_of(
+    connection: Connection, parts: Collection[tuple[UUID, str]]
+) -> dict[tuple[UUID, str], LedgerEntry]:
+    """Find what the ledger has recorded of these parts of purges."""
+    rows = await connection.fetch(
         """
-        SELECT coalesce(receipt_code, entry::json ->> 'receipt_code')
-          FROM ledger
-         WHERE purge_id = $1
-           AND coalesce(receipt_code, entry::json ->> 'receipt_code') IS NOT NULL
-         LIMIT 1
+        SELECT purge_id, part, entry
+          FROM ledger JOIN unnest($1::uuid[], $2::text[]) AS p(purge_id, part)
+         USING (purge_id, part)
         """,
-        purge_id,
+        [purge_id for purge_id, _ in parts],
+        [part for _, part in parts],
     )
-    return code
+    return {(row["purge_id"], row["part"]): LedgerEntry.decode(row["entry"]) for row in rows}
+
+
+async def receipt_codes_in_ledger(
+    connection: Connection, purge_ids: Collection[UUID]
+) -> dict[UUID, str]:
+    """Find the codes under which purges' receipts were told, by whichever entry told them."""
+    rows = await connection.fetch(
+        """
+        SELECT DISTINCT ON (purge_id)
+               purge_id, coalesce(receipt_code, entry::json ->> 'receipt_code') AS code
+          FROM ledger
+         WHERE purge_id = ANY($1::uuid[])
+           AND coalesce(receipt_code, entry::json ->> 'receipt_code') IS NOT NULL
+         ORDER BY purge_id, number
+        """,
+        list(purge_ids),
+    )
+    return {row["purge_id"]: row["code"] for row in rows}
 
 
 async def ledger_hashes(connection: Connection, numbers: Collection[int]) -> dict[int, str]:
@@ -1335,10 +1493,24 @@ async def withdraw_wish(
     )
 
 
-async def note_late_withdrawal(connection: Connection, wish_id: UUID, *, now: datetime) -> None:
-    """Remember that a wish was to be withdrawn when it was too late, as it may not stay so."""
+async def note_late_withdrawal(
+    connection: Connection, wish_id: UUID, tenant_id: UUID, *, made_by: WishedBy, now: datetime
+) -> None:
+    """Remember that a wish was to be withdrawn when it was too late, as it may not stay so.
+
+    It is not too late for one that we have not heard of yet: it will not count when it comes.
+    """
     await connection.execute(
-        "UPDATE wishes SET withdrawal_asked_at = $2 WHERE wish_id = $1", wish_id, now
+        """
+        INSERT INTO wishes AS w (wish_id, tenant_id, made_by, recorded_at, withdrawn_at)
+        VALUES ($1, $2, $3, $4, $4)
+        ON CONFLICT (wish_id) DO UPDATE SET withdrawal_asked_at = excluded.withdrawn_at
+         WHERE w.tenant_id = excluded.tenant_id
+        """,
+        wish_id,
+        tenant_id,
+        made_by,
+        now,
     )
 
 
@@ -1501,20 +1673,24 @@ async def standing_holds(
 
 
 async def wished_and_held(
-    connection: Connection, tenant_id: UUID
-) -> tuple[datetime | None, frozenset[DataClass]]:
-    """Say since when a tenant's erasure is wished for, if it is, and which classes are held."""
-    row = await connection.fetchrow(
+    connection: Connection, tenant_ids: Collection[UUID]
+) -> dict[UUID, tuple[datetime | None, frozenset[DataClass]]]:
+    """Say since when tenants' erasure is wished for, where it is, and which classes are held."""
+    rows = await connection.fetch(
         """
-        SELECT (SELECT min(asked_at) FROM wishes
-                 WHERE tenant_id = $1 AND withdrawn_at IS NULL) AS wished_at,
-               ARRAY(SELECT unnest(classes) FROM legal_holds
-                      WHERE tenant_id = $1 AND released_at IS NULL) AS held
+        SELECT tenant_id,
+               (SELECT min(asked_at) FROM wishes w
+                 WHERE w.tenant_id = t.tenant_id AND withdrawn_at IS NULL) AS wished_at,
+               ARRAY(SELECT unnest(classes) FROM legal_holds h
+                      WHERE h.tenant_id = t.tenant_id AND released_at IS NULL) AS held
+          FROM unnest($1::uuid[]) AS t(tenant_id)
         """,
-        tenant_id,
+        list(tenant_ids),
     )
-    assert row is not None
-    return row["wished_at"], frozenset(DataClass(name) for name in row["held"])
+    return {
+        row["tenant_id"]: (row["wished_at"], frozenset(DataClass(name) for name in row["held"]))
+        for row in rows
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -1743,27 +1919,36 @@ async def forecast_of(connection: Connection, day: date) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class LedgerCheck:
-    """Up to which entry the ledger was verified, and when it was last walked from its beginning."""
+    """Up to which entry the ledger was verified, and when it was last walked from its beginning.
+
+    ``checkpoint_number`` is the last entry of which a checkpoint was left; 0 where none ever was.
+    """
 
     number: int
     hash: str
     walked_at: datetime | None
+    checkpoint_number: int
 
 
 async def ledger_check(connection: Connection) -> LedgerCheck:
     """Read how far the ledger was verified."""
-    row = await connection.fetchrow("SELECT number, hash, walked_at FROM ledger_check")
+    row = await connection.fetchrow(
+        "SELECT number, hash, walked_at, checkpoint_number FROM ledger_check"
+    )
     assert row is not None
     return LedgerCheck(**row)
 
 
 async def save_ledger_check(connection: Connection, check: LedgerCheck) -> None:
-    """Remember how far the ledger was verified."""
+    """Remember how far the ledger was verified, and had its checkpoints."""
     await connection.execute(
-        "UPDATE ledger_check SET number = $1, hash = $2, walked_at = $3",
+        """
+        UPDATE ledger_check SET number = $1, hash = $2, walked_at = $3, checkpoint_number = $4
+        """,
         check.number,
         check.hash,
         check.walked_at,
+        check.checkpoint_number,
     )
 
 

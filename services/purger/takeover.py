@@ -18,7 +18,7 @@ from contracts.topics import PURGER_LEDGER, PURGER_PURGES
 from services.purger import ledger, store
 from services.purger.context import Context, Work
 from services.purger.domain import entries_beyond, part_of, plan_taken_over
-from services.purger.store import Publication
+from services.purger.store import NewEntry, Publication
 
 log = structlog.get_logger(__name__)
 
@@ -70,9 +70,10 @@ async def continue_ledger(uow: Work, said: Sequence[LedgerEntry]) -> int:
     known = await store.ledger_hashes(uow.connection, {entry.number for entry in said})
     beyond = entries_beyond(end.number, end.hash, known, said)
     verify_chain(beyond, uow.context.ledger_key().public_keys, start_hash=end.hash)
-    for entry in beyond:
-        code = entry.receipt.receipt_code if entry.receipt else None
-        await store.append_entry(uow.connection, entry, part=part_of(entry), receipt_code=code)
+    if beyond:
+        await store.append_entries(
+            uow.connection, [NewEntry(entry, part_of(entry)) for entry in beyond]
+        )
     return len(beyond)
 
 

@@ -16,13 +16,13 @@ from aiokafka import AIOKafkaProducer
 
 from chassis.broker import KafkaAccess
 from chassis.consumer import Consumer, Retries
-from chassis.handlers import DeadLetter, Handlers, Retry
+from chassis.handlers import DeadLetter, Handlers, Retry, together
 from chassis.metrics import Metrics
 from chassis.unit_of_work import UnitOfWork
 from contracts.classes import DataClass
 from contracts.envelope import Envelope, to_headers
 from contracts.messages import Kind, Message
-from contracts.purges import PurgeAccepted, PurgeStarted
+from contracts.purges import PurgeAccepted, PurgeRefused, PurgeStarted
 from contracts.registry import by_name
 from contracts.tenants import TenantState, Version
 from contracts.topics import INSTALLER_ERASURES, INSTALLER_TENANTS, PURGER_COMMANDS, Topic
@@ -201,6 +201,92 @@ def hearing(function: Do, *, writes: DataClass | None = None) -> Handlers[None]:
     handlers: Handlers[None] = Handlers("installer")
     handlers.hears(PurgeAccepted, writes=writes)(function)
     return handlers
+
+
+# -- together ----------------------------------------------------------------------------------
+
+
+async def test_a_handler_takes_a_batch_together_and_what_it_says_of_each_has_its_own_cause(
+    bus_of: MakeBus,
+) -> None:
+    bus, taken = await bus_of(INSTALLER_ERASURES), list[list[PurgeAccepted]]()
+    events = {uuid4(): an_event() for _ in range(3)}
+    for ce_id, event in events.items():
+        await bus.say(event, "purge-accepted", ce_id=ce_id)
+
+    @together
+    async def take(messages: Sequence[PurgeAccepted], uow: UnitOfWork[None]) -> None:
+        taken.append(list(messages))
+        for message in messages:
+            uow.outbox.add(message)
+
+    async with bus.consumer(hearing(take)):
+        await reached(bus, 3)
+    assert taken == [list(events.values())]
+    rows = await bus.sample.worker.fetch("SELECT tenant_id, headers FROM outbox")
+    causes = {row["tenant_id"]: row["headers"] for row in rows}
+    for ce_id, event in events.items():
+        headers = dict(causes[event.tenant_id])
+        assert headers["ce_causationid"] == headers["ce_correlationid"] == str(ce_id)
+
+
+async def test_a_batch_taken_together_fails_for_the_message_that_is_to_blame_alone(
+    bus_of: MakeBus,
+) -> None:
+    bus, done = await bus_of(INSTALLER_ERASURES), list[UUID]()
+    good, bad, better = an_event(), an_event(), an_event()
+    for event in (good, bad, better):
+        await bus.say(event, "purge-accepted")
+
+    @together
+    async def take(messages: Sequence[PurgeAccepted], uow: UnitOfWork[None]) -> DeadLetter | None:
+        if bad in messages:
+            return DeadLetter("bad")
+        done.extend(message.tenant_id for message in messages)
+        return None
+
+    async with bus.consumer(hearing(take)):
+        await reached(bus, 3)
+    assert done == [good.tenant_id, better.tenant_id]
+    [letter] = await bus.dead_letters()
+    assert (letter["tenant_id"], letter["reason"]) == (bad.tenant_id, "bad")
+
+
+async def test_messages_of_one_tenant_keep_their_order_whichever_are_taken_together(
+    bus_of: MakeBus,
+) -> None:
+    bus, taken = await bus_of(INSTALLER_ERASURES), list[Any]()
+    first, again = an_event(), an_event()
+    again = again.model_copy(update={"tenant_id": first.tenant_id})
+    other = an_event()
+    refused = PurgeRefused(
+        purge_id=first.purge_id,
+        step="accept",
+        tenant_id=first.tenant_id,
+        tenant_version=first.tenant_version,
+        reason="newer-state",
+        refused_at=first.accepted_at,
+    )
+    for message, name in (
+        (first, "purge-accepted"),
+        (refused, "purge-refused"),
+        (again, "purge-accepted"),
+        (other, "purge-accepted"),
+    ):
+        await bus.say(message, name)
+
+    @together
+    async def accept(messages: Sequence[PurgeAccepted], uow: UnitOfWork[None]) -> None:
+        taken.append(list(messages))
+
+    async def refuse(message: PurgeRefused, uow: UnitOfWork[None]) -> None:
+        taken.append(message)
+
+    handlers = hearing(accept)
+    handlers.hears(PurgeRefused)(refuse)
+    async with bus.consumer(handlers):
+        await reached(bus, 4)
+    assert taken == [[first], refused, [again, other]]
 
 
 # -- once, in order, from the right place ------------------------------------------------------

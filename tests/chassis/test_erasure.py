@@ -2,11 +2,14 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
+from asyncpg import Connection
 
+from chassis import erasure
 from chassis.clock import ManualClock
 from chassis.erasure import (
     NOBODY,
@@ -14,6 +17,7 @@ from chassis.erasure import (
     EraserJob,
     ErasureOrder,
     accept_erasure,
+    accept_erasures,
 )
 from contracts.classes import DataClass
 from contracts.messages import Kind
@@ -101,15 +105,44 @@ async def test_one_tenant_is_erased_with_its_key_and_the_other_is_untouched(
 async def test_an_order_that_comes_again_is_looked_at_and_answered_again_with_the_same_counts(
     sample: Sample,
 ) -> None:
+    clock = ManualClock(NOW)
+    sample = sample.at(clock)
     tenant = uuid4()
     await note(sample, tenant)
     order = an_order(tenant)
     await accept(sample, order)
     await an_eraser(sample).run()
+    clock.advance(timedelta(minutes=1))
     assert not await accept(sample, order)
     await an_eraser(sample).run()
     first, second = await answers(sample)
     assert first.counts == second.counts == {DataClass.CONTENT: 3}
+
+
+async def test_an_order_that_comes_again_while_its_answer_is_on_its_way_makes_no_other(
+    sample: Sample,
+) -> None:
+    clock = ManualClock(NOW)
+    sample = sample.at(clock)
+    order = an_order(uuid4())
+    await accept(sample, order)
+    await an_eraser(sample).run()
+    clock.advance(timedelta(seconds=10))
+    await accept(sample, order)
+    assert await an_eraser(sample).run() == 0
+    assert len(await answers(sample)) == 1
+
+
+async def test_many_orders_are_accepted_at_once_and_one_that_comes_twice_is_one(
+    sample: Sample,
+) -> None:
+    known, new = an_order(uuid4()), an_order(uuid4())
+    await accept(sample, known)
+    async with sample.units().begin() as uow:
+        assert await accept_erasures(uow, [new, known, new]) == {new.name}
+        assert await accept_erasures(uow, []) == set()
+    assert await an_eraser(sample).run() == 2
+    assert {answer.purge_id for answer in await answers(sample)} == {known.purge_id, new.purge_id}
 
 
 async def test_the_ledger_repeating_an_order_that_is_done_makes_no_answer(sample: Sample) -> None:
@@ -129,6 +162,31 @@ async def test_many_tenants_are_erased_together_and_each_has_its_own_count(sampl
         await accept(sample, an_order(tenant))
     assert await an_eraser(sample).run() == 5
     assert {a.tenant_id: a.counts[DataClass.CONTENT] for a in await answers(sample)} == tenants
+
+
+async def test_no_statement_deletes_more_than_its_share(
+    sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    execute = Connection.execute
+
+    async def counting(self: Any, query: str, *rest: Any, **more: Any) -> str:
+        status: str = await execute(self, query, *rest, **more)
+        if "DELETE FROM notes" in query:
+            sizes.append(int(status.removeprefix("DELETE ")))
+        return status
+
+    monkeypatch.setattr(Connection, "execute", counting)
+    monkeypatch.setattr(erasure, "_ROWS_A_STATEMENT", 2)
+    tenant = uuid4()
+    await note(sample, tenant, 5)
+    await accept(sample, an_order(tenant))
+
+    await an_eraser(sample).run()
+
+    assert sizes == [2, 2, 1]
+    assert (await left_of(sample, tenant))["notes"] == 0
+    assert [answer.counts for answer in await answers(sample)] == [{DataClass.CONTENT: 5}]
 
 
 async def test_from_the_guards_commit_on_no_writer_gets_through(sample: Sample) -> None:
@@ -244,6 +302,43 @@ async def test_messages_about_the_tenant_go_once_they_are_sent_and_not_before(
     )
     # The notes went with the first run, which was not clean.
     assert [each.counts for each in await answers(sample)] == [{DataClass.CONTENT: 3}]
+
+
+@pytest.mark.parametrize("left", [3, 1, 0])
+async def test_what_a_worker_erased_that_died_is_counted_by_the_one_that_takes_over(
+    sample: Sample, left: int
+) -> None:
+    tenant, clock = uuid4(), ManualClock(datetime.now(UTC))
+    sample = sample.at(clock)
+    await note(sample, tenant, 3)
+    await accept(sample, an_order(tenant))
+    dying = an_eraser(sample)
+    # It dies when so many are left, of the three that it has noted.
+    [claim] = await dying._claim()
+    await dying._note_counts([claim], {tenant: {DataClass.CONTENT: 3}})
+    await sample.eraser.execute(
+        "DELETE FROM notes WHERE ctid = ANY(ARRAY(SELECT ctid FROM notes"
+        " WHERE tenant_id = $1 LIMIT $2))",
+        tenant,
+        3 - left,
+    )
+    assert await an_eraser(sample).run() == 0
+    clock.advance(timedelta(minutes=3))
+    assert await an_eraser(sample).run() == 1
+    assert [each.counts for each in await answers(sample)] == [{DataClass.CONTENT: 3}]
+
+
+async def test_a_worker_whose_claim_was_taken_over_erases_nothing(sample: Sample) -> None:
+    tenant, clock = uuid4(), ManualClock(datetime.now(UTC))
+    sample = sample.at(clock)
+    await note(sample, tenant, 3)
+    await accept(sample, an_order(tenant))
+    slow = an_eraser(sample)
+    claims = await slow._claim()
+    clock.advance(timedelta(minutes=3))
+    assert await an_eraser(sample)._claim()
+    assert await slow._carry_out(claims) == 0
+    assert await left_of(sample, tenant) == {"notes": 3, "tenant_keys": 1, "inbox": 1}
 
 
 async def test_a_consumer_that_holds_an_order_holds_up_no_other(sample: Sample) -> None:

@@ -9,7 +9,12 @@ from aiokafka.partitioner import DefaultPartitioner
 from chassis.broker import KafkaAccess
 from chassis.heartbeats import beat, keys_for_each_partition, state_models
 from contracts.tenants import TenantState
-from contracts.topics import INSTALLER_TENANTS, PURGER_PURGES
+from contracts.topics import (
+    INSTALLER_TENANTS,
+    NOTIFIER_POLICIES,
+    NOTIFIER_SUPPRESSIONS,
+    PURGER_PURGES,
+)
 from devstack.kafka import create_topics
 from tests.support.chassis import Sample
 from tests.support.topics import read_all
@@ -18,6 +23,7 @@ from tests.support.topics import read_all
 def test_only_owners_of_state_keep_partitions_moving() -> None:
     assert state_models("installer") == {INSTALLER_TENANTS: TenantState}
     assert list(state_models("purger")) == [PURGER_PURGES]
+    assert list(state_models("notifier")) == [NOTIFIER_POLICIES, NOTIFIER_SUPPRESSIONS]
     assert state_models("config") == {}
 
 

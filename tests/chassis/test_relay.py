@@ -117,7 +117,7 @@ async def test_no_row_is_passed_over_while_transactions_of_any_length_overlap(
     assert published == committed
 
 
-async def two_states_in_the_wrong_order(sample: Sample, topic: str, tenant: UUID) -> None:
+async def two_states_in_the_wrong_order(sample: Sample, topic: str, tenant: UUID | None) -> None:
     """Let a transaction get its id first, wait for the tenant's lock, and write last."""
     first, second = (
         replace(a_row(topic, text=text, kind=Kind.STATE), tenant_id=tenant)
@@ -131,6 +131,17 @@ async def two_states_in_the_wrong_order(sample: Sample, topic: str, tenant: UUID
             await write_rows(late, [first], wall=datetime.now(UTC))
         await write_rows(early, [second], wall=datetime.now(UTC))
         await waits_for_the_lock.commit()
+
+
+async def test_an_older_state_of_a_key_that_is_no_tenants_never_follows_a_newer_one(
+    sample: Sample, access: KafkaAccess
+) -> None:
+    topic = await a_topic(access)
+    await two_states_in_the_wrong_order(sample, topic, None)
+    async with running(sample.relay(access)):
+        await say(sample, a_row(topic, text="third", kind=Kind.STATE))
+        records = await read_until(access, topic, 2)
+    assert texts(records) == ["second", "third"]
 
 
 @pytest.mark.parametrize("batch", [500, 1])

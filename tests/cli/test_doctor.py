@@ -26,7 +26,7 @@ from devstack.postgres import Roles
 from services.config.data_map import DATA_MAP as CONFIG_MAP
 from services.purger.data_map import DATA_MAP as PURGER_MAP
 from services.purger.ledger_key import LedgerKey
-from services.purger.store import append_entry
+from services.purger.store import NewEntry, append_entries
 from tests.support.stack import Databases
 
 
@@ -127,7 +127,7 @@ async def with_entries(roles: Roles, key: LedgerKey, count: int) -> None:
                 previous_hash=previous_hash,
             )
             entry = seal(unsealed, key.private_key, key.key_id)
-            await append_entry(connection, entry, part="wave-1", receipt_code=None)
+            await append_entries(connection, [NewEntry(entry, "wave-1")])
             previous_hash = entry.hash
     finally:
         await connection.close()

@@ -55,6 +55,22 @@ CONTROLLER = Controller(
 )
 
 
+NAMES_OF_A_TENANT = {"tenant_id", "client_key", "base_url", "cloud_id"}
+
+
+def test_what_is_kept_for_good_has_no_column_that_names_a_tenant() -> None:
+    kept = [
+        table
+        for service in SERVICES
+        for table in data_map_of(service).tables
+        if table.retention.startswith("as long as")
+    ]
+    assert {"ledger", "brake"} <= {table.name for table in kept}
+    for table in kept:
+        assert table.tenant_column is None
+        assert not NAMES_OF_A_TENANT & table.columns.keys()
+
+
 def record() -> Record:
     return make_record(CONTROLLER, [A, B])
 

@@ -143,7 +143,7 @@ class Config:
 
     async def know(self, tenant: Tenant) -> None:
         async with self.units.begin() as uow:
-            await store.remember_tenant(uow.connection, tenant)
+            await store.remember_tenants(uow.connection, [tenant])
 
     async def order_erasure(self, tenant_id: UUID) -> ErasureOrder:
         """Accept an erasure, as the command does."""

@@ -13,7 +13,7 @@ from contracts.purges import DataErased, PurgeStarted
 from contracts.tenants import ClassState, Platform, TenantStatus
 from services.config import store
 from services.config.domain import Tenant
-from services.config.handlers import erase_content, forget_tenant, remember_tenant
+from services.config.handlers import erase_content, forget_tenants, remember_tenants
 from services.config.routes import PATH
 from tests.config.builders import Config, a_datasource, an_order
 from tests.support.chassis import a_tenant
@@ -56,7 +56,7 @@ def a_command(tenant_id: UUID) -> PurgeStarted:
 async def test_a_tenant_is_known_as_it_is_now(config: Config) -> None:
     state = a_tenant()
     async with config.units.begin() as uow:
-        await remember_tenant(state, uow)
+        await remember_tenants(state, uow)
     assert await known(config, state.tenant_id) == Tenant(
         state.tenant_id, TenantStatus.INSTALLED, Platform.CONNECT, ClassState.LIVE
     )
@@ -68,7 +68,7 @@ async def test_a_tenant_is_known_as_it_is_now(config: Config) -> None:
         }
     )
     async with config.units.begin() as uow:
-        await remember_tenant(purging, uow)
+        await remember_tenants(purging, uow)
     assert await known(config, state.tenant_id) == Tenant(
         state.tenant_id, TenantStatus.PURGING, Platform.CONNECT, ClassState.PURGING
     )
@@ -77,7 +77,7 @@ async def test_a_tenant_is_known_as_it_is_now(config: Config) -> None:
 async def test_a_tombstone_is_the_end_of_what_is_known(config: Config) -> None:
     tenant_id = await config.tenant()
     async with config.units.begin() as uow:
-        await forget_tenant(tenant_id, uow)
+        await forget_tenants(tenant_id, uow)
     assert await known(config, tenant_id) is None
 
 
@@ -121,6 +121,7 @@ async def test_a_command_that_comes_again_is_answered_again_with_the_same_counts
         async with config.units.begin() as uow:
             await erase_content(command, uow)
         await config.eraser_job().run()
+        config.clock.advance(timedelta(minutes=1))
     first, second = await answers(config, tenant_id)
     assert first.counts == second.counts == {DataClass.CONTENT: 1, DataClass.ERRORS: 0}
 

@@ -21,6 +21,9 @@ from connect.marketplace import (
     LicenceRow,
     LicenceStatus,
     MarketplaceReports,
+    Named,
+    NoPerson,
+    Person,
     ReportAway,
     ReportRefused,
     Trouble,
@@ -310,6 +313,65 @@ async def test_no_person_is_kept_and_no_customer_is_shown(marketplace: Marketpla
     assert row.cloud_site_hostname == "customer.atlassian.net"
     for private in ("SEN-1", row.cloud_id, "customer"):
         assert private not in repr(row)
+
+
+ADA = {"email": "ada@customer.example", "name": "Ada"}
+
+
+@pytest.mark.parametrize(
+    ("contact", "named"),
+    [
+        (ADA | {"phone": "+1 555", "city": "Paris"}, Person("Ada", "ada@customer.example")),
+        ({"email": "ada@customer.example\r", "name": "null"}, Person("", "ada@customer.example")),
+        (None, NoPerson.ABSENT),
+        ("null", NoPerson.ABSENT),
+        ({"name": "Ada"}, NoPerson.ABSENT),
+        ({"email": "RTBF"}, NoPerson.ERASED),
+        ({"email": "ada@customer.example", "name": "RTBF"}, NoPerson.ERASED),
+        ("ada@customer.example", NoPerson.UNREADABLE),
+        ({"email": 7}, NoPerson.UNREADABLE),
+        ({"email": "a\nBcc: b@c.example"}, NoPerson.UNREADABLE),
+        ({"email": "a" * 321}, NoPerson.UNREADABLE),
+    ],
+    ids=[
+        "whole",
+        "bare",
+        "none",
+        "null",
+        "no address",
+        "erased",
+        "erased name",
+        "text",
+        "number",
+        "two lines",
+        "long",
+    ],
+)
+async def test_people_are_read_where_they_are_asked_for(
+    marketplace: Marketplace, contact: Any, named: Named
+) -> None:
+    details = {"country": "Germany", "region": "EMEA", "technicalContact": contact}
+    partner = {"billingContact": {"email": "paul@partner.example", "name": "Paul"}}
+    await marketplace.holds(
+        [
+            ROW
+            | {
+                "contactDetails": details,
+                "partnerDetails": partner,
+                "parentProductName": "Jira",
+                "parentProductEdition": "Pending",
+            }
+        ]
+    )
+    [row] = [row async for batch in marketplace.reports.people() for row in batch.rows]
+
+    assert (row.technical, row.billing) == (named, NoPerson.ABSENT)
+    assert row.partner == Person("Paul", "paul@partner.example")
+    assert (row.country, row.region) == ("Germany", "EMEA")
+    assert (row.parent_product_name, row.parent_product_edition) == ("Jira", None)
+    assert "@" not in repr(row)
+    assert "Germany" not in repr(row)
+    assert "Paris" not in row.model_dump_json(warnings=False)
 
 
 @pytest.mark.skipif(not OFFICIAL.exists(), reason="Atlassian's samples are not here")

@@ -4,6 +4,7 @@ import pytest
 
 from contracts.ledger import LedgerEntry, LedgerHead
 from contracts.messages import Kind, Message
+from contracts.policies import PolicyState
 from contracts.purges import (
     DataErased,
     ErasureAsked,
@@ -31,6 +32,7 @@ from contracts.topics import (
     INSTALLER_ERASURES,
     INSTALLER_TENANTS,
     NOTIFIER_ERASURES,
+    NOTIFIER_POLICIES,
     PURGER_COMMANDS,
     PURGER_LEDGER,
     PURGER_PURGES,
@@ -92,6 +94,7 @@ def test_an_unknown_type_is_none_and_no_name_is_given_twice() -> None:
         (DataErased, "notifier", NOTIFIER_ERASURES),
         (ErasureAsked, None, CONFIG_REQUESTS),
         (ErasureWithdrawn, "config", CONFIG_REQUESTS),
+        (PolicyState, None, NOTIFIER_POLICIES),
         (LedgerEntry, None, PURGER_LEDGER),
         (LedgerHead, "purger", PURGER_LEDGER),
     ],

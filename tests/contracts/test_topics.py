@@ -14,6 +14,8 @@ from contracts.topics import (
     INSTALLER_ERASURES,
     INSTALLER_TENANTS,
     NOTIFIER_ERASURES,
+    NOTIFIER_POLICIES,
+    NOTIFIER_SUPPRESSIONS,
     PURGER_CENSUSES,
     PURGER_COMMANDS,
     PURGER_LEDGER,
@@ -57,7 +59,11 @@ def test_segments_are_closed_daily_so_that_nothing_outstays_its_time(topic: Topi
     assert span(topic, "segment.ms") == timedelta(days=1)
 
 
-@pytest.mark.parametrize("topic", [INSTALLER_TENANTS, PURGER_PURGES], ids=lambda each: each.name)
+@pytest.mark.parametrize(
+    "topic",
+    [INSTALLER_TENANTS, PURGER_PURGES, NOTIFIER_POLICIES, NOTIFIER_SUPPRESSIONS],
+    ids=lambda each: each.name,
+)
 def test_what_state_replaced_is_gone_within_five_days(topic: Topic) -> None:
     assert span(topic, "max.compaction.lag.ms") + span(topic, "segment.ms") == timedelta(days=5)
     assert span(topic, "min.compaction.lag.ms") == timedelta(days=1)
@@ -85,13 +91,16 @@ def test_commands_and_events_stay_30_days_the_ledger_400_and_censuses_one(
     assert topic.config["retention.bytes"] == "-1"
 
 
-def test_ledger_and_censuses_are_one_sequence_and_the_rest_is_spread_by_tenant() -> None:
+def test_what_is_of_no_tenant_is_one_sequence_and_the_rest_is_spread_by_tenant() -> None:
     assert (PURGER_LEDGER.partitions, PURGER_LEDGER.key) == (1, "number")
     for topic in ALL_TOPICS:
         if topic.name.endswith(".censuses.v1"):
             assert (topic.partitions, topic.key) == (1, "owner")
+        elif topic is NOTIFIER_POLICIES:
+            assert (topic.partitions, topic.key) == (1, "number")
         elif topic is not PURGER_LEDGER:
-            assert (topic.partitions, topic.key) == (6, "tenant_id")
+            keyed_by = "recipient_index" if topic is NOTIFIER_SUPPRESSIONS else "tenant_id"
+            assert (topic.partitions, topic.key) == (6, keyed_by)
 
 
 @every_topic
@@ -103,8 +112,9 @@ def test_the_settings_are_text_and_cannot_be_changed(topic: Topic) -> None:
 
 def test_what_is_said_about_an_erasure_outlives_the_tenant_and_its_state_does_not() -> None:
     assert INSTALLER_TENANTS.erases_as is DataClass.INSTALLATION
+    assert NOTIFIER_SUPPRESSIONS.erases_as is DataClass.PLUMBING
     for topic in ALL_TOPICS:
-        if topic is not INSTALLER_TENANTS:
+        if topic not in {INSTALLER_TENANTS, NOTIFIER_POLICIES, NOTIFIER_SUPPRESSIONS}:
             assert topic.erases_as is DataClass.ERASURE_PROOF
 
 
@@ -164,8 +174,15 @@ def allowed(service: str, operation: str) -> set[str]:
         ),
         (
             "notifier",
-            {"notifier.erasures.v1", "notifier.censuses.v1"},
             {
+                "notifier.erasures.v1",
+                "notifier.censuses.v1",
+                "notifier.policies.v1",
+                "notifier.suppressions.v1",
+            },
+            {
+                "notifier.policies.v1",
+                "notifier.suppressions.v1",
                 "purger.censuses.v1",
                 "installer.tenants.v1",
                 "purger.commands.v1",

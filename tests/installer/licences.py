@@ -12,13 +12,14 @@ import httpx2
 from prometheus_client import CollectorRegistry
 
 from chassis.unit_of_work import Units
+from connect.marketplace import ReportSource
 from contracts.tenants import TenantState
 from devstack.atlassian import Atlassian, create_app
 from devstack.atlassian.marketplace import ACCOUNT, DEVELOPER_ID, TOKEN, Faults, Marketplace
 from services.installer.domain.licences import Licence, LicenceName
 from services.installer.domain.tenants import Installation
 from services.installer.door import Door, hear_installed
-from services.installer.jobs.licences import LicenceFigures, LicenceJobs, ReportSource
+from services.installer.jobs.licences import LicenceFigures, LicenceJobs
 from services.installer.store import licences as store
 from services.installer.subscriptions import join_licences
 from tests.installer.conftest import APP, OTHER_APP, Database, serving

@@ -13,6 +13,7 @@ from contracts.classes import TENANT_CLASSES, DataClass
 from contracts.deadlines import deadline, local_date
 from contracts.tenants import (
     ClassState,
+    Departure,
     DepartureKind,
     Platform,
     Subscription,
@@ -406,10 +407,30 @@ def test_a_tenant_that_goes_on_as_another_is_closed_once() -> None:
     assert said.departure is not None
     assert said.departure.how is DepartureKind.SUPERSEDED
     assert said.departure.at == NOW
-    assert said.subscription == NONE
     assert said.licence_numbers == ()
     assert said.version > tenant.version
     assert closed(said) is None
+
+
+def test_a_tenant_that_goes_on_as_another_loses_no_clock() -> None:
+    lone = lone_tenant(
+        ONE, a_licence(status="inactive", ends_on=date(2026, 5, 1)), epoch=1, now=NOW
+    )
+    assert lone.subscription.status is SubscriptionStatus.ENDED
+    left = Departure(at=CREATED, how=DepartureKind.UNINSTALLED)
+    unpaid = lone.model_copy(update={"departure": left})
+    paid = unpaid.model_copy(update={"subscription": ACTIVE})
+
+    for tenant, left_at, subscription in (
+        (lone, NOW, lone.subscription),
+        (unpaid, CREATED, lone.subscription),
+        # Its people were kept by the licence that has gone now.
+        (paid, NOW, NONE),
+    ):
+        said = closed(tenant)
+        assert said is not None
+        assert said.departure == Departure(at=left_at, how=DepartureKind.SUPERSEDED)
+        assert said.subscription == subscription
 
 
 def test_people_who_are_being_forgotten_move_nowhere_any_more() -> None:

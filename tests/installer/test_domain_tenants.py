@@ -17,6 +17,8 @@ from contracts.tenants import (
     Departure,
     DepartureKind,
     Platform,
+    Subscription,
+    SubscriptionStatus,
     TenantState,
     TenantStatus,
     Version,
@@ -238,6 +240,25 @@ def test_a_merge_closes_a_tenant_and_winds_no_clock_back() -> None:
     assert had_left is not None
     assert had_left.departure is not None
     assert had_left.departure.at == NOW
+
+
+def test_a_merge_loses_no_end_of_a_subscription() -> None:
+    ended = Subscription(status=SubscriptionStatus.ENDED, ended_at=NOW)
+    tenant = gone_away().model_copy(update={"subscription": ended})
+
+    closed = merge_into(tenant, uuid4(), epoch=5, now=LATER)
+
+    assert closed is not None
+    assert closed.subscription == ended
+    back = hear(closed).said
+    assert back is not None
+    assert back.subscription == ended
+    paying = tenant.model_copy(
+        update={"subscription": Subscription(status=SubscriptionStatus.ACTIVE)}
+    )
+    its_licence_moved = merge_into(paying, uuid4(), epoch=5, now=LATER)
+    assert its_licence_moved is not None
+    assert its_licence_moved.subscription.status is SubscriptionStatus.NONE
 
 
 def test_people_who_are_being_forgotten_are_not_found_again_by_a_licence() -> None:

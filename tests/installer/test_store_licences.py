@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from chassis import reports
 from chassis.clock import ManualClock
 from chassis.unit_of_work import Units
 from services.installer.domain.licences import LicenceName, Match, Step
@@ -16,12 +17,7 @@ from tests.installer.conftest import APP, OTHER_APP, Database
 from tests.installer.licences import ENTITLEMENT, Office, a_licence, install, open_office
 
 PAST = date(2026, 5, 2)
-EVERY = {
-    "every": timedelta(days=1),
-    "full_every": timedelta(days=7),
-    "overlap": timedelta(days=2),
-    "lease": timedelta(minutes=45),
-}
+EVERY = {"every": timedelta(days=1), "full_every": timedelta(days=7)}
 
 
 @pytest.fixture
@@ -32,9 +28,9 @@ async def office(
         yield opened
 
 
-async def begin(units: Units[Door]) -> store.ReportBegun | None:
+async def begin(units: Units[Door]) -> reports.ReportBegun | None:
     async with units.begin() as uow:
-        return await store.begin_report(uow.connection, now=uow.now, wall=uow.wall, **EVERY)
+        return await reports.begin_report(uow.connection, now=uow.now, wall=uow.wall, **EVERY)
 
 
 async def test_every_step_of_the_join_finds_its_tenant_in_one_statement(
@@ -147,7 +143,7 @@ async def test_a_report_is_due_daily_with_overlap_and_whole_once_a_week(
             whole.append(day)
         else:
             assert begun.updated_since == clock.wall().date() - timedelta(days=3)
-        await store.end_report(database.runtime, begun.report_id, now=clock.now())
+        await reports.end_report(database.runtime, begun.report_id, now=clock.now())
         clock.advance(timedelta(hours=23))
         assert await begin(units) is None
         clock.advance(timedelta(hours=1))
@@ -160,7 +156,7 @@ async def test_a_report_that_was_left_waits_as_long_as_it_was_asked_to(
 ) -> None:
     first = await begin(units)
     assert first is not None
-    await store.leave_report(
+    await reports.leave_report(
         database.runtime, first.report_id, until=clock.wall() + timedelta(minutes=10)
     )
 

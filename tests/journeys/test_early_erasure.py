@@ -23,7 +23,7 @@ async def test_a_customer_that_asks_is_gone_although_it_never_uninstalled(
 ) -> None:
     hooli, neighbour = customer("hooli"), customer("neighbour")
     given, _ = await entrust(hooli), await entrust(neighbour)
-    untouched = await neighbour.rows()
+    untouched = await neighbour.belongings()
     session = await hooli.open_session()
 
     assert (await erasure_request(hooli, session, "POST"))["status"] == 202
@@ -49,7 +49,7 @@ async def test_a_customer_that_asks_is_gone_although_it_never_uninstalled(
     counts = {each: n for step in last.receipt.steps for each, n in step.counts.items()}
     assert counts[DataClass.INSTALLATION] == counts[DataClass.CONTACTS] == 1
     assert await hooli.traces_of(*given.secrets_of(hooli)) == []
-    assert await neighbour.rows() == untouched
+    assert await neighbour.belongings() == untouched
 
 
 async def test_what_is_held_is_kept_while_the_rest_goes_and_goes_when_it_is_released(

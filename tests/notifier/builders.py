@@ -4,7 +4,7 @@ import asyncio
 import base64
 import json
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -47,6 +47,7 @@ from services.notifier.context import Context
 from services.notifier.data_map import DATA_MAP
 from services.notifier.domain.campaigns import Kind
 from services.notifier.domain.people import ADDRESS, NAME, Recipient, Tenant
+from services.notifier.domain.policies import Revision
 from services.notifier.domain.receipts import Receipt as WhatItSays
 from services.notifier.handlers import (
     attested_by_a_person,
@@ -58,9 +59,12 @@ from services.notifier.handlers import (
 from services.notifier.jobs.deliveries import Deliveries, Writer
 from services.notifier.jobs.people import Moves
 from services.notifier.letters.letter import Envelope, Letter, Stationery
+from services.notifier.letters.policies import PolicyChanges
 from services.notifier.letters.receipts import Receipts
+from services.notifier.letters.sheets import Sheets
 from services.notifier.settings import NotifierSettings
 from services.notifier.store import people, tickets
+from services.notifier.store.policies import revision_of
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 SENDER = "privacy@vendor.example"
@@ -374,19 +378,29 @@ class Notifier:
         return "\n".join(found)
 
 
-async def _a_notice(_: Connection, campaign_id: UUID) -> Receipt:
-    return a_receipt()
+async def _what_is_told(connection: Connection, campaign_id: UUID) -> Revision | Receipt:
+    return await revision_of(connection, campaign_id) or a_receipt()
 
 
-def _notice_of(settings: NotifierSettings) -> Callable[[Receipt, Recipient, Envelope], Letter]:
-    """Write any campaign as a receipt; what each kind says is not the subject here."""
+def _writer(settings: NotifierSettings) -> Writer[Revision | Receipt]:
+    """Write a campaign of no revision as a receipt; what it says is not the subject then."""
     stationery = Stationery(sender=settings.mail_from, vendor_name=settings.vendor_name)
-    receipts = Receipts(stationery, PURGER)
+    sheets = Sheets(
+        vendor_name=settings.vendor_name,
+        address=settings.mail_from,
+        data_location="here",
+        privacy_policy_url=None,
+        your_data_url=None,
+    )
+    receipts = Receipts(stationery, sheets, PURGER)
+    changes = PolicyChanges(stationery, settings.public_url)
 
-    def write(told: Receipt, recipient: Recipient, envelope: Envelope) -> Letter:
+    def write(told: Revision | Receipt, recipient: Recipient, envelope: Envelope) -> Letter:
+        if isinstance(told, Revision):
+            return changes.write(told, recipient, envelope)
         return receipts.write(WhatItSays(CODE, told.steps), recipient, envelope)
 
-    return write
+    return Writer(_what_is_told, write)
 
 
 @asynccontextmanager
@@ -416,10 +430,11 @@ async def notifier_of(roles: Roles, folder: Path, sink: MailSink) -> AsyncIterat
             worker=worker,
             server=MailServer("127.0.0.1", sink.smtp_port, name="vendor.example"),
             writers={
-                Kind.POLICY_CHANGE: Writer(_a_notice, _notice_of(settings)),
-                Kind.PRODUCT_UPDATE: Writer(_a_notice, _notice_of(settings)),
                 **writers(settings),
+                Kind.POLICY_CHANGE: _writer(settings),
+                Kind.PRODUCT_UPDATE: _writer(settings),
             },
+            public_url=settings.public_url,
         )
         edge = HttpEdge(BodyLimit(app, most_bytes=256 * 1024), Metrics())
         yield Notifier(

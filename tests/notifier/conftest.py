@@ -47,8 +47,15 @@ async def _empty(roles: Roles) -> None:
     try:
         await owner.execute(
             """
-            TRUNCATE campaigns, audience, suppressions, deliveries, receipts, moves, tenants, erasures, erased_tenants, tenant_keys, outbox,
-                     ledger_reader, mail_domains, relay_epochs, relay_cursor, licences, tickets, ticket_erasures
+            ALTER TABLE policy_drafts DISABLE TRIGGER kept;
+            ALTER TABLE policy_revisions DISABLE TRIGGER kept;
+            TRUNCATE policy_drafts, policy_revisions, policy_plans, policy_evidence
+                     RESTART IDENTITY;
+            ALTER TABLE policy_drafts ENABLE TRIGGER kept;
+            ALTER TABLE policy_revisions ENABLE TRIGGER kept;
+            TRUNCATE licence_reports, licence_contacts, campaigns, audience, suppressions, deliveries, receipts, moves, tenants, erasures, erased_tenants, tenant_keys, outbox,
+                     ledger_reader, mail_domains, relay_epochs, relay_cursor, licences, tickets, ticket_erasures,
+                     lifecycles, notices, doubted_until
             """
         )
         await eraser.execute("DELETE FROM contacts WHERE tenant_id <> $1", NOBODY)

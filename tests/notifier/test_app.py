@@ -10,6 +10,7 @@ import httpx2
 import pytest
 from pydantic import ValidationError
 
+from chassis.metrics import Metrics
 from contracts.classes import DataClass
 from devstack.postgres import Roles
 from services.notifier.app import build, main
@@ -63,7 +64,8 @@ def test_without_access_no_job_looks_for_tickets_and_a_person_is_asked_where_a_d
     notifier_roles: Roles, tmp_path: Path, tickets: str
 ) -> None:
     service = build(settings_for(notifier_roles, tmp_path, tickets=tickets))
-    nothing: Any = SimpleNamespace(keys=None, units=None, resources=SimpleNamespace(worker=None))
+    resources = SimpleNamespace(worker=None, metrics=Metrics())
+    nothing: Any = SimpleNamespace(keys=None, units=None, resources=resources)
     assert service.context(nothing).has_desk is (tickets == "service-desk")
     names = {job.name for job in service.jobs(nothing)}
     assert "tidy ticket erasures" in names

@@ -113,23 +113,22 @@ def test_both_signatures_of_odd_messages_verify(
 
 
 def a_letter(**others: str) -> bytes:
-    unsubscribing = Unsubscribing("news", f"https://n.{DOMAIN}/unsubscribe/{'x' * 100}")
+    url = f"https://n.{DOMAIN}/unsubscribe/{'x' * 100}"
     return (
         Stationery(
             sender=f"privacy@{DOMAIN}", vendor_name="Vendör, Ltd.", news_sender=f"n@{DOMAIN}"
         )
         .letter(
-            "receipt",
+            "policy-change.de",
             {
-                "receipt_code": "c",
-                "receipt_url": "u",
-                "public_key_url": "k",
-                "erased": [],
-                "still_open": [],
+                "number": 2,
+                "effective_on": NOW.date(),
+                "summary": "Für alle",
+                "policy_url": "u",
+                "difference_url": None,
             },
             Recipient(others.get("name", "Zoë"), "zoe@c.example", "app"),
-            Envelope("<1@vendor.example>", NOW),
-            unsubscribing=unsubscribing,
+            Envelope("<1@vendor.example>", NOW, Unsubscribing("news", url, url)),
         )
         .content
     )

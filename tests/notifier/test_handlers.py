@@ -149,6 +149,7 @@ async def test_a_command_after_the_erasure_is_answered_again_without_mail(
     purge = await notifier.start_wave_2(tenant_id)
     await notifier.mail.run()
     await notifier.eraser_job().run()
+    notifier.clock.advance(timedelta(minutes=1))
     await notifier.obey(purge.wave_2())
     await notifier.mail.run()
     assert await notifier.eraser_job().run() == 1

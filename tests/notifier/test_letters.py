@@ -1,141 +1,107 @@
-"""What every letter has in common."""
+"""What letters look like and say, in both languages; golden files hold every word.
+
+``python -m tests.notifier.specimens`` writes them anew after a change that is meant.
+"""
 
 import re
-from email import message_from_bytes, policy
-from email.message import EmailMessage
-from pathlib import Path
+from itertools import product
 
 import pytest
+from playwright.async_api import Browser
 
-import services.notifier
-from services.notifier.domain.people import Recipient
-from services.notifier.letters.letter import (
-    Envelope,
-    Letter,
-    Stationery,
-    Unsubscribing,
-    inline_styles,
-)
+from contracts.classes import TENANT_CLASSES, DataClass
+from contracts.purges import ClockKind, LegalBasis, WishedBy
+from contracts.tenants import Platform
+from services.notifier.domain.lifecycle import Event, Facts, Word
+from services.notifier.domain.people import Language
+from services.notifier.letters.lifecycle import Notices
 from tests.notifier.builders import NOW
+from tests.notifier.specimens import (
+    _STATIONERY,
+    DESK,
+    ENVELOPE,
+    GOLDEN,
+    PHONE,
+    WORDS,
+    draw,
+    files,
+    parts_of,
+    reader,
+    sheets_of,
+    specimens,
+    written,
+)
+from tests.support.browser import browser  # noqa: F401 - a fixture
 
-ENVELOPE = Envelope("<1@vendor.example>", NOW)
-PAGES = Path(services.notifier.__path__[0]) / "pages"
+every_language = pytest.mark.parametrize("language", list(Language))
 
 
-def stationery(folder: Path, *, text: str = "Hello\n", html: str = "<p>Hello</p>\n") -> Stationery:
-    (folder / "t.subject.txt").write_text("{{ subject }}\n", "utf-8")
-    (folder / "t.txt").write_text(text, "utf-8")
-    (folder / "t.html").write_text(html, "utf-8")
-    return Stationery(
-        sender="privacy@vendor.example",
-        vendor_name="Vendor",
-        news_sender="news@vendor.example",
-        pages=folder,
-    )
+def test_every_letter_is_its_golden_file() -> None:
+    told = files()
+    assert {path.name for path in GOLDEN.iterdir()} == set(told)
+    for name, text in told.items():
+        assert (GOLDEN / name).read_text("utf-8") == text, name
 
 
-def read(letter: Letter) -> EmailMessage:
-    return message_from_bytes(letter.content, policy=policy.default)
+def test_text_and_page_say_the_same() -> None:
+    for name, parts in specimens():
+        text = parts.text.partition("\n-- \n")[0]
+        page = re.sub(r"<style>.*?</style>", "", parts.html, flags=re.DOTALL)
+        page = " ".join(re.sub(r"<[^>]+>", " ", page).replace("&#39;", "'").split())
+        for word in re.findall(r"[\w/:.-]{4,}", text):
+            assert word.rstrip(".:") in page or word.rstrip(".:") in parts.html, (name, word)
+        assert max(map(len, parts.text.splitlines())) <= 78, name
 
 
-def test_what_is_optional_names_its_list_its_way_out_and_comes_from_another_address(
-    tmp_path: Path,
+def test_no_letter_loads_anything() -> None:
+    for name, parts in specimens():
+        found = re.search(r"(?i)<(img|script|link|iframe|object)|src=|url\(|@import", parts.html)
+        assert found is None, name
+
+
+@every_language
+def test_a_letter_without_addresses_of_pages_leads_to_a_person(language: Language) -> None:
+    parts = written(WORDS["reminder"], language, your_data_url=None)
+    assert "/your-data" not in parts.html
+    assert "Your data" in " ".join(parts.text.split())
+
+
+@every_language
+def test_every_fact_has_its_words(language: Language) -> None:
+    """No value that can come in leaves a letter unwritten, those of later versions neither."""
+    dates = {"start_at": NOW, "erase_by": NOW}
+    words = [
+        *(Word(Event.WELCOME, Facts(platform=platform)) for platform in Platform),
+        *(
+            Word(Event.REMINDER, Facts(classes=TENANT_CLASSES, clock=clock, **dates))
+            for clock in [*ClockKind, "later"]
+        ),
+        *(
+            Word(Event.HOLD_PLACED, Facts(classes=(DataClass.ERRORS,), basis=basis))
+            for basis in [*LegalBasis, "later"]
+        ),
+        Word(Event.HOLD_RELEASED, Facts(classes=(DataClass.ERRORS,))),
+        *(
+            Word(Event.ERASURE_ASKED, Facts(asked_by=by, **given))
+            for by, given in product([*WishedBy, "later"], [dates, {}])
+        ),
+        *(Word(Event.ERASURE_WITHDRAWN, Facts(**given)) for given in (dates, {})),
+        Word(Event.WELCOME_BACK, Facts()),
+    ]
+    notices = Notices(_STATIONERY, sheets_of(None))
+    for word, app in product(words, ["com.example.app", None]):
+        parts = parts_of(notices.write(word, reader(language, app), ENVELOPE))
+        for text in (parts.subject, parts.text, parts.html):
+            assert "None" not in text
+            assert "{{" not in text
+
+
+async def test_letters_are_no_wider_than_a_phone_and_ask_for_nothing(
+    browser: Browser,  # noqa: F811 - the fixture
 ) -> None:
-    sheet = stationery(tmp_path, text="{{ unsubscribe_url }}\n")
-    url = f"https://notifier.vendor.example/unsubscribe/{'t' * 120}"
-    letter = sheet.letter(
-        "t",
-        {"subject": "News"},
-        Recipient("Ada", "ada@c.example", None),
-        ENVELOPE,
-        unsubscribing=Unsubscribing("product-update", url),
-    )
-    message = read(letter)
-    assert letter.sender == "news@vendor.example"
-    assert message["From"] == "Vendor <news@vendor.example>"
-    assert message["List-Id"] == "<product-update.vendor.example>"
-    assert message["List-Unsubscribe"].strip() == f"<{url}>"
-    assert message["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
-    assert url in letter.content.decode()
-
-
-def test_what_is_owed_offers_no_way_out(tmp_path: Path) -> None:
-    letter = stationery(tmp_path).letter(
-        "t", {"subject": "Owed"}, Recipient("Ada", "ada@c.example", None), ENVELOPE
-    )
-    assert letter.sender == "privacy@vendor.example"
-    assert b"List-" not in letter.content
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "Ada\r\nBcc: all@evil.example",
-        "Ada\nX: y",
-        "Ada\x85\u2028Ex",
-        "\x00",
-        "",
-        '"; <b@c.example>,',
-    ],
-    ids=range(6),
-)
-def test_no_name_and_no_subject_brings_a_header_of_its_own(tmp_path: Path, name: str) -> None:
-    letter = stationery(tmp_path).letter(
-        "t", {"subject": name}, Recipient(name, "ada@c.example", None), ENVELOPE
-    )
-    message = read(letter)
-    assert {key.lower() for key in message} == {
-        "from",
-        "to",
-        "subject",
-        "date",
-        "message-id",
-        "auto-submitted",
-        "mime-version",
-        "content-type",
-    }
-    (recipient,) = message["To"].addresses
-    assert recipient.addr_spec == "ada@c.example"
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["plain\n", "Grüße an alle\n.\n..dots \n", "x" * 1200 + "\n", "no end", "one\r\ntwo\rthree\n"],
-    ids=range(5),
-)
-def test_both_forms_arrive_as_they_were_written(tmp_path: Path, text: str) -> None:
-    letter = stationery(tmp_path, text="{{ said }}", html="<p>{{ said }}</p>").letter(
-        "t", {"subject": "S", "said": text}, Recipient("Ada", "ada@c.example", None), ENVELOPE
-    )
-    assert letter.content.isascii()
-    assert max(map(len, letter.content.split(b"\r\n"))) <= 998
-    assert letter.content.replace(b"\r\n", b"").count(b"\n") == 0
-    message = read(letter)
-    plain, html = message.get_body(("plain",)), message.get_body(("html",))
-    assert plain is not None
-    assert html is not None
-    wanted = text.replace("\r\n", "\n")
-    wanted += "" if wanted.endswith("\n") else "\n"
-    assert plain.get_content().replace("\r\n", "\n") == wanted
-    assert "<p>" in html.get_content()
-
-
-def test_a_style_sheet_goes_into_its_elements_once_and_statements_stay_where_they_are() -> None:
-    page = inline_styles(
-        "<html><head><style>td { color: red } @media print { td { color: black } }</style></head>"
-        "<body><table>\n{% for row in rows %}\n<tr><td>{{ row.a | upper }}</td></tr>\n{% endfor %}\n"
-        '</table><a href="{{ url }}">{{ "x < y" }}</a>{# no comment #}</body></html>'
-    )
-    assert '<td style="color: red' in page
-    assert "@media print" in page
-    table = page[page.index("<table>") : page.index("</table>")]
-    assert table.index("{% for row in rows %}") < table.index("<tr>") < table.index("{% endfor %}")
-    assert 'href="{{ url }}"' in page
-    assert '{{ "x < y" }}' in page
-    assert "jinja-" not in page
-
-
-@pytest.mark.parametrize("page", sorted(PAGES.glob("*.html")), ids=lambda page: page.name)
-def test_no_letter_loads_anything(page: Path) -> None:
-    source = inline_styles(page.read_text("utf-8"))
-    assert not re.search(r"(?i)<(img|script|link|iframe|object|video|audio)\b|src=|url\(", source)
+    letters = dict(specimens())
+    for name in ("receipt.de", "hold-placed.de", "erasure-asked.en"):
+        assert await draw(browser, letters[name].html, "dark", PHONE)
+    light = await draw(browser, letters["receipt.en"].html, "light", DESK)
+    dark = await draw(browser, letters["receipt.en"].html, "dark", DESK)
+    assert light != dark

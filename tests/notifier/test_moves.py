@@ -82,6 +82,7 @@ async def test_asked_again_it_answers_again_and_moves_nobody_twice(notifier: Not
     await notifier.move_people()
     await notifier.eraser_job().run()
 
+    notifier.clock.advance(timedelta(minutes=1))
     await notifier.obey(purge.wave_2(living))
 
     assert await notifier.move_people() == 0

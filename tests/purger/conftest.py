@@ -100,6 +100,13 @@ class Purger:
                 await uow.outbox.flush(uow.connection)
                 raise then
 
+    async def hear_together(self, *messages: Message) -> None:
+        """Handle messages of one kind at once, as the consumer does where a handler takes many."""
+        handler = handlers.handlers.by_model[type(messages[0])]
+        assert handler.together is not None
+        async with self.units.begin() as uow:
+            await handler.together(messages, uow)
+
     async def said(self, model: type[M]) -> list[M]:
         """List what was said so far, of one model, in order; tombstones are left out."""
         rows = await self.runtime.fetch(

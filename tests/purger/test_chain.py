@@ -28,6 +28,10 @@ def put(file: Path, content: str) -> None:
     file.write_text(content)
 
 
+def remove(file: Path) -> None:
+    file.unlink()
+
+
 class Auditor:
     """The nightly walk, and what becomes of it."""
 
@@ -239,6 +243,56 @@ async def test_a_ledger_written_anew_with_the_real_key_is_found_by_the_checkpoin
     told = Ledger(tuple(entries), entries[-1].hash)
     with pytest.raises(NotVerified, match="not the one that a checkpoint names"):
         check_checkpoints(told, read_checkpoints_of(file), keys)
+
+
+async def test_a_file_that_is_gone_is_missed_and_not_begun_anew(
+    purger: Purger, auditor: Auditor, file: Path
+) -> None:
+    (contacts,) = await purger.finish_wave_one()
+    await auditor.complaint()
+    await purger.hear(answer(contacts, purger.clock.now()))
+    await auditor.complaint()
+    whole = content_of(file)
+    assert whole is not None
+    gone = "the checkpoint of entry 4 is gone from its file, or the file is"
+
+    remove(file)
+    assert await auditor.complaint() == gone
+    assert await auditor.complaint() == gone
+    assert content_of(file) is None
+
+    for cut in ("", whole.splitlines(keepends=True)[0]):
+        put(file, cut)
+        assert await auditor.complaint() == gone
+        assert content_of(file) == cut
+    assert await Auditor(purger, None).complaint() == gone
+
+    put(file, whole)
+    assert await auditor.complaint() is None
+
+
+async def test_a_person_who_has_looked_lets_checkpoints_begin_anew(
+    purger: Purger, auditor: Auditor, file: Path
+) -> None:
+    await purger.finish_wave_one()
+    await auditor.complaint()
+    remove(file)
+    assert await auditor.complaint() is not None
+
+    connection = await asyncpg.connect(purger.roles.owner_url)
+    try:
+        await connection.execute(statement_of_the_readme())
+    finally:
+        await connection.close()
+
+    assert await auditor.complaint() is None
+    assert [each.number for each in read_checkpoints(file)] == [3]
+
+
+def statement_of_the_readme() -> str:
+    text = Path("services/purger/README.md").read_text(encoding="utf-8")
+    [statement] = [part for part in text.split("`") if part.startswith("UPDATE ledger_check")]
+    return statement
 
 
 async def test_a_forged_checkpoint_is_found(purger: Purger, auditor: Auditor, file: Path) -> None:

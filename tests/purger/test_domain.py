@@ -323,6 +323,18 @@ def test_a_reinstall_withdraws_the_purge_and_leaving_again_plans_it_anew() -> No
     assert compare_plans([withdrawn], [plan], tenant) == [Schedule(plan)]
 
 
+def test_a_purge_that_was_asked_for_keeps_its_dates_whatever_the_settings_become() -> None:
+    tenant = a_tenant(left_at=LEFT_AT)
+    (plan,) = plan_purges(tenant, RETENTION)
+    others = plan_purges(tenant, Retention(residue=30 * DAY, run_margin=30 * DAY))
+    assert [each.start_at for each in others] != [plan.start_at]
+
+    assert compare_plans([plan], others, tenant) == [Schedule(each) for each in others]
+    for phase in (Phase.REQUESTED, Phase.ERASING, Phase.ERASED, Phase.CLOSED):
+        begun = plan.model_copy(update={"phase": phase})
+        assert compare_plans([begun], others, tenant) == []
+
+
 def test_a_purge_that_was_asked_for_is_withdrawn_only_while_nothing_is_purging() -> None:
     tenant = a_tenant(left_at=LEFT_AT)
     (plan,) = plan_purges(tenant, RETENTION)
@@ -426,19 +438,23 @@ def test_a_tenant_is_spoken_of_until_all_five_classes_are_erased() -> None:
     service, people = plan_purges(tenant, RETENTION)
     closed = {"phase": Phase.CLOSED}
 
-    assert not nothing_left([service.model_copy(update=closed), people], tenant_known=True)
-    assert not nothing_left([service.model_copy(update=closed)], tenant_known=True)
-    assert nothing_left([service.model_copy(update=closed)], tenant_known=False)
-    assert nothing_left(
-        [plan.model_copy(update=closed) for plan in (service, people)], tenant_known=True
-    )
-    assert not nothing_left([service, people], tenant_known=False)
+    def is_over(*plans: Plan, known: bool, asked_for: bool = False) -> bool:
+        return nothing_left(plans, tenant_known=known, asked_for=asked_for)
+
+    service_closed, people_closed = (plan.model_copy(update=closed) for plan in (service, people))
+    assert not is_over(service_closed, people, known=True)
+    assert not is_over(service_closed, known=True)
+    assert is_over(service_closed, known=False)
+    assert not is_over(service_closed, known=False, asked_for=True)
+    assert is_over(service_closed, people_closed, known=True, asked_for=True)
+    assert not is_over(service, people, known=False)
 
 
 def test_a_tenant_that_lost_its_content_alone_is_still_spoken_of() -> None:
     (content,) = plan_purges(on_forge(), RETENTION)
 
-    assert not nothing_left([content.model_copy(update={"phase": Phase.CLOSED})], tenant_known=True)
+    closed = content.model_copy(update={"phase": Phase.CLOSED})
+    assert not nothing_left([closed], tenant_known=True, asked_for=False)
 
 
 # -- steps ------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from contracts.ledger import EntryKind, ReceiptStage
 from contracts.purges import Phase, PurgeRequested, PurgeStarted, PurgeState, Scope
 from contracts.tenants import ClassState, Platform
 from services.purger import handlers
+from services.purger.jobs import ASKED_AGAIN_A_SECOND
 from tests.purger.builders import (
     ACTIVE,
     DAY,
@@ -140,7 +141,6 @@ async def test_of_two_purges_asked_for_at_once_the_one_that_is_refused_is_asked_
 
     await purger.hear(acceptance(content, purger.clock.now()), after)
     await purger.hear(refusal(rest, purger.clock.now()))
-    purger.clock.advance(SILENCE)
     await purger.sweeps.ask_for_due_purges()
 
     again = (await purger.said(PurgeRequested))[-1]
@@ -204,12 +204,52 @@ async def test_a_refused_purge_is_asked_for_again_at_the_newer_version(purger: P
     assert await purger.sweeps.ask_for_due_purges() == 0
 
     await purger.hear(a_tenant(n=2, tenant_id=asked.tenant_id, left_at=LEFT_AT))
-    purger.clock.advance(SILENCE)
-    await purger.sweeps.ask_for_due_purges()
+    assert await purger.sweeps.ask_for_due_purges() == 1
 
     again = (await purger.said(PurgeRequested))[-1]
     assert again.purge_id == asked.purge_id
     assert again.tenant_version.n == 2
+
+
+async def test_a_purge_refused_for_a_state_that_has_come_already_is_due_at_once(
+    purger: Purger,
+) -> None:
+    asked = await purger.ask()
+    newer = a_tenant(n=2, tenant_id=asked.tenant_id, left_at=LEFT_AT)
+
+    await purger.hear(newer, refusal(asked, purger.clock.now()))
+
+    assert await purger.sweeps.ask_for_due_purges() == 1
+    assert (await purger.said(PurgeRequested))[-1].tenant_version.n == 2
+
+
+async def test_a_purge_refused_for_a_state_that_does_not_come_is_asked_for_again_after_a_silence(
+    purger: Purger,
+) -> None:
+    asked = await purger.ask()
+    await purger.hear(refusal(asked, purger.clock.now()))
+    purger.clock.advance(SILENCE - timedelta(seconds=1))
+    assert await purger.sweeps.ask_for_due_purges() == 0
+
+    purger.clock.advance(timedelta(seconds=1))
+
+    assert await purger.sweeps.ask_for_due_purges() == 1
+
+
+@pytest.mark.parametrize("reason", ["unknown-tenant", "not-live"])
+async def test_a_purge_refused_for_another_reason_rests_though_no_newer_state_is_missed(
+    purger: Purger, reason: str
+) -> None:
+    asked = await purger.ask()
+    refused = refusal(asked, purger.clock.now()).model_copy(
+        update={"reason": reason, "tenant_version": asked.tenant_version}
+    )
+
+    await purger.hear(refused)
+
+    assert await purger.sweeps.ask_for_due_purges() == 0
+    purger.clock.advance(SILENCE)
+    assert await purger.sweeps.ask_for_due_purges() == 1
 
 
 async def test_a_purge_refused_for_a_reinstall_is_withdrawn(purger: Purger) -> None:
@@ -312,6 +352,41 @@ async def test_a_silent_owner_is_told_again_the_others_are_not(purger: Purger) -
     await purger.sweeps.ask_again()
 
     assert (await purger.said(PurgeStarted))[3:] == [orders[0]]
+
+
+async def test_who_has_much_to_answer_is_asked_again_bit_by_bit_and_nobody_is_left_out(
+    purger: Purger,
+) -> None:
+    orders = await purger.begin()
+    purger.clock.advance(SILENCE)
+
+    moment = timedelta(seconds=2 / ASKED_AGAIN_A_SECOND)
+    assert [await purger.sweeps.ask_again(within=moment) for _ in range(3)] == [2, 1, 0]
+
+    again = (await purger.said(PurgeStarted))[len(orders) :]
+    assert sorted(again, key=str) == sorted(orders, key=str)
+
+
+async def test_many_purges_go_through_their_waves_together(purger: Purger) -> None:
+    asked = [await purger.ask(a_tenant(left_at=LEFT_AT)) for _ in range(3)]
+    accepted = [acceptance(each, purger.clock.now()) for each in asked]
+    await purger.hear_together(*accepted, accepted[0])
+    for _ in ("wave one", "wave two"):
+        orders = await purger.said(PurgeStarted)
+        answers = [answer(order, purger.clock.now()) for order in orders]
+        await purger.hear_together(*answers, *answers)
+
+    ledger = await purger.ledger()
+    assert [entry.kind for entry in ledger] == [
+        *[EntryKind.TENANT_ERASED] * 3,
+        *[EntryKind.RECEIPT] * 3,
+        *[EntryKind.TENANT_ERASED] * 3,
+        *[EntryKind.RECEIPT] * 3,
+    ]
+    assert {(entry.purge_id, str(entry.receipt.stage)) for entry in ledger if entry.receipt} == {
+        (each.purge_id, stage) for each in asked for stage in ("erased", "closed")
+    }
+    assert len(await purger.said(PurgeStarted)) == 4 * len(asked)
 
 
 async def test_a_crash_before_the_commit_leaves_nothing_behind(purger: Purger) -> None:
@@ -516,7 +591,7 @@ async def test_a_tombstone_drops_the_tenant_and_ends_what_is_said_of_it(purger: 
     tenant = a_tenant(left_at=LEFT_AT)
     (contacts,) = await purger.finish_wave_one(tenant)
     async with purger.units.begin() as uow:
-        await handlers.forget_tenant(tenant.tenant_id, uow)
+        await handlers.forget_tenants(tenant.tenant_id, uow)
     assert await purger.tombstones() == 0
     assert phases(await purger.state()) == [Phase.ERASED]
 

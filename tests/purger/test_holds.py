@@ -349,7 +349,7 @@ async def test_holds_are_forgotten_30_days_after_their_release_and_their_tenant(
     await purger.hear(tenant)
     hold = await place(client, tenant.tenant_id, CONTENT)
     async with purger.units.begin() as uow:
-        await handlers.forget_tenant(tenant.tenant_id, uow)
+        await handlers.forget_tenants(tenant.tenant_id, uow)
     assert await purger.tombstones() == 1
     kept = "SELECT count(*) FROM legal_holds"
     purger.clock.advance(31 * DAY)
@@ -401,7 +401,8 @@ async def test_nothing_is_held_of_nobody_and_no_unknown_hold_is_released(
 def test_a_tenant_is_spoken_of_while_the_class_that_was_held_is_there() -> None:
     rest, _ = plan_purges(a_tenant(left_at=LEFT_AT), RETENTION, held={CONTENT})
 
-    assert not nothing_left([rest.model_copy(update={"phase": Phase.CLOSED})], tenant_known=True)
+    closed = rest.model_copy(update={"phase": Phase.CLOSED})
+    assert not nothing_left([closed], tenant_known=True, asked_for=True)
 
 
 def test_both_parts_of_a_split_purge_are_of_the_narrowest_scope() -> None:

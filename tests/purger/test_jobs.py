@@ -54,6 +54,17 @@ async def test_purges_start_while_both_clocks_run_alike(purger: Purger) -> None:
     assert await engaged(purger) is None
 
 
+async def test_all_that_is_due_is_asked_for_in_one_sweep(
+    purger: Purger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "_AT_ONCE", 2)
+    await tenants_that_left(purger, 5, of=20)
+    await purger.sweeps.ask_for_due_purges()
+    purger.clock.advance(170 * DAY)
+
+    assert await purger.sweeps.ask_for_due_purges() == 5
+
+
 async def test_a_clock_that_jumps_holds_every_purge_until_it_is_released(purger: Purger) -> None:
     await tenants_that_left(purger, 1, of=20)
     await purger.sweeps.ask_for_due_purges()

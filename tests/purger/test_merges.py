@@ -61,8 +61,9 @@ def test_a_tenant_that_goes_on_as_another_has_nothing_to_wait_for(subscription: 
     assert [clock.kind for clock in open_clocks(tenant)] == [ClockKind.MERGED]
     assert plan.scope is Scope.EVERYTHING
     assert plan.clock == ClockKind.MERGED
-    assert plan.start_at == LEFT_AT
-    assert plan.deadline == dates_of(LEFT_AT, Retention()).deadline
+    began_at = max(tenant.subscription.ended_at or LEFT_AT, tenant.created_at)
+    assert plan.start_at == began_at
+    assert plan.deadline == dates_of(began_at, Retention()).deadline
 
 
 def test_where_only_people_are_left_only_they_move() -> None:

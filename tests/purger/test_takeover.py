@@ -33,6 +33,7 @@ from devstack.postgres import RunningPostgres
 from services.purger import store, takeover
 from services.purger.context import Work
 from services.purger.domain import ForkedLedgerError, entries_beyond, part_of
+from services.purger.jobs import restate
 from services.purger.ledger_key import LedgerKey
 from services.purger.planning import replan, replan_and_say
 from services.purger.store import KeptHold
@@ -311,11 +312,38 @@ async def test_wishes_and_holds_that_stand_come_back_and_those_that_ended_do_not
             expected.plans, key=lambda plan: plan.purge_id
         )
         # What the state means now is what stands: planning anew changes nothing.
-        assert not await replan(uow, twins.tenant)
+        assert not await replan(uow, [twins.tenant])
     assert wishes[tenant_id] == expected.wishes
     assert [each.wish_id for each in expected.wishes] == [wish_id]
     assert holds[tenant_id] == expected.holds
     assert [each.hold_id for each in expected.holds] == [hold.hold_id]
+
+
+async def test_a_hold_of_a_tenant_whose_state_has_not_come_again_yet_goes_on_being_said(
+    purger: Purger, databases: Databases, postgres: RunningPostgres, ledger_key: LedgerKey
+) -> None:
+    """Else a second restore, before that state comes, would know of no hold any more."""
+    tenant = a_tenant()
+    await purger.hear(tenant)
+    hold = a_hold(tenant.tenant_id, DataClass.CONTENT)
+    async with purger.units.begin() as uow:
+        await store.place_hold(uow.connection, hold)
+        await replan_and_say(uow, tenant.tenant_id)
+    async with a_purger(databases, postgres, ledger_key) as restored:
+        await Twins(purger, restored, tenant).restore()
+        await restate(restored.units)
+
+        assert [each.hold_id for each in (await restored.state()).holds] == [hold.hold_id]
+        assert await restored.tombstones() == 0
+
+        async with restored.units.begin() as uow:
+            await store.release_hold(
+                uow.connection, hold.hold_id, released_by="Ada", reason="over", now=uow.now
+            )
+            await replan_and_say(uow, tenant.tenant_id)
+
+        # Nothing else stands, and what stood said is taken back.
+        assert await restored.tombstones() == 1
 
 
 def a_hold(tenant_id: UUID, data_class: DataClass) -> KeptHold:

@@ -295,7 +295,7 @@ async def test_wishes_are_forgotten_30_days_after_their_tenant(purger: Purger) -
     await purger.hear(tenant)
     await purger.hear(asked(tenant))
     async with purger.units.begin() as uow:
-        await handlers.forget_tenant(tenant.tenant_id, uow)
+        await handlers.forget_tenants(tenant.tenant_id, uow)
     kept = "SELECT count(*) FROM wishes"
 
     purger.clock.advance(29 * DAY)
@@ -402,3 +402,16 @@ async def test_a_wish_needs_a_name_and_a_reason(
     await purger.hear(tenant)
     path = f"/development/tenants/{tenant.tenant_id}/wishes"
     assert (await client.post(path, json=body)).status_code == 400
+
+
+async def test_a_withdrawal_that_comes_before_its_wish_counts_while_another_wish_is_past_return(
+    purger: Purger,
+) -> None:
+    tenant, _, asking = await until_asked(purger)
+    second = asked(tenant)
+    await purger.hear(withdrawn(second))
+    await purger.hear(second)
+
+    await purger.hear(refusal(asking, purger.clock.now()))
+
+    assert second.wish_id not in [wish.wish_id for wish in (await purger.state()).wishes]

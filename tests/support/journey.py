@@ -5,7 +5,9 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
+import asyncpg
 import httpx2
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -13,7 +15,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from cli.audit import Ledger, PublicKeys, fetch_ledger, fetch_public_key, public_keys_of
 from contracts.purges import Plan
 from contracts.topics import ALL_TOPICS
-from devstack.journey import Journey
+from devstack.journey import Journey, data_map_of
 from devstack.stack import LocalStack, start_local_stack
 
 RELEASED_BY = ("Kim Keeper", "Robin Reader")
@@ -58,14 +60,14 @@ async def customer(stack: LocalStack) -> AsyncIterator[Travellers]:
         yield lambda site: Journey(stack, http, site)
 
 
-async def entrust(journey: Journey) -> Entrusted:
+async def entrust(journey: Journey, *, licence: str | None = None) -> Entrusted:
     """Install, and give what customers give: a person, and two datasources with passwords."""
     given = Entrusted(
         address=f"ada@{journey.site}.example",
         name=f"Ada of {journey.site}",
         passwords=(f"s3cret-of-orders-{journey.site}", f"s3cret-of-people-{journey.site}"),
     )
-    await journey.install()
+    await journey.install(licence=licence)
     await journey.add_contact(given.name, given.address)
     for number, password in enumerate(given.passwords):
         await journey.add_datasource(
@@ -114,6 +116,24 @@ async def until_it_sees(
         return shown if right else None
 
     return await journey.until(seen, f"the customer sees {stage}")
+
+
+async def fingerprint(superuser_urls: Mapping[str, str], tenant_id: UUID) -> dict[str, str]:
+    """Hash a tenant's rows, table by table."""
+    found = {}
+    for service, url in superuser_urls.items():
+        connection = await asyncpg.connect(url)
+        try:
+            for table in data_map_of(service).all_tables:
+                if table.tenant_column is not None:
+                    found[f"{service}.{table.name}"] = await connection.fetchval(
+                        f"SELECT md5(coalesce(string_agg(t::text, '\n' ORDER BY t::text), ''))"
+                        f" FROM {table.name} t WHERE {table.tenant_column} = $1",
+                        tenant_id,
+                    )
+        finally:
+            await connection.close()
+    return found
 
 
 async def whole_ledger(journey: Journey) -> Ledger:

@@ -55,6 +55,7 @@ async def work(told: dict[str, Any]) -> None:
             "127.0.0.1", told["smtp_port"], name="vendor.example", timeout_seconds=1.0
         ),
         writers={Kind.POLICY_CHANGE: writer, Kind.PRODUCT_UPDATE: writer},
+        public_url="https://notifier.vendor.example",
         pace=Pace(domain_per_second=10_000, domain_connections=50),
     )
     await JobRunner(deliveries.jobs(), Metrics()).run()

@@ -341,15 +341,20 @@ def close_into(
     """Give the state of a tenant without installation whose licence went to another one.
 
     Nothing is left to wait for, so its purge is due at once, and its people
-    move. None where they are on their way out already, or it is closed.
+    move. None where they are on their way out already, or it is closed. No clock
+    of theirs is lost: an end of the subscription stays, and so does a departure,
+    but for one in whose spite they were kept by the licence that now goes.
     """
     if tenant.merged_into is not None or tenant.classes[DataClass.CONTACTS] is not ClassState.LIVE:
         return None
+    departed_at = max(now, tenant.created_at)
+    if tenant.departure is not None and tenant.subscription.status is not SubscriptionStatus.ACTIVE:
+        departed_at = tenant.departure.at
     return tenants.newer(
         tenant,
         epoch,
-        departure=Departure(at=max(now, tenant.created_at), how=DepartureKind.SUPERSEDED),
-        subscription=Subscription(status=SubscriptionStatus.NONE),
+        departure=Departure(at=departed_at, how=DepartureKind.SUPERSEDED),
+        subscription=tenants.without_licence(tenant.subscription),
         licence_numbers=(),
         merged_into=other_id,
     )

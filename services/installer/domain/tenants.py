@@ -10,7 +10,7 @@ from uuid import UUID
 
 from contracts.classes import TENANT_CLASSES, DataClass
 from contracts.ledger import Receipt, ReceiptStage
-from contracts.purges import PurgeRequested
+from contracts.purges import REFUSED_FOR_NEWER_STATE, PurgeRequested
 from contracts.tenants import (
     ClassState,
     Departure,
@@ -229,7 +229,8 @@ def merge_into(
 ) -> TenantState | None:
     """Give the state of a tenant for which another one goes on; None where that is no news.
 
-    Its licences are the other one's. A clock that runs is not wound back.
+    Its licences are the other one's. A clock that runs is neither wound back
+    nor lost: it left when it had left, and what had ended stays ended.
     """
     departed_at = max(now, tenant.created_at) if tenant.departure is None else tenant.departure.at
     return newer(
@@ -237,10 +238,17 @@ def merge_into(
         epoch,
         status=TenantStatus.UNINSTALLED,
         departure=Departure(at=departed_at, how=DepartureKind.SUPERSEDED),
-        subscription=Subscription(status=SubscriptionStatus.NONE),
+        subscription=without_licence(tenant.subscription),
         licence_numbers=(),
         merged_into=living_id,
     )
+
+
+def without_licence(subscription: Subscription) -> Subscription:
+    """Say what is left of a subscription whose licences are another tenant's: its end, if any."""
+    if subscription.status is SubscriptionStatus.ENDED:
+        return subscription
+    return Subscription(status=SubscriptionStatus.NONE)
 
 
 def leave(
@@ -281,7 +289,7 @@ class Refusal(StrEnum):
     """Why wave 0 of a purge is refused."""
 
     UNKNOWN_TENANT = "unknown-tenant"
-    NEWER_STATE = "newer-state"
+    NEWER_STATE = REFUSED_FOR_NEWER_STATE
     NOT_LIVE = "not-live"
 
 

@@ -1,79 +1,40 @@
 """Reads the Marketplace's licence report, and gives each licence to whom it belongs."""
 
-import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import aclosing, asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
 from datetime import date, timedelta
-from pathlib import Path
 from typing import Final
 
-import httpx2
 import structlog
 from prometheus_client import CollectorRegistry, Gauge
-from pydantic import SecretStr
 
-from chassis.database import TRANSIENT_ERRORS
+from chassis import reports
 from chassis.identifiers import uuid7
 from chassis.jobs import Job
 from chassis.metrics import NAMESPACE
+from chassis.reports import REPORT_DUE_EVERY, ReportBegun
 from chassis.unit_of_work import Units
 from connect.marketplace import (
     LicenceBatch,
     LicenceRow,
-    MarketplaceReports,
-    ReportAway,
-    ReportRefused,
+    ReportSource,
+    pause_after,
 )
 from contracts.classes import DataClass
 from services.installer.domain import licences as domain
 from services.installer.domain.licences import Licence, LicenceName
 from services.installer.door import Door
 from services.installer.store import licences as store
-from services.installer.store.licences import ReportBegun
 from services.installer.subscriptions import join_licences, licence_hash, renew_subscriptions
 
 log = structlog.get_logger(__name__)
 
-REPORT_DUE_EVERY: Final = timedelta(days=1)
 LOOK_EVERY: Final = timedelta(hours=1)
 
-_EVERYTHING_EVERY: Final = timedelta(days=7)
-_OVERLAP: Final = timedelta(days=2)
-"""The report names days without their zone, and licences that change while it is being read."""
-
-# Longer than an export may take, so that nobody begins a second one meanwhile.
-_LEASE: Final = timedelta(minutes=45)
-_REFUSED_PAUSE: Final = timedelta(hours=1)
-_REPORTS_KEPT: Final = timedelta(days=90)
 _A_PAGE: Final = 200
 _KINDS: Final = ("strong", "weak", "none")
-
-
-@dataclass(frozen=True, slots=True)
-class ReportSource:
-    """Where the report is, and as whom it is asked for; ``sleep`` waits between attempts."""
-
-    url: str
-    developer_id: str
-    account: str
-    token_file: Path
-    sleep: Callable[[float], Awaitable[object]] = field(default=asyncio.sleep, repr=False)
-
-    @asynccontextmanager
-    async def open(self) -> AsyncIterator[MarketplaceReports]:
-        """Give a client for one reading, with the token as it is in the file now."""
-        token = await asyncio.to_thread(self.token_file.read_text, "utf-8")
-        async with httpx2.AsyncClient() as http:
-            yield MarketplaceReports(
-                http,
-                self.url,
-                self.developer_id,
-                self.account,
-                SecretStr(token.strip()),
-                sleep=self.sleep,
-            )
 
 
 class LicenceFigures:
@@ -137,40 +98,28 @@ class LicenceJobs:
         tally = Counter(licences=0, unreadable=0, of_other_apps=0, purged_before=0)
         try:
             async with (
-                source.open() as reports,
-                aclosing(reports.licences(report.updated_since)) as batches,
+                source.open() as marketplace,
+                aclosing(marketplace.licences(report.updated_since)) as batches,
             ):
                 async for batch in batches:
                     tally.update(await self._take_up(report, batch))
         except Exception as failure:
-            await self._leave(report, failure)
+            until = self.units.clock.wall() + pause_after(failure)
+            await reports.leave_report(self.units.pool, report.report_id, until=until)
             raise
-        await store.end_report(self.units.pool, report.report_id, now=self.units.clock.now())
+        await reports.end_report(self.units.pool, report.report_id, now=self.units.clock.now())
         log.info("licence report read", everything=report.updated_since is None, **tally)
         await self.make_lone_tenants()
         return tally["licences"]
 
     async def _begin(self) -> ReportBegun | None:
         async with self.units.begin() as uow:
-            return await store.begin_report(
+            return await reports.begin_report(
                 uow.connection,
                 now=uow.now,
                 wall=uow.wall,
                 every=self.report_every,
-                full_every=_EVERYTHING_EVERY,
-                overlap=_OVERLAP,
-                lease=_LEASE,
             )
-
-    async def _leave(self, report: ReportBegun, failure: Exception) -> None:
-        pause = timedelta()
-        if isinstance(failure, ReportRefused):
-            pause = _REFUSED_PAUSE
-        elif isinstance(failure, ReportAway) and failure.retry_after is not None:
-            pause = failure.retry_after
-        with suppress(*TRANSIENT_ERRORS):  # then its lease runs out
-            until = self.units.clock.wall() + pause
-            await store.leave_report(self.units.pool, report.report_id, until=until)
 
     async def _take_up(self, report: ReportBegun, batch: LicenceBatch) -> dict[str, int]:
         """Store a batch's licences, then join them: licences are locked after their tenants."""
@@ -186,12 +135,12 @@ class LicenceJobs:
             await store.save_licences(
                 uow.connection, fresh, now=uow.now, last_day_past=domain.last_day_past(uow.now)
             )
-            await store.note_rows(
+            await reports.note_rows(
                 uow.connection,
                 report.report_id,
                 read=len(batch.rows),
                 unreadable=unreadable,
-                claimed_until=uow.wall + _LEASE,
+                wall=uow.wall,
             )
         names = list(by_name)
         for start in range(0, len(names), _A_PAGE):
@@ -270,8 +219,8 @@ class LicenceJobs:
             self.units.pool,
             last_day_past=domain.last_day_past(now),
             purged_before=now - domain.PURGED_KEPT,
-            reports_before=now - _REPORTS_KEPT,
         )
+        await reports.drop_reports(self.units.pool, ended_before=now - reports.REPORTS_KEPT)
 
     async def measure(self) -> None:
         """Refresh the figures."""
@@ -280,7 +229,7 @@ class LicenceJobs:
             for kind in _KINDS:
                 gauge = self.figures.licences.labels(addon_key, kind)
                 gauge.set(counts.get((addon_key, kind), 0))
-        last = await store.last_report(self.units.pool)
+        last = await reports.last_report(self.units.pool)
         if last is not None:
             age = self.units.clock.now() - last.began_at
             self.figures.report_age.set(age.total_seconds())

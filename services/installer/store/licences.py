@@ -3,14 +3,13 @@
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
 import asyncpg
 
 from chassis.database import Connection, Pool
-from chassis.identifiers import uuid7
 from chassis.unit_of_work import UnitOfWork
 from contracts.tenants import TenantState, TenantStatus
 from services.installer.domain.licences import (
@@ -23,135 +22,6 @@ from services.installer.domain.licences import (
     Step,
     sen_digits,
 )
-
-# -- the report -----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class ReportBegun:
-    """A reading of the report that this worker alone is at."""
-
-    report_id: UUID
-    updated_since: date | None
-
-
-async def begin_report(
-    connection: Connection,
-    *,
-    now: datetime,
-    wall: datetime,
-    every: timedelta,
-    full_every: timedelta,
-    overlap: timedelta,
-    lease: timedelta,
-) -> ReportBegun | None:
-    """Begin a reading that is due, or one whose reader is gone again; None where none is.
-
-    It begins ``overlap`` before the last whole reading, and with everything
-    where the last reading of everything is older than ``full_every``.
-    """
-    await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('licence report', 0))")
-    # A statement of its own, so that it sees what the lock was waited for.
-    row = await connection.fetchrow(
-        """
-        SELECT (SELECT report_id FROM licence_reports WHERE ended_at IS NULL) AS open_id,
-               EXISTS (SELECT FROM licence_reports
-                        WHERE ended_at IS NULL AND claimed_until > $2
-                           OR ended_at IS NOT NULL AND began_at > $1::timestamptz - $3::interval)
-                   AS not_yet,
-               CASE WHEN EXISTS (SELECT FROM licence_reports
-                                  WHERE ended_at IS NOT NULL AND updated_since IS NULL
-                                    AND began_at > $1::timestamptz - $4::interval)
-                    THEN (SELECT max(began_wall_at) - $5::interval FROM licence_reports
-                           WHERE ended_at IS NOT NULL)::date
-               END AS updated_since
-        """,
-        now,
-        wall,
-        every,
-        full_every,
-        overlap,
-    )
-    assert row is not None
-    if row["not_yet"]:
-        return None
-    begun = ReportBegun(row["open_id"] or uuid7(wall), row["updated_since"])
-    await connection.execute(
-        """
-        INSERT INTO licence_reports (report_id, began_at, updated_since, began_wall_at,
-                                     claimed_until)
-        VALUES ($1, $2, $3, $4, $4::timestamptz + $5::interval)
-        ON CONFLICT (report_id) DO UPDATE
-           SET began_at = excluded.began_at, updated_since = excluded.updated_since,
-               began_wall_at = excluded.began_wall_at, claimed_until = excluded.claimed_until,
-               rows_read = 0, rows_unreadable = 0
-        """,
-        begun.report_id,
-        now,
-        begun.updated_since,
-        wall,
-        lease,
-    )
-    return begun
-
-
-async def note_rows(
-    connection: Connection, report_id: UUID, *, read: int, unreadable: int, claimed_until: datetime
-) -> None:
-    """Count what a reading has come to, and keep others off it for a while longer."""
-    await connection.execute(
-        """
-        UPDATE licence_reports
-           SET rows_read = rows_read + $2, rows_unreadable = rows_unreadable + $3,
-               claimed_until = $4
-         WHERE report_id = $1
-        """,
-        report_id,
-        read,
-        unreadable,
-        claimed_until,
-    )
-
-
-async def end_report(pool: Pool, report_id: UUID, *, now: datetime) -> None:
-    """Note that a report was read to its end."""
-    await pool.execute(
-        "UPDATE licence_reports SET ended_at = $2 WHERE report_id = $1", report_id, now
-    )
-
-
-async def leave_report(pool: Pool, report_id: UUID, *, until: datetime) -> None:
-    """Note that a reading was broken off, and until when it is not to be begun again."""
-    await pool.execute(
-        """
-        UPDATE licence_reports SET claimed_until = $2 WHERE report_id = $1 AND ended_at IS NULL
-        """,
-        report_id,
-        until,
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class LastReport:
-    """What the last whole reading came to."""
-
-    began_at: datetime
-    rows_unreadable: int
-
-
-async def last_report(pool: Pool) -> LastReport | None:
-    """Find the last reading that came to its end."""
-    row = await pool.fetchrow(
-        """
-        SELECT began_at, rows_unreadable
-          FROM licence_reports
-         WHERE ended_at IS NOT NULL
-         ORDER BY began_at DESC
-         LIMIT 1
-        """
-    )
-    return None if row is None else LastReport(**row)
-
 
 # -- licences -------------------------------------------------------------------------------------
 
@@ -562,9 +432,7 @@ async def purged_at(
     return {row["licence_hash"]: row["purged_at"] for row in rows}
 
 
-async def drop_old(
-    pool: Pool, *, last_day_past: date, purged_before: datetime, reports_before: datetime
-) -> None:
+async def drop_old(pool: Pool, *, last_day_past: date, purged_before: datetime) -> None:
     """Forget licences that are nobody's and over for six months, and what else is old."""
     await pool.execute(
         """
@@ -574,7 +442,6 @@ async def drop_old(
         last_day_past,
     )
     await pool.execute("DELETE FROM purged_licences WHERE purged_at < $1", purged_before)
-    await pool.execute("DELETE FROM licence_reports WHERE ended_at < $1", reports_before)
 
 
 # -- for people -------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Tenants and their installations, and how a tenant's state is written and said at once."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -221,10 +221,20 @@ async def lock_tenant(connection: Connection, tenant_id: UUID) -> TenantState | 
     What hangs on it (its installation, its purges) must be read by a later
     statement: this one's snapshot is older than the lock.
     """
-    row = await connection.fetchrow(
-        "SELECT * FROM tenants WHERE tenant_id = $1 FOR UPDATE", tenant_id
+    return (await lock_tenants(connection, [tenant_id])).get(tenant_id)
+
+
+async def lock_tenants(
+    connection: Connection, tenant_ids: Collection[UUID]
+) -> dict[UUID, TenantState]:
+    """Do the same of several, in the order of their ids; who is not known is left out."""
+    rows = await connection.fetch(
+        """
+        SELECT * FROM tenants WHERE tenant_id = ANY($1::uuid[]) ORDER BY tenant_id FOR UPDATE
+        """,
+        list(tenant_ids),
     )
-    return None if row is None else _state_of(row)
+    return {row["tenant_id"]: _state_of(row) for row in rows}
 
 
 async def read_tenant(connection: Connection, tenant_id: UUID) -> TenantState | None:
@@ -431,15 +441,26 @@ class AcceptedPurge:
     accepted_at: datetime
 
 
-async def accepted_purge(connection: Connection, purge_id: UUID) -> AcceptedPurge | None:
-    """Find an accepted purge, as long as its tenant is not gone."""
-    row = await connection.fetchrow(
-        "SELECT tenant_id, classes, accepted_at FROM accepted_purges WHERE purge_id = $1", purge_id
+async def accepted_purges(
+    connection: Connection, purge_ids: Collection[UUID]
+) -> dict[UUID, AcceptedPurge]:
+    """Find accepted purges, as long as their tenants are not gone."""
+    rows = await connection.fetch(
+        """
+        SELECT purge_id, tenant_id, classes, accepted_at
+          FROM accepted_purges
+         WHERE purge_id = ANY($1::uuid[])
+        """,
+        list(purge_ids),
     )
-    if row is None:
-        return None
-    classes = tuple(DataClass(name) for name in row["classes"])
-    return AcceptedPurge(row["tenant_id"], classes, row["accepted_at"])
+    return {
+        row["purge_id"]: AcceptedPurge(
+            row["tenant_id"],
+            tuple(DataClass(name) for name in row["classes"]),
+            row["accepted_at"],
+        )
+        for row in rows
+    }
 
 
 async def forget_tenant(uow: UnitOfWork[Any], tenant_id: UUID) -> None:

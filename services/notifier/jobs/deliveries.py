@@ -37,9 +37,10 @@ from services.notifier.domain.deliveries import (
     pause_after,
 )
 from services.notifier.domain.people import ADDRESS, NAME, Recipient, is_address
+from services.notifier.domain.preferences import Links
 from services.notifier.domain.suppressions import EVERYTHING, Reason
 from services.notifier.figures import MailFigures
-from services.notifier.letters.letter import Envelope, Letter
+from services.notifier.letters.letter import Envelope, Letter, Unsubscribing
 from services.notifier.store import campaigns, domains, people
 from services.notifier.store import deliveries as store
 from services.notifier.store.suppressions import suppress as suppress_address
@@ -138,13 +139,14 @@ class Deliveries:
 
     One transaction records what became of a chunk, claims the next one and reads what it takes to
     write it. So after a crash the messages of one chunk for each connection are uncertain.
-    ``sign`` adds what proves by whom a message was sent.
+    ``public_url`` is where anyone reaches us; ``sign`` adds what proves by whom a message was sent.
     """
 
     units: Units[Context]
     worker: Pool
     server: MailServer
     writers: Mapping[Kind, Writer[Any]]
+    public_url: str
     pace: Pace = field(default_factory=Pace)
     sign: Callable[[bytes], bytes] | None = None
     figures: MailFigures = field(default_factory=MailFigures)
@@ -162,7 +164,8 @@ class Deliveries:
 
         Business time may jump, so what can be sent now is sent before it is called late.
         """
-        lost = await store.doubt_lost_attempts(self.worker, wall=self.units.clock.wall())
+        clock = self.units.clock
+        lost = await store.doubt_lost_attempts(self.worker, now=clock.now(), wall=clock.wall())
         if lost:
             log.warning("deliveries uncertain, their worker went away", deliveries=lost)
         tried = await self._send_all()
@@ -260,11 +263,7 @@ class Deliveries:
         for done in chunk.done:
             if isinstance(done.outcome, Refused) and done.outcome.nobody_is_there:
                 await suppress_address(
-                    uow.connection,
-                    done.claim.address_index,
-                    scope=EVERYTHING,
-                    reason=Reason.BOUNCED,
-                    now=uow.now,
+                    uow, done.claim.address_index, scope=EVERYTHING, reason=Reason.BOUNCED
                 )
         for domain_index in sorted(chunk.slowed):
             await domains.leave_alone(uow.connection, domain_index, until=uow.wall + DOMAIN_PAUSE)
@@ -276,9 +275,12 @@ class Deliveries:
         claims = await store.claim_due_deliveries(
             uow.connection, chunk.token, wall=uow.wall, lease=self._lease, limit=self.pace.chunk
         )
+        stopped = await store.suppressed_among(
+            uow.connection, {(claim.address_index, claim.kind) for claim in claims}
+        )
         reached = []
         for claim in claims:
-            if claim.suppressed:
+            if (claim.address_index, claim.kind) in stopped:
                 chunk.settle(claim, Suppressed(), uow.wall)
             elif claim.tenant_id is None or claim.contact_id is None or claim.wrapped_key is None:
                 chunk.settle(claim, Unwritable(), uow.wall)
@@ -421,21 +423,14 @@ class Deliveries:
 
     def _write(self, chunk: _Chunk, sent_at: datetime) -> list[tuple[_Ready, Letter]]:
         """Write all that is ready, but for campaigns that cannot be written."""
-        context = self.units.context
         written = []
         for item in chunk.ready:
             claim = item.claim
             if claim.campaign_id in chunk.broken:
                 continue
-            named = message_id(
-                context.keys.blind_index,
-                claim.campaign_id,
-                claim.address_index,
-                context.mail_domain,
-            )
             try:
                 letter = self.writers[claim.kind].write(
-                    item.told, item.recipient, Envelope(named, sent_at)
+                    item.told, item.recipient, self._envelope(claim, sent_at)
                 )
             except Exception as failure:  # noqa: BLE001 - whatever it is, only this campaign stops
                 self._break(chunk, claim.campaign_id, claim.kind, failure)
@@ -443,6 +438,23 @@ class Deliveries:
             written.append((item, letter))
         # What one person's letter showed is true of the whole campaign.
         return [each for each in written if each[0].claim.campaign_id not in chunk.broken]
+
+    def _envelope(self, claim: store.Claim, sent_at: datetime) -> Envelope:
+        context = self.units.context
+        keyed_hash, about = context.keys.blind_index, (claim.address_index, claim.kind)
+        named = message_id(keyed_hash, claim.campaign_id, claim.address_index, context.mail_domain)
+        if not claim.kind.optional:
+            return Envelope(named, sent_at)
+        links = Links(keyed_hash, self.public_url)
+        return Envelope(
+            named,
+            sent_at,
+            Unsubscribing(
+                claim.kind,
+                links.unsubscribe_url(*about, claim.campaign_id),
+                links.preferences_url(*about, claim.campaign_id),
+            ),
+        )
 
     def _break(self, chunk: _Chunk, campaign_id: UUID, kind: Kind, failure: Exception) -> None:
         """Stop a campaign that cannot be written; the error's own words may repeat a name."""

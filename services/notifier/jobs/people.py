@@ -21,8 +21,8 @@ from services.notifier.domain.people import (
     access_to_contacts,
     decide_move,
 )
+from services.notifier.store import contacts, lifecycle
 from services.notifier.store import people as store
-from services.notifier.store.deliveries import rebind_deliveries
 
 log = structlog.get_logger(__name__)
 
@@ -61,7 +61,6 @@ class Moves:
         match decision:
             case Move.NOW:
                 moved = await _move_people(uow, move)
-                await rebind_deliveries(uow.connection, move.tenant_id)
                 log.info("people moved", purge_id=purge_id, people=moved)
             case Move.NEVER:
                 if access is Access.GOING:
@@ -80,6 +79,7 @@ async def _move_people(uow: UnitOfWork[Context], move: store.OpenMove) -> int:
     keys, source, target = uow.context.keys, move.tenant_id, move.merged_into
     await uow.act_for(source)
     people = await store.contacts(uow.connection, source)
+    await lifecycle.pass_on_welcome(uow.connection, source, to=target)
     await uow.act_for(target)
     moved = 0
     for sealed, standing in people:
@@ -96,4 +96,5 @@ async def _move_people(uow: UnitOfWork[Context], move: store.OpenMove) -> int:
         )
         await store.add_contact_unless_known(uow.connection, target, anew, standing, now=uow.now)
         moved += 1
+    await contacts.move_stands(uow.connection, source, target)
     return moved

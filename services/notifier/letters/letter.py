@@ -26,11 +26,25 @@ _UNPRINTABLE: Final = re.compile(r"[^\S ]|[\x00-\x1f\x7f-\x9f]")
 
 
 @dataclass(frozen=True, slots=True)
+class Unsubscribing:
+    """How a person declines what they need not be sent.
+
+    ``one_click_url`` is of this recipient alone and ends messages of the kind (RFC 8058);
+    ``preferences_url`` leads to all that the person may choose. ``list_name`` names the kind.
+    """
+
+    list_name: str
+    one_click_url: str = field(repr=False)
+    preferences_url: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Envelope:
-    """By what id a message is known, and when it is sent."""
+    """By what id a message is known, when it is sent, and how to decline it where one may."""
 
     message_id: str
     sent_at: datetime
+    unsubscribing: Unsubscribing | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +54,6 @@ class Letter:
     sender: str
     recipient: str = field(repr=False)
     content: bytes = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Unsubscribing:
-    """How a person declines what they need not be sent: the list's name, and where one click ends.
-
-    ``url`` is of this recipient alone (RFC 8058); it is in the page's ``unsubscribe_url`` too.
-    """
-
-    list_name: str
-    url: str = field(repr=False)
 
 
 class Stationery:
@@ -88,19 +91,18 @@ class Stationery:
         told: Mapping[str, Any],
         recipient: Recipient,
         envelope: Envelope,
-        *,
-        unsubscribing: Unsubscribing | None = None,
     ) -> Letter:
         """Fill in ``<template>.subject.txt``, ``.txt`` and ``.html`` for one person.
 
-        It loads nothing and follows nobody. Without ``unsubscribing`` it is owed to everybody, and
-        offers no way out.
+        It loads nothing and follows nobody. What may be declined says where, in its headers and to
+        the template as ``unsubscribing``; what is owed to everybody offers no way out.
         """
+        unsubscribing = envelope.unsubscribing
         said = {**told, "recipient": recipient, "vendor_name": self._vendor_name}
         sender = self._sender
         if unsubscribing is not None:
             sender = self._news_sender
-            said["unsubscribe_url"] = unsubscribing.url
+            said["unsubscribing"] = unsubscribing
         headers = [
             ("From", _mailbox(self._vendor_name, sender)),
             ("To", _mailbox(recipient.name, recipient.address)),
@@ -113,7 +115,7 @@ class Stationery:
         if unsubscribing is not None:
             headers += [
                 ("List-Id", f"<{unsubscribing.list_name}.{self._domain}>"),
-                ("List-Unsubscribe", f"<{unsubscribing.url}>"),
+                ("List-Unsubscribe", f"<{unsubscribing.one_click_url}>"),
                 ("List-Unsubscribe-Post", "List-Unsubscribe=One-Click"),
             ]
         # Whoever writes a part cannot know this, as who lacks the key cannot know the Message-ID.

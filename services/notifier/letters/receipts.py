@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from services.notifier.domain.people import Recipient
 from services.notifier.domain.receipts import Receipt, erased_classes
 from services.notifier.letters.letter import Envelope, Letter, Stationery
+from services.notifier.letters.sheets import Sheets
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,6 +13,7 @@ class Receipts:
     """Writes receipts; ``purger_url`` is where anyone sees that they are true."""
 
     stationery: Stationery
+    sheets: Sheets
     purger_url: str
 
     def write(self, receipt: Receipt, recipient: Recipient, envelope: Envelope) -> Letter:
@@ -24,4 +26,5 @@ class Receipts:
             "erased": [line for line in lines if line.erased_at],
             "still_open": [line for line in lines if not line.erased_at],
         }
-        return self.stationery.letter("receipt", told, recipient, envelope)
+        sheet = self.sheets.sheet("receipt", told, recipient)
+        return self.stationery.letter("sheet", {"sheet": sheet}, recipient, envelope)

@@ -22,12 +22,13 @@ async def pause_campaign(connection: Connection, campaign_id: UUID) -> bool:
     return paused is True
 
 
-async def pause_all_but_receipts(connection: Connection) -> int:
-    """Pause every campaign that may go out by itself, and count them; a receipt has 72 hours."""
+async def pause_large_campaigns(connection: Connection) -> int:
+    """Pause every campaign that goes to all, also one that seems done; count them."""
     rows = await connection.fetch(
         """
         UPDATE campaigns SET state = 'paused'
-         WHERE kind <> 'receipt' AND state IN ('waiting', 'sending')
+         WHERE kind IN ('policy-change', 'product-update', 'new-product')
+           AND state IN ('waiting', 'sending', 'done')
         RETURNING 1
         """
     )

@@ -6,6 +6,8 @@ from datetime import datetime, timedelta
 from typing import assert_never
 from uuid import UUID
 
+import asyncpg
+
 from chassis.database import Connection, Pool
 from contracts.ledger import StepProof
 from services.notifier.domain.campaigns import OPTIONAL, Kind
@@ -22,8 +24,10 @@ from services.notifier.domain.deliveries import (
     doubts_after,
 )
 from services.notifier.domain.people import Language
+from services.notifier.domain.policies import Proof, proof_of
 from services.notifier.domain.receipts import Receipt
 from services.notifier.domain.suppressions import scopes_that_stop
+from services.notifier.store.evidence import Told, note_evidence
 
 
 async def erasure_is_untouched(connection: Connection, purge_id: UUID, step: str) -> bool:
@@ -37,17 +41,61 @@ async def erasure_is_untouched(connection: Connection, purge_id: UUID, step: str
     return untouched is True
 
 
+async def plan_for_tenant(
+    connection: Connection,
+    campaign_id: UUID,
+    kind: Kind,
+    tenant_id: UUID,
+    *,
+    answers: Sequence[UUID] = (),
+    now: datetime,
+    wall: datetime,
+    doubtful: bool,
+) -> int:
+    """Plan a campaign's message for each of a tenant's people; count the new ones.
+
+    Where it ``answers`` other campaigns it goes to those alone who were sent these. One that is
+    ``doubtful`` may have been sent before a restore, and is not sent by itself.
+    """
+    planned: int = await connection.fetchval(
+        """
+        WITH planned AS (
+            INSERT INTO deliveries (delivery_id, campaign_id, tenant_id, contact_id, address_index,
+                                    kind, state, doubts, planned_at, next_attempt_at)
+            SELECT gen_random_uuid(), $1, $2, a.contact_id, a.address_index, $3,
+                   CASE WHEN $6 > 0 THEN 'uncertain' ELSE 'planned' END, $6, $4, $5
+              FROM audience a
+             WHERE a.tenant_id = $2
+               AND (cardinality($7::uuid[]) = 0
+                    OR EXISTS (SELECT 1 FROM deliveries d
+                                WHERE d.campaign_id = ANY($7::uuid[])
+                                  AND d.address_index = a.address_index
+                                  AND d.state IN ('sending', 'sent', 'uncertain')))
+            ON CONFLICT (campaign_id, address_index) DO NOTHING
+            RETURNING 1)
+        SELECT count(*) FROM planned
+        """,
+        campaign_id,
+        tenant_id,
+        kind,
+        now,
+        wall,
+        MOST_DOUBTS if doubtful else 0,
+        list(answers),
+    )
+    return planned
+
+
 async def plan_receipts(
     connection: Connection,
     purge_id: UUID,
     tenant_id: UUID,
-    deliveries: Sequence[tuple[UUID, UUID, bytes]],
     *,
     now: datetime,
     wall: datetime,
     doubtful: bool,
 ) -> int:
-    """Plan a purge's receipt for each (delivery_id, contact_id, address_index); count the new ones.
+    """Plan a purge's receipt for each of the tenant's people; count the new ones.
 
     It waits until what it says is known. One that is ``doubtful`` may have been sent before a
     restore, and is not sent by itself.
@@ -61,29 +109,9 @@ async def plan_receipts(
         purge_id,
         now,
     )
-    planned = await connection.fetchval(
-        """
-        WITH planned AS (
-            INSERT INTO deliveries (delivery_id, campaign_id, tenant_id, contact_id, address_index,
-                                    kind, state, doubts, planned_at, next_attempt_at)
-            SELECT d.delivery_id, $1, $2, d.contact_id, d.address_index, 'receipt',
-                   CASE WHEN $8 > 0 THEN 'uncertain' ELSE 'planned' END, $8, $6, $7
-              FROM unnest($3::uuid[], $4::uuid[], $5::bytea[])
-                   AS d(delivery_id, contact_id, address_index)
-            ON CONFLICT (campaign_id, address_index) DO NOTHING
-            RETURNING 1)
-        SELECT count(*) FROM planned
-        """,
-        purge_id,
-        tenant_id,
-        [delivery_id for delivery_id, _, _ in deliveries],
-        [contact_id for _, contact_id, _ in deliveries],
-        [address_index for _, _, address_index in deliveries],
-        now,
-        wall,
-        MOST_DOUBTS if doubtful else 0,
+    return await plan_for_tenant(
+        connection, purge_id, Kind.RECEIPT, tenant_id, now=now, wall=wall, doubtful=doubtful
     )
-    return int(planned)
 
 
 async def keep_receipt(
@@ -135,7 +163,6 @@ class Claim:
     address_index: bytes
     attempts: int
     has_slot: bool
-    suppressed: bool
     tenant_id: UUID | None
     contact_id: UUID | None
     language: Language
@@ -151,7 +178,7 @@ async def claim_due_deliveries(
 
     Those of a campaign that waits, or is paused or stopped, are not due. What is about one tenant
     goes before large campaigns, and of these what is owed goes before news. One whose contact is
-    gone, in a large campaign, goes to the same address in another tenant that lives. Nothing may
+    gone, in a large campaign, is reached as a contact of another tenant that lives. Nothing may
     be handed over before this is committed. Times are wall time: servers out there know no other.
     """
     rows = await connection.fetch(
@@ -194,12 +221,6 @@ async def claim_due_deliveries(
              WHERE d.delivery_id = due.delivery_id
             RETURNING d.*)
         SELECT d.delivery_id, d.campaign_id, d.kind, d.address_index, d.attempts, d.has_slot,
-               EXISTS (SELECT 1
-                         FROM suppressions s
-                        WHERE s.address_index = d.address_index
-                          AND (s.scope = 'everything'
-                               OR d.kind = ANY($5) AND s.scope IN ('optional', d.kind)))
-                   AS suppressed,
                who.tenant_id, who.contact_id, coalesce(who.language, 'en') AS language,
                t.addon_key, k.wrapped_key, k.kek_id
           FROM claimed d
@@ -220,7 +241,6 @@ async def claim_due_deliveries(
         token,
         lease,
         limit,
-        [kind.value for kind in OPTIONAL],
     )
     return [
         Claim(**{**row, "kind": Kind(row["kind"]), "language": Language(row["language"])})
@@ -241,14 +261,33 @@ async def let_go(connection: Connection, token: UUID) -> None:
     )
 
 
-async def is_suppressed(connection: Connection, address_index: bytes, kind: Kind) -> bool:
-    """Whether an address must not be sent this kind of message."""
-    found = await connection.fetchval(
-        "SELECT EXISTS (SELECT 1 FROM suppressions WHERE address_index = $1 AND scope = ANY($2))",
-        address_index,
-        list(scopes_that_stop(kind)),
+async def suppressed_among(
+    connection: Connection, messages: Collection[tuple[bytes, Kind]]
+) -> set[tuple[bytes, Kind]]:
+    """Say which messages, by (address_index, kind), must not be sent.
+
+    News goes to nobody who stands beside any licence as a partner.
+    """
+    stops = [(kind, scope) for kind in Kind for scope in scopes_that_stop(kind)]
+    rows = await connection.fetch(
+        """
+        SELECT m.address_index, m.kind
+          FROM unnest($1::bytea[], $2::text[]) AS m(address_index, kind)
+         WHERE EXISTS (SELECT 1
+                         FROM suppressions s
+                         JOIN unnest($3::text[], $4::text[]) AS stops(kind, scope) USING (scope)
+                        WHERE s.address_index = m.address_index AND stops.kind = m.kind)
+            OR m.kind = ANY($5)
+               AND EXISTS (SELECT 1 FROM audience a
+                            WHERE a.address_index = m.address_index AND 'partner' = ANY(a.roles))
+        """,
+        [address_index for address_index, _ in messages],
+        [kind for _, kind in messages],
+        [kind for kind, _ in stops],
+        [scope for _, scope in stops],
+        list(OPTIONAL),
     )
-    return found is True
+    return {(row["address_index"], Kind(row["kind"])) for row in rows}
 
 
 async def receipt_of(connection: Connection, purge_id: UUID) -> Receipt | None:
@@ -270,35 +309,36 @@ class Done:
     outcome: Settled
     next_attempt_at: datetime
 
+    @property
+    def status_code(self) -> int | None:
+        """The mail server's reply, where there was one."""
+        code: int | None = getattr(self.outcome, "status_code", None)
+        return code
+
 
 async def record_outcomes(
     connection: Connection, token: UUID, done: Sequence[Done], *, now: datetime
 ) -> int:
-    """Write down what became of claimed deliveries; count them.
+    """Write down what became of claimed deliveries, and what it proves; count the deliveries.
 
     Those that another has taken over meanwhile are left alone. A delivery that was uncertain
     before stays so when it is put off: the earlier message may still have arrived.
     """
-    recorded = await connection.fetchval(
+    rows = await connection.fetch(
         """
-        WITH recorded AS (
-            UPDATE deliveries d
-               SET state = CASE WHEN o.state = 'planned' AND d.doubts > 0 THEN 'uncertain'
-                                ELSE o.state END,
-                   attempts = d.attempts - o.untried, has_slot = o.has_slot,
-                   doubts = d.doubts + o.doubts, status_code = o.status_code,
-                   accepted_at = CASE WHEN o.state = 'sent' THEN $2::timestamptz END,
-                   next_attempt_at = o.next_attempt_at,
-                   tenant_id = coalesce(o.tenant_id, d.tenant_id),
-                   contact_id = coalesce(o.contact_id, d.contact_id),
-                   claim_token = NULL, claimed_until = NULL
-              FROM unnest($3::uuid[], $4::text[], $5::int[], $6::bool[], $7::int[], $8::int[],
-                          $9::timestamptz[], $10::uuid[], $11::uuid[])
-                   AS o(delivery_id, state, untried, has_slot, doubts, status_code,
-                        next_attempt_at, tenant_id, contact_id)
-             WHERE d.claim_token = $1 AND d.delivery_id = o.delivery_id
-            RETURNING 1)
-        SELECT count(*) FROM recorded
+        UPDATE deliveries d
+           SET state = CASE WHEN o.state = 'planned' AND d.doubts > 0 THEN 'uncertain'
+                            ELSE o.state END,
+               attempts = d.attempts - o.untried, has_slot = o.has_slot,
+               doubts = d.doubts + o.doubts, status_code = o.status_code,
+               accepted_at = CASE WHEN o.state = 'sent' THEN $2::timestamptz END,
+               next_attempt_at = o.next_attempt_at,
+               claim_token = NULL, claimed_until = NULL
+          FROM unnest($3::uuid[], $4::text[], $5::int[], $6::bool[], $7::int[], $8::int[],
+                      $9::timestamptz[])
+               AS o(delivery_id, state, untried, has_slot, doubts, status_code, next_attempt_at)
+         WHERE d.claim_token = $1 AND d.delivery_id = o.delivery_id
+        RETURNING d.delivery_id
         """,
         token,
         now,
@@ -310,12 +350,27 @@ async def record_outcomes(
             doubts_after(each.claim.kind) if isinstance(each.outcome, Unknown) else 0
             for each in done
         ],
-        [getattr(each.outcome, "status_code", None) for each in done],
+        [each.status_code for each in done],
         [each.next_attempt_at for each in done],
-        [each.claim.tenant_id for each in done],
-        [each.claim.contact_id for each in done],
     )
-    return int(recorded)
+    recorded = {row["delivery_id"] for row in rows}
+    await note_evidence(
+        connection,
+        [
+            Told(each.claim.campaign_id, each.claim.address_index, proof, each.status_code)
+            for each in done
+            if each.claim.kind is Kind.POLICY_CHANGE
+            and (proof := proof_of(each.outcome)) is not None
+            # What was handed over proves something also where the delivery has gone with its
+            # tenant: another tenant may know the person, who must not be told twice.
+            and (
+                each.claim.delivery_id in recorded
+                or not isinstance(each.outcome, Suppressed | Unwritable)
+            )
+        ],
+        now=now,
+    )
+    return len(recorded)
 
 
 def _state_after(outcome: Settled) -> str:
@@ -334,70 +389,50 @@ def _state_after(outcome: Settled) -> str:
             assert_never(other)
 
 
-async def doubt_lost_attempts(pool: Pool, *, wall: datetime) -> int:
+async def doubt_lost_attempts(pool: Pool, *, now: datetime, wall: datetime) -> int:
     """Make deliveries uncertain whose worker went away while it sent them; count them."""
-    rows = await pool.fetch(
-        """
-        UPDATE deliveries
-           SET state = 'uncertain', next_attempt_at = $1, claim_token = NULL, claimed_until = NULL,
-               doubts = doubts + CASE WHEN kind = ANY($2) THEN $3 ELSE 1 END
-         WHERE state = 'sending' AND claimed_until < $1
-        RETURNING 1
-        """,
-        wall,
-        [kind.value for kind in OPTIONAL],
-        MOST_DOUBTS,
-    )
+    async with pool.acquire() as connection, connection.transaction():
+        rows = await connection.fetch(
+            """
+            UPDATE deliveries
+               SET state = 'uncertain', next_attempt_at = $1,
+                   doubts = doubts + CASE WHEN kind = ANY($2) THEN $3 ELSE 1 END,
+                   claim_token = NULL, claimed_until = NULL
+             WHERE state = 'sending' AND claimed_until < $1
+            RETURNING campaign_id, address_index, kind
+            """,
+            wall,
+            list(OPTIONAL),
+            MOST_DOUBTS,
+        )
+        await _note_doubts(connection, rows, now=now)
     return len(rows)
 
 
-async def doubt_all_unsettled(connection: Connection) -> int:
-    """Make every delivery uncertain that may have been sent before a restore; count them.
-
-    Receipts and news are left so for good. What else is owed to everybody is sent once more when
-    a person resumes its campaign.
-    """
+async def doubt_all_unsettled(connection: Connection, *, now: datetime) -> int:
+    """Leave every delivery uncertain for good that may have been sent before a restore; count them."""
     rows = await connection.fetch(
         """
         UPDATE deliveries
-           SET state = 'uncertain', claim_token = NULL, claimed_until = NULL,
-               doubts = CASE WHEN kind = 'receipt' OR kind = ANY($2) THEN $1
-                             ELSE greatest(doubts, 1) END
+           SET state = 'uncertain', doubts = $1, claim_token = NULL, claimed_until = NULL
          WHERE state IN ('planned', 'sending') OR state = 'uncertain' AND doubts < $1
-        RETURNING 1
+        RETURNING campaign_id, address_index, kind
         """,
         MOST_DOUBTS,
-        [kind.value for kind in OPTIONAL],
     )
+    await _note_doubts(connection, rows, now=now)
     return len(rows)
 
 
-async def rebind_deliveries(connection: Connection, tenant_id: UUID) -> int:
-    """Hand a leaving tenant's part in large campaigns over to who knows the same people; count it.
-
-    So a person whom another living tenant knows is still written to, and never twice. What nobody
-    else knows goes with the tenant.
-    """
-    rows = await connection.fetch(
-        """
-        UPDATE deliveries d
-           SET tenant_id = who.tenant_id, contact_id = who.contact_id
-          FROM (SELECT DISTINCT ON (a.address_index) a.address_index, a.tenant_id, a.contact_id
-                  FROM audience mine
-                  JOIN audience a USING (address_index)
-                  JOIN tenants t ON t.tenant_id = a.tenant_id AND t.contacts = 'live'
-                 WHERE mine.tenant_id = $1 AND a.tenant_id <> $1
-                   AND NOT EXISTS (SELECT 1
-                                     FROM erased_tenants e
-                                    WHERE e.tenant_id = a.tenant_id AND e.data_class = 'contacts')
-                 ORDER BY a.address_index, a.since) who
-         WHERE d.tenant_id = $1 AND d.address_index = who.address_index
-           AND d.kind IN ('policy-change', 'product-update', 'new-product')
-        RETURNING 1
-        """,
-        tenant_id,
-    )
-    return len(rows)
+async def _note_doubts(
+    connection: Connection, rows: Sequence[asyncpg.Record], *, now: datetime
+) -> None:
+    told = [
+        Told(row["campaign_id"], row["address_index"], Proof.UNCERTAIN)
+        for row in rows
+        if row["kind"] == Kind.POLICY_CHANGE
+    ]
+    await note_evidence(connection, told, now=now)
 
 
 async def give_up_late_receipts(pool: Pool, *, planned_before: datetime) -> int:

@@ -164,15 +164,6 @@ async def add_contact_unless_known(
     )
 
 
-async def contact_indexes(connection: Connection, tenant_id: UUID) -> list[tuple[UUID, bytes]]:
-    """List a tenant's contacts: (contact_id, address_index)."""
-    rows = await connection.fetch(
-        "SELECT contact_id, address_index FROM audience WHERE tenant_id = $1 ORDER BY contact_id",
-        tenant_id,
-    )
-    return [(row["contact_id"], row["address_index"]) for row in rows]
-
-
 @dataclass(frozen=True, slots=True)
 class OpenMove:
     """People who are to move to another tenant before theirs is forgotten."""

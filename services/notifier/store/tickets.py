@@ -11,12 +11,14 @@ from services.notifier.domain.tickets import LICENCES_UNKNOWN, TicketsGo
 
 async def remember_licences(
     connection: Connection, tenant_id: UUID, numbers: Sequence[str]
-) -> None:
+) -> bool:
     """Make the numbers by which a tenant's tickets are found these; call it under its lock.
+
+    True where they were others, or none were known.
 
     Once the tenant's tickets are being erased nothing changes any more.
     """
-    await connection.execute(
+    changed = await connection.fetchval(
         """
         INSERT INTO licences (tenant_id, numbers)
         SELECT $1, $2
@@ -24,10 +26,12 @@ async def remember_licences(
                             WHERE tenant_id = $1 AND data_class = 'tickets')
         ON CONFLICT (tenant_id) DO UPDATE SET numbers = excluded.numbers
          WHERE licences.numbers <> excluded.numbers
+        RETURNING true
         """,
         tenant_id,
         list(numbers),
     )
+    return changed is True
 
 
 async def licence_numbers(connection: Connection, tenant_id: UUID) -> tuple[str, ...] | None:

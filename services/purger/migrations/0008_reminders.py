@@ -1,9 +1,9 @@
-"""How mail is claimed in chunks, and how fast it goes to each domain."""
+"""Which reminder of a planned purge was asked for."""
 
 from chassis.migrations import run_sql
 
-revision = "0007"
-down_revision = "0004"
+revision = "0008"
+down_revision = "0007"
 
 
 def upgrade() -> None:

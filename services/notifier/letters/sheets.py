@@ -1,0 +1,78 @@
+"""What a letter says in the language of whom it goes to: words from ``pages/``, laid out alike."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from services.notifier.domain.people import Language, Recipient
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """A letter's words; ``sheet.txt`` and ``sheet.html`` lay the same blocks out.
+
+    Each block has one of ``text``, ``list``, ``facts`` (label and value), ``code``, or ``link``
+    with its ``label``.
+    """
+
+    language: Language
+    subject: str
+    title: str
+    greeting: str
+    body: Sequence[Mapping[str, Any]]
+    footer: Sequence[str]
+
+
+class Sheets:
+    """Fills in the words, which stand in ``<name>.<language>.jinja``.
+
+    They know what was told and the settings below, and nothing of the recipient
+    but the app's key; the name is in the greeting alone, which is escaped with the rest.
+    """
+
+    def __init__(
+        self,
+        *,
+        vendor_name: str,
+        address: str,
+        data_location: str,
+        privacy_policy_url: str | None,
+        your_data_url: str | None,
+    ) -> None:
+        self._always = {
+            "vendor_name": vendor_name,
+            "address": address,
+            "data_location": data_location,
+            "privacy_policy_url": privacy_policy_url,
+            "your_data_url": your_data_url,
+        }
+        self._words = Environment(
+            loader=FileSystemLoader(Path(__file__).parent.parent / "pages"),
+            autoescape=False,  # noqa: S701 - makes words, which sheet.html escapes
+            undefined=StrictUndefined,
+        )
+
+        self._words.filters["named_by"] = _named_by
+
+    def sheet(self, name: str, told: Mapping[str, Any], recipient: Recipient) -> Sheet:
+        """Put what is told into the words of the recipient's language."""
+        language = recipient.language
+        common: Any = self._words.get_template(f"words.{language}.jinja").make_module(self._always)
+        words: Any = self._words.get_template(f"{name}.{language}.jinja").make_module(
+            {**self._always, **told, "app": recipient.addon_key, "words": common}
+        )
+        return Sheet(
+            language=language,
+            subject=words.subject,
+            title=words.title,
+            greeting=common.greeting(recipient.name),
+            body=words.body,
+            footer=common.footer,
+        )
+
+
+def _named_by(keys: Sequence[str], words: Mapping[str, str]) -> list[str]:
+    return [words[key] for key in keys]

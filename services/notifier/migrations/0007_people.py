@@ -1,0 +1,11 @@
+"""Who stands beside which licence, readings of the report, and suppressions as state."""
+
+from chassis.migrations import run_sql
+
+revision = "0007"
+down_revision = "0006"
+
+
+def upgrade() -> None:
+    """Run the statements of the file beside this one."""
+    run_sql(__file__)

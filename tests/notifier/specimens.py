@@ -1,0 +1,185 @@
+"""One letter of every sort, in both languages, and the files and pictures that show them.
+
+``python -m tests.notifier.specimens`` writes the golden files anew, with ``--screens`` the pictures
+in ``docs/screens/`` as well.
+"""
+
+import asyncio
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from email import message_from_bytes, policy
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from playwright.async_api import Browser, ViewportSize, async_playwright
+
+from contracts.classes import TENANT_CLASSES, DataClass
+from contracts.tenants import Platform
+from services.notifier.domain.lifecycle import Event, Facts, Word
+from services.notifier.domain.people import Language, Recipient
+from services.notifier.domain.receipts import Receipt
+from services.notifier.letters.letter import Envelope, Letter, Stationery
+from services.notifier.letters.lifecycle import Notices
+from services.notifier.letters.receipts import Receipts
+from services.notifier.letters.sheets import Sheets
+from tests.notifier.builders import CODE, NOW, PURGER, SENDER, a_receipt, a_step
+from tests.support.browser import chromium
+
+GOLDEN: Final = Path(__file__).parent / "golden"
+SCREENS: Final = Path(__file__).parents[2] / "docs" / "screens"
+ENVELOPE: Final = Envelope("<1@vendor.example>", NOW)
+
+_STATIONERY: Final = Stationery(sender=SENDER, vendor_name="Vendor Ltd.")
+_START: Final = datetime(2027, 4, 14, tzinfo=UTC)
+_END: Final = datetime(2027, 4, 28, tzinfo=UTC)
+_DATES: Final = {"start_at": _START, "erase_by": _END}
+
+WORDS: Final[Mapping[str, Word]] = {
+    "welcome": Word(Event.WELCOME, Facts(platform=Platform.CONNECT)),
+    "welcome-forge": Word(Event.WELCOME, Facts(platform=Platform.FORGE)),
+    "reminder": Word(Event.REMINDER, Facts(classes=TENANT_CLASSES, clock="uninstalled", **_DATES)),
+    "reminder-forge-content": Word(
+        Event.REMINDER, Facts(classes=(DataClass.CONTENT,), clock="forge-content", **_DATES)
+    ),
+    "welcome-back": Word(Event.WELCOME_BACK, Facts()),
+    "hold-placed": Word(
+        Event.HOLD_PLACED,
+        Facts(classes=(DataClass.CONTENT, DataClass.TICKETS), basis="legal-claims"),
+    ),
+    "hold-released": Word(
+        Event.HOLD_RELEASED, Facts(classes=(DataClass.CONTENT, DataClass.TICKETS), **_DATES)
+    ),
+    "erasure-asked": Word(
+        Event.ERASURE_ASKED,
+        Facts(asked_by="customer", start_at=NOW, erase_by=_END),
+    ),
+    "erasure-withdrawn": Word(Event.ERASURE_WITHDRAWN, Facts()),
+}
+
+
+def sheets_of(your_data_url: str | None = "https://apps.vendor.example/your-data") -> Sheets:
+    """The words, as a vendor sets them."""
+    return Sheets(
+        vendor_name="Vendor Ltd.",
+        address=SENDER,
+        data_location="San Francisco, USA",
+        privacy_policy_url="https://vendor.example/privacy",
+        your_data_url=your_data_url,
+    )
+
+
+class Parts(NamedTuple):
+    """What a reader sees of a letter."""
+
+    subject: str
+    text: str
+    html: str
+
+
+def parts_of(letter: Letter) -> Parts:
+    """Read a letter as a program for mail does."""
+    message = message_from_bytes(letter.content, policy=policy.default)
+    text, html = message.get_body(("plain",)), message.get_body(("html",))
+    assert text is not None
+    assert html is not None
+    told = (part.get_content().replace("\r\n", "\n") for part in (text, html))
+    return Parts(message["Subject"], *told)
+
+
+def written(word: Word, language: Language, **others: str | None) -> Parts:
+    """Write one notice to Ada."""
+    notices = Notices(_STATIONERY, sheets_of(**others))
+    return parts_of(notices.write(word, reader(language), ENVELOPE))
+
+
+def reader(language: Language, app: str | None = "com.example.app") -> Recipient:
+    """Somebody to write to."""
+    return Recipient("Ada Ex", "ada@customer.example", app, language)
+
+
+def specimens() -> Iterator[tuple[str, Parts]]:
+    """Give every letter with its name."""
+    receipts = Receipts(_STATIONERY, sheets_of(), PURGER)
+    still_open = a_step("erase-config", "config", {DataClass.ERRORS: 0}, open=True)
+    receipt = Receipt(CODE, (*a_receipt().steps[:1], *a_receipt().steps[2:], still_open))
+    for language in Language:
+        for name, word in WORDS.items():
+            yield f"{name}.{language}", written(word, language)
+        letter = receipts.write(receipt, reader(language), ENVELOPE)
+        yield f"receipt.{language}", parts_of(letter)
+
+
+def files() -> dict[str, str]:
+    """Name the golden files and say what is in them."""
+    found = {}
+    for name, parts in specimens():
+        found[f"{name}.txt"] = f"Subject: {parts.subject}\n\n{parts.text}"
+        found[f"{name}.html"] = parts.html
+    return found
+
+
+# -- pictures ----------------------------------------------------------------------------------
+
+DESK: Final = ViewportSize(width=720, height=400)
+PHONE: Final = ViewportSize(width=375, height=400)
+
+PICTURES: Final = (
+    ("welcome.en", "light", DESK),
+    ("welcome.de", "dark", PHONE),
+    ("reminder.en", "light", DESK),
+    ("reminder.de", "dark", DESK),
+    ("reminder.en", "light", PHONE),
+    ("hold-placed.de", "light", DESK),
+    ("erasure-asked.en", "dark", PHONE),
+    ("welcome-back.en", "light", PHONE),
+    ("receipt.en", "light", DESK),
+    ("receipt.de", "dark", PHONE),
+)
+
+
+async def draw(browser: Browser, html: str, scheme: str, size: ViewportSize) -> bytes:
+    """Photograph a letter; raises ``AssertionError`` where it asks for anything or is too wide."""
+    context = await browser.new_context(
+        viewport=size, color_scheme="dark" if scheme == "dark" else "light"
+    )
+    page = await context.new_page()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    await page.set_content(html)
+    width = await page.evaluate("document.documentElement.scrollWidth")
+    picture = await page.screenshot(full_page=True)
+    await context.close()
+    assert asked == []
+    assert width <= size["width"]
+    return picture
+
+
+async def _photograph() -> None:
+    letters = dict(specimens())
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=chromium())
+        for name, scheme, size in PICTURES:
+            shape = "phone" if size is PHONE else "desk"
+            picture = await draw(browser, letters[name].html, scheme, size)
+            (SCREENS / f"mail-{name.replace('.', '-')}-{scheme}-{shape}.png").write_bytes(picture)
+        await browser.close()
+
+
+def write_golden_files() -> None:
+    """Make the golden files say what the letters say, and no others be there."""
+    GOLDEN.mkdir(exist_ok=True)
+    told = files()
+    for old in GOLDEN.iterdir():
+        if old.name not in told and re.search(r"\.(en|de)\.(txt|html)$", old.name):
+            old.unlink()
+    for name, text in told.items():
+        (GOLDEN / name).write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write_golden_files()
+    if "--screens" in sys.argv:
+        SCREENS.mkdir(exist_ok=True)
+        asyncio.run(_photograph())
