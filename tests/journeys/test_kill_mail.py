@@ -95,7 +95,7 @@ class Scene:
         }
         for tenant_id, keys in tenants:
             new = keys.new_wrapped_key(tenant_id)
-            rows["tenants"].append((tenant_id, "app", "live", None, None, None))
+            rows["tenants"].append((tenant_id, "app", "live"))
             rows["tenant_keys"].append((tenant_id, new.wrapped, new.kek_id, now))
             for _ in range(people // len(tenants)):
                 number = len(self.addresses)
@@ -110,7 +110,8 @@ class Scene:
                 rows["audience"].append((tenant_id, contact, index, ["technical"], "en", now))
         await owner.execute("ALTER TABLE contacts NO FORCE ROW LEVEL SECURITY")
         for table, records in rows.items():
-            await owner.copy_records_to_table(table, records=records)
+            columns = ["tenant_id", "addon_key", "contacts"] if table == "tenants" else None
+            await owner.copy_records_to_table(table, records=records, columns=columns)
         await owner.execute("ALTER TABLE contacts FORCE ROW LEVEL SECURITY")
         for kind in KINDS:
             campaign_id = uuid4()
@@ -244,7 +245,7 @@ async def campaign(scene: Scene, recipients: int, kills: int, seconds_between: f
 
 @pytest.mark.timeout(170)
 async def test_a_campaign_survives_the_death_of_each_of_its_processes(scene: Scene) -> None:
-    await campaign(scene, recipients=2_000, kills=3, seconds_between=0.4)
+    await campaign(scene, recipients=1_000, kills=3, seconds_between=0.4)
 
 
 @pytest.mark.long
