@@ -15,6 +15,7 @@ from bench import (
     due_backlog,
     install_floor,
     installs_vs_ace,
+    mail,
     relay_latency,
     relay_throughput,
     schedules,
@@ -35,6 +36,8 @@ BENCHMARKS = {
         sweep.BENCHMARK,
         schedules.BENCHMARK,
         due_backlog.BENCHMARK,
+        mail.BENCHMARK,
+        mail.MEMORY,
         canary.BENCHMARK,
         campaign_plan.BENCHMARK,
     )

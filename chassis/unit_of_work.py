@@ -83,10 +83,14 @@ class UnitOfWork(Generic[C]):
         """Count writes that were refused because of the guard, or of the state that announces it."""
         self.metrics.writes_suppressed_total.labels(where, data_class.value).inc(writes)
 
-    async def act_for(self, tenant_id: UUID) -> None:
-        """Let row-level security show this tenant's rows, and no others, until the end."""
+    async def act_for(self, *tenant_ids: UUID) -> None:
+        """Let row-level security show these tenants' rows, and no others, until the end.
+
+        Several at once are for tables whose policy takes a list; another refuses.
+        """
         await self.connection.execute(
-            "SELECT set_config('app.tenant', $1::uuid::text, true)", tenant_id
+            "SELECT set_config('app.tenant', array_to_string($1::uuid[], ','), true)",
+            tenant_ids,
         )
 
     async def epoch(self) -> int:

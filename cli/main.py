@@ -413,7 +413,7 @@ def list_uncertain_mail() -> None:
     """Show the messages of which an attempt ended without anybody knowing how.
 
     Each is named by its campaign and the beginning of its address's keyed hash, never by an
-    address. It was sent once more, with the same Message-ID.
+    address. What is owed to everybody was sent once more, with the same Message-ID; news never.
     """
     from cli.mail import run_uncertain  # noqa: PLC0415 - see above
 
@@ -423,7 +423,7 @@ def list_uncertain_mail() -> None:
 def resume_mail(
     campaign_id: Annotated[UUID, typer.Argument(metavar="CAMPAIGN_ID", help="The campaign.")],
 ) -> None:
-    """Let a paused campaign go on, as after a restore.
+    """Let a paused campaign go on, as after a restore, or when its template is mended.
 
     What may have gone out before the restore is not sent again. Exit status 1 where it is not
     paused.

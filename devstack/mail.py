@@ -57,7 +57,7 @@ class Moment(StrEnum):
 
 
 REPLIES = {
-    Answer.DEFER: "451 4.3.0 Try again later",
+    Answer.DEFER: "451 4.2.1 Mailbox is busy",
     Answer.REFUSE: "550 5.1.1 No such mailbox",
 }
 

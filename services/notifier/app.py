@@ -5,17 +5,20 @@ from datetime import timedelta
 from typing import Any
 
 from chassis.jobs import Job
+from chassis.metrics import Metrics
 from chassis.service import Erases, Resources, Running, Service, run_main
 from chassis.unit_of_work import Units
 from contracts.classes import DataClass
 from contracts.topics import INSTALLER_TENANTS, PURGER_CENSUSES, PURGER_COMMANDS, PURGER_PURGES
 from services.notifier import policies
-from services.notifier.clients import MailServer, TicketDesk
+from services.notifier.clients import Login, MailServer, TicketDesk
 from services.notifier.context import Context
 from services.notifier.data_map import DATA_MAP
 from services.notifier.domain.campaigns import Kind
+from services.notifier.domain.deliveries import Pace
 from services.notifier.domain.lifecycle import KIND_OF
 from services.notifier.domain.receipts import ERASE_CONTACTS
+from services.notifier.figures import MailFigures
 from services.notifier.handlers import (
     ERASE_TICKETS,
     attested_by_a_person,
@@ -29,6 +32,7 @@ from services.notifier.jobs.lifecycle import Lifecycle
 from services.notifier.jobs.people import Moves
 from services.notifier.jobs.policies import Policies
 from services.notifier.jobs.tickets import TicketErasures, TicketEvidence
+from services.notifier.letters.dkim import Signer
 from services.notifier.letters.letter import Stationery
 from services.notifier.letters.lifecycle import Notices
 from services.notifier.letters.policies import PolicyChanges
@@ -48,6 +52,9 @@ from services.notifier.takeover import take_over
 def build(settings: NotifierSettings) -> Service[Context]:
     """Build the service; nothing is opened before it runs."""
     mail_domain = settings.mail_from.rpartition("@")[2]
+    signer = Signer.load(settings.dkim_file) if settings.dkim_file else None
+    metrics = Metrics()
+    figures = MailFigures(metrics.registry)
     policy_pages = PolicyPages(settings)
     public = (
         policy_pages.router(),
@@ -63,8 +70,17 @@ def build(settings: NotifierSettings) -> Service[Context]:
         mail = Deliveries(
             units=notifier.units,
             worker=notifier.resources.worker,
-            server=MailServer(settings.smtp_host, settings.smtp_port, name=mail_domain),
+            server=_mail_server(settings, mail_domain),
             writers=writers(settings),
+            public_url=settings.public_url,
+            pace=Pace(
+                settings.mail_connections,
+                settings.mail_chunk,
+                settings.mail_domain_per_second,
+                settings.mail_domain_connections,
+            ),
+            sign=signer.sign if signer else None,
+            figures=figures,
         )
         units, worker = notifier.units, notifier.resources.worker
         moves, evidence = Moves(units, worker), TicketEvidence(units, worker)
@@ -108,12 +124,17 @@ def build(settings: NotifierSettings) -> Service[Context]:
         ),
         on_ledger_entry=note_ledger_entry,
         take_over=take_over,
+        metrics=metrics,
     )
 
 
 def writers(settings: NotifierSettings) -> Mapping[Kind, Writer[Any]]:
     """How each kind of campaign is put into words."""
-    stationery = Stationery(sender=settings.mail_from, vendor_name=settings.vendor_name)
+    stationery = Stationery(
+        sender=settings.mail_from,
+        vendor_name=settings.vendor_name,
+        news_sender=settings.mail_from_news,
+    )
     sheets = Sheets(
         vendor_name=settings.vendor_name,
         address=settings.mail_from,
@@ -129,6 +150,19 @@ def writers(settings: NotifierSettings) -> Mapping[Kind, Writer[Any]]:
         Kind.POLICY_CHANGE: Writer(revision_of, policy_changes.write),
         **dict.fromkeys(KIND_OF.values(), Writer(word_of, notices.write)),
     }
+
+
+def _mail_server(settings: NotifierSettings, name: str) -> MailServer:
+    user, password_file = settings.smtp_user, settings.smtp_password_file
+    return MailServer(
+        settings.smtp_host,
+        settings.smtp_port,
+        name=name,
+        timeout_seconds=settings.smtp_timeout_seconds,
+        must_encrypt=settings.smtp_must_encrypt,
+        login=Login(user, password_file) if user and password_file else None,
+        authority=settings.smtp_authority_file,
+    )
 
 
 def _desk(settings: NotifierSettings) -> TicketDesk | None:

@@ -102,6 +102,19 @@ DATA_MAP: Final = DataMap(
                 "status_code": "the mail server's last reply, its number alone",
                 "planned_at": "from when its patience is counted",
                 "accepted_at": "when the mail server took it",
+                "has_slot": "whether its time is its turn among the messages to its domain",
+            },
+        ),
+        Table(
+            name="mail_domains",
+            data_class=DataClass.PLUMBING,
+            promise="P12",
+            purpose="how much mail each domain was given, so that none gets too much at once",
+            retention="an hour after its last message",
+            job_table=True,
+            columns={
+                "domain_index": "a keyed hash of the domain, which names nobody",
+                "free_at": "when the next message to it may go",
             },
         ),
         Table(

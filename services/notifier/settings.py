@@ -21,6 +21,24 @@ class NotifierSettings(ServiceSettings):
     smtp_host: str = Field(min_length=1)
     smtp_port: int = Field(ge=1, le=65535)
     mail_from: str
+    # From whom news comes, which a person may decline; by default from the same address.
+    mail_from_news: str | None = None
+    # Messages on each connection are claimed so many at once; all of them are uncertain after a
+    # crash.
+    mail_connections: int = Field(default=4, ge=1, le=50)
+    mail_chunk: int = Field(default=10, ge=1, le=200)
+    # To one domain.
+    mail_domain_per_second: float = Field(default=20.0, gt=0, le=10_000)
+    mail_domain_connections: int = Field(default=2, ge=1, le=50)
+    smtp_timeout_seconds: float = Field(default=20.0, ge=0.1, le=300)
+    smtp_must_encrypt: bool = False
+    # Certificates by which the server is known, where the usual ones are not enough.
+    smtp_authority_file: Path | None = None
+    # Both or none.
+    smtp_user: str | None = Field(default=None, min_length=1, repr=False)
+    smtp_password_file: Path | None = None
+    # JSON: {"domain", "keys": [{"selector", "private_key": PEM}]}; RSA-2048 or more, and Ed25519.
+    dkim_file: Path | None = None
     vendor_name: str = Field(default="Keepword", min_length=1, max_length=100)
     purger_public_url: str
 
@@ -59,10 +77,12 @@ class NotifierSettings(ServiceSettings):
     tickets_token_file: Path | None = None
     tickets_erase: WhatGoes = WhatGoes.TICKET
 
-    @field_validator("mail_from")
+    @field_validator("mail_from", "mail_from_news")
     @classmethod
-    def _is_an_address(cls, address: str) -> str:
-        if not re.fullmatch(r"[A-Za-z0-9._+-]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+", address):
+    def _is_an_address(cls, address: str | None) -> str | None:
+        if address is not None and not re.fullmatch(
+            r"[A-Za-z0-9._+-]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+", address
+        ):
             raise ValueError("give one plain address, such as privacy@example.com")
         return address
 
@@ -91,6 +111,17 @@ class NotifierSettings(ServiceSettings):
         return str(base)
 
     @model_validator(mode="after")
+    def _mail_can_be_handed_over(self) -> Self:
+        if (self.smtp_user is None) != (self.smtp_password_file is None):
+            raise ValueError(f"{PREFIX}SMTP_USER, {PREFIX}SMTP_PASSWORD_FILE: set both, or none")
+        if self.smtp_user is not None and not self.smtp_must_encrypt:
+            raise ValueError(
+                f"{PREFIX}SMTP_MUST_ENCRYPT: set it, as {PREFIX}SMTP_USER has a password to send"
+            )
+        if self.dkim_file is None and not self.development:
+            raise ValueError(f"{PREFIX}DKIM_FILE: name the file with the keys that sign our mail")
+        return self
+
     def _the_marketplace_is_named_whole(self) -> Self:
         given = (
             self.marketplace_developer_id,

@@ -106,7 +106,7 @@ def test_the_page_names_every_topic_message_and_a_class_for_every_field() -> Non
     headings = set(re.findall(r"^### (.+)$", text, re.MULTILINE))
     rows = re.findall(r"^\| `[^`]+` \| .+ \| (\S*) \| (?:may be absent)? ?\|$", text, re.MULTILINE)
 
-    assert headings == {each.name for each in (*ALL_TOPICS, *MESSAGE_TYPES)}
+    assert headings == {each.name for each in ALL_TOPICS} | {each.name for each in MESSAGE_TYPES}
     assert len(rows) > 100
     assert set(rows) <= {each.value for each in BUS_MAY_CARRY}
 

@@ -14,9 +14,10 @@ from uuid import UUID, uuid4
 
 import httpx2
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from chassis.clock import ManualClock
-from chassis.database import Pool, open_pool
+from chassis.database import Connection, Pool, open_pool
 from chassis.epochs import ensure_epoch
 from chassis.erasure import EraserJob
 from chassis.keys import KeyEncryptionKeys, TenantKeys
@@ -44,7 +45,10 @@ from services.notifier.app import build, writers
 from services.notifier.clients import MailServer
 from services.notifier.context import Context
 from services.notifier.data_map import DATA_MAP
-from services.notifier.domain.people import ADDRESS, NAME, Tenant
+from services.notifier.domain.campaigns import Kind
+from services.notifier.domain.people import ADDRESS, NAME, Recipient, Tenant
+from services.notifier.domain.policies import Revision
+from services.notifier.domain.receipts import Receipt as WhatItSays
 from services.notifier.handlers import (
     attested_by_a_person,
     erase_people,
@@ -52,10 +56,15 @@ from services.notifier.handlers import (
     ready_to_erase,
     remember_tenant,
 )
-from services.notifier.jobs.deliveries import Deliveries
+from services.notifier.jobs.deliveries import Deliveries, Writer
 from services.notifier.jobs.people import Moves
+from services.notifier.letters.letter import Envelope, Letter, Stationery
+from services.notifier.letters.policies import PolicyChanges
+from services.notifier.letters.receipts import Receipts
+from services.notifier.letters.sheets import Sheets
 from services.notifier.settings import NotifierSettings
 from services.notifier.store import people, tickets
+from services.notifier.store.policies import revision_of
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 SENDER = "privacy@vendor.example"
@@ -89,6 +98,16 @@ def settings_for(roles: Roles, folder: Path, **others: Any) -> NotifierSettings:
         "development": True,
     }
     return NotifierSettings(**(given | others))
+
+
+def dkim_file(folder: Path) -> Path:
+    """A file with a key that signs mail, which every notifier outside development has."""
+    key = Ed25519PrivateKey.generate()
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    path = folder / "dkim.json"
+    keys = [{"selector": "e1", "private_key": pem}]
+    path.write_text(json.dumps({"domain": "vendor.example", "keys": keys}), "utf-8")
+    return path
 
 
 @dataclass
@@ -292,14 +311,39 @@ class Notifier:
             await remember_tenant(tenant, uow)
         return tenant.tenant_id
 
-    async def deliveries(self, purge: Purge) -> list[dict[str, Any]]:
+    async def deliveries(self, campaign: Purge | UUID) -> list[dict[str, Any]]:
         rows = await self.worker.fetch(
-            "SELECT * FROM deliveries WHERE campaign_id = $1 ORDER BY delivery_id", purge.purge_id
+            "SELECT * FROM deliveries WHERE campaign_id = $1 ORDER BY delivery_id",
+            campaign.purge_id if isinstance(campaign, Purge) else campaign,
         )
         return [dict(row) for row in rows]
 
-    async def states(self, purge: Purge) -> list[str]:
-        return [row["state"] for row in await self.deliveries(purge)]
+    async def states(self, campaign: Purge | UUID) -> list[str]:
+        return [row["state"] for row in await self.deliveries(campaign)]
+
+    async def plan(self, kind: Kind, *tenants: UUID) -> UUID:
+        """Plan a campaign to everybody of these tenants, each once, and let it go out."""
+        campaign_id = uuid4()
+        await self.worker.execute(
+            "INSERT INTO campaigns VALUES ($1, $2, 'sending', $3)", campaign_id, kind, NOW
+        )
+        await self.worker.execute(
+            """
+            INSERT INTO deliveries (delivery_id, campaign_id, tenant_id, contact_id, address_index,
+                                    kind, state, planned_at, next_attempt_at)
+            SELECT gen_random_uuid(), $1, tenant_id, contact_id, address_index, $2, 'planned',
+                   $3, $3
+              FROM audience
+             WHERE tenant_id = ANY($4::uuid[])
+             ORDER BY array_position($4, tenant_id)
+            ON CONFLICT DO NOTHING
+            """,
+            campaign_id,
+            kind,
+            NOW,
+            tenants,
+        )
+        return campaign_id
 
     async def contacts(self, tenant_id: UUID) -> list[dict[str, Any]]:
         """A tenant's contacts, by a role that sees all."""
@@ -339,6 +383,31 @@ class Notifier:
         return "\n".join(found)
 
 
+async def _what_is_told(connection: Connection, campaign_id: UUID) -> Revision | Receipt:
+    return await revision_of(connection, campaign_id) or a_receipt()
+
+
+def _writer(settings: NotifierSettings) -> Writer[Revision | Receipt]:
+    """Write a campaign of no revision as a receipt; what it says is not the subject then."""
+    stationery = Stationery(sender=settings.mail_from, vendor_name=settings.vendor_name)
+    sheets = Sheets(
+        vendor_name=settings.vendor_name,
+        address=settings.mail_from,
+        data_location="here",
+        privacy_policy_url=None,
+        your_data_url=None,
+    )
+    receipts = Receipts(stationery, sheets, PURGER)
+    changes = PolicyChanges(stationery, settings.public_url)
+
+    def write(told: Revision | Receipt, recipient: Recipient, envelope: Envelope) -> Letter:
+        if isinstance(told, Revision):
+            return changes.write(told, recipient, envelope)
+        return receipts.write(WhatItSays(CODE, told.steps), recipient, envelope)
+
+    return Writer(_what_is_told, write)
+
+
 @asynccontextmanager
 async def notifier_of(roles: Roles, folder: Path, sink: MailSink) -> AsyncIterator[Notifier]:
     """Open a migrated database, and put a notifier on it."""
@@ -365,7 +434,12 @@ async def notifier_of(roles: Roles, folder: Path, sink: MailSink) -> AsyncIterat
             units=units,
             worker=worker,
             server=MailServer("127.0.0.1", sink.smtp_port, name="vendor.example"),
-            writers=writers(settings),
+            writers={
+                **writers(settings),
+                Kind.POLICY_CHANGE: _writer(settings),
+                Kind.PRODUCT_UPDATE: _writer(settings),
+            },
+            public_url=settings.public_url,
         )
         edge = HttpEdge(BodyLimit(app, most_bytes=256 * 1024), Metrics())
         yield Notifier(

@@ -54,7 +54,7 @@ async def _empty(roles: Roles) -> None:
             ALTER TABLE policy_drafts ENABLE TRIGGER kept;
             ALTER TABLE policy_revisions ENABLE TRIGGER kept;
             TRUNCATE licence_reports, licence_contacts, campaigns, audience, suppressions, deliveries, receipts, moves, tenants, erasures, erased_tenants, tenant_keys, outbox,
-                     ledger_reader, relay_epochs, relay_cursor, licences, tickets, ticket_erasures,
+                     ledger_reader, mail_domains, relay_epochs, relay_cursor, licences, tickets, ticket_erasures,
                      lifecycles, notices, doubted_until
             """
         )

@@ -262,7 +262,7 @@ async def crash_before_recording(notifier: Notifier) -> None:
         async def ends(*_: Any, **__: Any) -> bool:
             raise CrashError
 
-        patch.setattr(store, "record_outcome", ends)
+        patch.setattr(store, "record_outcomes", ends)
         with pytest.raises(CrashError):
             await notifier.mail.run()
 
@@ -301,13 +301,16 @@ async def test_a_crash_during_the_resend_is_the_end_of_it(notifier: Notifier) ->
 
 async def test_a_worker_that_comes_back_too_late_changes_nothing(notifier: Notifier) -> None:
     purge = await notifier.start_wave_2(await notifier.tenant("ada@c.example"))
-    claim = await store.claim_due_delivery(notifier.worker, wall=NOW, lease=MINUTE)
-    assert claim is not None
+    token = uuid4()
+    async with notifier.units.begin() as uow:
+        [claim] = await store.claim_due_deliveries(
+            uow.connection, token, wall=NOW, lease=MINUTE, limit=10
+        )
     notifier.clock.advance(2 * MINUTE)
     assert await notifier.mail.run() == 1
-    assert not await store.record_outcome(
-        notifier.worker, claim, Deferred(451), now=NOW, next_attempt_at=NOW
-    )
+    async with notifier.units.begin() as uow:
+        done = [store.Done(claim, Deferred(451), NOW)]
+        assert await store.record_outcomes(uow.connection, token, done, now=NOW) == 0
     assert await notifier.states(purge) == ["sent"]
 
 

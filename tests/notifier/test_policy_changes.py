@@ -143,15 +143,17 @@ async def test_what_was_accepted_after_its_tenant_went_is_evidence_all_the_same(
     notifier: Notifier,
 ) -> None:
     first = await known_twice(notifier)
-    claim = await sent.claim_due_delivery(notifier.worker, wall=NOW + DAY, lease=DAY)
-    assert claim is not None
+    token = uuid4()
+    async with notifier.units.begin() as uow:
+        [claim] = await sent.claim_due_deliveries(
+            uow.connection, token, wall=NOW + DAY, lease=DAY, limit=1
+        )
     await erase(notifier, first)
 
-    recorded = await sent.record_outcome(
-        notifier.worker, claim, Accepted(250), now=NOW, next_attempt_at=NOW
-    )
+    async with notifier.units.begin() as uow:
+        done = [sent.Done(claim, Accepted(250), NOW)]
+        assert await sent.record_outcomes(uow.connection, token, done, now=NOW) == 0
 
-    assert not recorded
     assert await jobs(notifier).plan_joiners() == 0
 
 
@@ -287,7 +289,10 @@ async def test_what_a_dead_worker_left_is_uncertain_until_it_is_sent_once_more(
     await publish(notifier)
     await jobs(notifier).plan()
     wall = notifier.clock.wall()
-    await sent.claim_due_delivery(notifier.worker, wall=wall, lease=timedelta(seconds=1))
+    async with notifier.units.begin() as uow:
+        await sent.claim_due_deliveries(
+            uow.connection, uuid4(), wall=wall, lease=timedelta(seconds=1), limit=1
+        )
     await sent.doubt_lost_attempts(notifier.worker, now=NOW, wall=wall + timedelta(minutes=1))
     assert (await covered(notifier)).proofs[Proof.UNCERTAIN] == 1
 

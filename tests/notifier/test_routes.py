@@ -20,7 +20,7 @@ from contracts.tenants import ClassState
 from devstack.postgres import Roles
 from services.notifier.app import build
 from services.notifier.domain.people import ADDRESS, NAME
-from tests.notifier.builders import CONTACTS_PATH, Notifier, settings_for
+from tests.notifier.builders import CONTACTS_PATH, Notifier, dkim_file, settings_for
 from tests.support.chassis import suppressed
 
 PROBLEM = "application/problem+json"
@@ -165,7 +165,10 @@ async def test_too_much_and_other_methods_are_problems(notifier: Notifier) -> No
 async def test_outside_development_there_is_no_such_door(
     notifier_roles: Roles, tmp_path: Path
 ) -> None:
-    service = build(settings_for(notifier_roles, tmp_path, development=False))
+    settings = settings_for(
+        notifier_roles, tmp_path, development=False, dkim_file=dkim_file(tmp_path)
+    )
+    service = build(settings)
     transport = httpx2.ASGITransport(build_app(service, asyncio.Event()))
     async with httpx2.AsyncClient(transport=transport, base_url="http://n.test") as client:
         assert (await client.post(CONTACTS_PATH, json={})).status_code == 404

@@ -1,5 +1,6 @@
 """Who may be kept, as whom, and who moves."""
 
+import re
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
@@ -40,6 +41,7 @@ class Language(StrEnum):
 _ADDRESS: Final = (
     r"^[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}@[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})+$"
 )
+_LONGEST_ADDRESS: Final = 254
 
 
 class ContactInput(BaseModel):
@@ -49,11 +51,16 @@ class ContactInput(BaseModel):
 
     tenant_id: UUID
     name: Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\p{C}]*$")]
-    address: Annotated[str, StringConstraints(max_length=254, pattern=_ADDRESS)]
+    address: Annotated[str, StringConstraints(max_length=_LONGEST_ADDRESS, pattern=_ADDRESS)]
 
     def __repr__(self) -> str:
         """Name nobody."""
         return f"ContactInput(tenant_id={self.tenant_id!r})"
+
+
+def is_address(text: str) -> bool:
+    """Whether this is an address that may be written to: nothing in it ends a header."""
+    return len(text) <= _LONGEST_ADDRESS and re.fullmatch(_ADDRESS, text) is not None
 
 
 def one_form(address: str) -> str:

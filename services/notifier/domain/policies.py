@@ -9,7 +9,16 @@ from hashlib import sha256
 from typing import Final
 from uuid import UUID, uuid5
 
-from services.notifier.domain.deliveries import Accepted, Deferred, Outcome, Refused, Unknown
+from services.notifier.domain.deliveries import (
+    Accepted,
+    Deferred,
+    NotTried,
+    Refused,
+    Settled,
+    Suppressed,
+    Unknown,
+    Unwritable,
+)
 from services.notifier.domain.people import Language
 
 NOTICE: Final = timedelta(days=30)
@@ -172,16 +181,18 @@ class Proof(StrEnum):
     """The address must not be written to."""
 
 
-def proof_of(outcome: Outcome) -> Proof | None:
+def proof_of(outcome: Settled) -> Proof | None:
     """Say what an attempt proves; None where it will be tried again."""
     match outcome:
         case Accepted():
             return Proof.ACCEPTED
-        case Refused():
+        case Refused() | Unwritable():
             return Proof.FAILED
         case Unknown():
             return Proof.UNCERTAIN
-        case Deferred():
+        case Suppressed():
+            return Proof.SUPPRESSED
+        case Deferred() | NotTried():
             return None
 
 

@@ -1,33 +1,62 @@
 """Sends what is due, and settles what has become too late."""
 
+import asyncio
+import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final, Generic, TypeVar
-from uuid import UUID
+from uuid import UUID, uuid4
 
+import asyncpg
 import structlog
 
-from chassis.database import Connection, Pool
+from chassis.database import TRANSIENT_ERRORS, Connection, Pool
 from chassis.housekeeping import ERASURE_PROOF_KEPT
 from chassis.jobs import Job
-from chassis.keys import KeyDestroyed, Undecipherable
+from chassis.keys import Undecipherable
 from chassis.unit_of_work import UnitOfWork, Units
 from services.notifier.clients import MailServer, MailSession
 from services.notifier.context import Context
 from services.notifier.domain.campaigns import Kind
-from services.notifier.domain.deliveries import PATIENCE, Deferred, Outcome, message_id, pause_after
-from services.notifier.domain.people import ADDRESS, NAME, Recipient
-from services.notifier.letters.letter import Envelope, Letter
+from services.notifier.domain.deliveries import (
+    DOMAIN_BURST,
+    DOMAIN_PAUSE,
+    PATIENCE,
+    Deferred,
+    NotTried,
+    Pace,
+    Refused,
+    Settled,
+    Suppressed,
+    Unknown,
+    Unwritable,
+    message_id,
+    pause_after,
+)
+from services.notifier.domain.people import ADDRESS, NAME, Recipient, is_address
+from services.notifier.domain.preferences import Links
+from services.notifier.domain.suppressions import EVERYTHING, Reason
+from services.notifier.figures import MailFigures
+from services.notifier.letters.letter import Envelope, Letter, Unsubscribing
+from services.notifier.store import campaigns, domains, people
 from services.notifier.store import deliveries as store
-from services.notifier.store import people
+from services.notifier.store.suppressions import suppress as suppress_address
 
 log = structlog.get_logger(__name__)
 
 Told = TypeVar("Told")
 
-# Longer than all the waiting that one message can cause: three steps of 20 seconds.
-_LEASE: Final = timedelta(seconds=75)
+# A run ends after so long and the job begins another: who stops the service waits no longer.
+_RUN_SECONDS: Final = 10.0
+# To announce a message, to hand it over, and to make ready for the next.
+_STEPS_OF_A_MESSAGE: Final = 3
+_MARGIN_SECONDS: Final = 5.0
+_DATABASE_ASKED_AGAIN_SECONDS: Final = 0.2
+_BUSY_PAUSE: Final = timedelta(seconds=1)
+_DOMAIN_FORGOTTEN_AFTER: Final = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,27 +70,92 @@ class Writer(Generic[Told]):
     read: Callable[[Connection, UUID], Awaitable[Told | None]]
     write: Callable[[Told, Recipient, Envelope], Letter]
 
-    async def letter(
-        self, connection: Connection, campaign_id: UUID, recipient: Recipient, envelope: Envelope
-    ) -> Letter | None:
-        """Write what a campaign says to one person, unless that is not known any more."""
-        told = await self.read(connection, campaign_id)
-        return None if told is None else self.write(told, recipient, envelope)
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """A claimed delivery with all that it takes to write it."""
+
+    claim: store.Claim
+    recipient: Recipient
+    domain_index: bytes
+    told: Any
+
+
+@dataclass(slots=True)
+class _Chunk:
+    """What one connection has claimed, and what became of it so far."""
+
+    token: UUID = field(default_factory=uuid4)
+    claimed_at: float = field(default_factory=time.monotonic)
+    ready: list[_Ready] = field(default_factory=list)
+    done: list[store.Done] = field(default_factory=list)
+    broken: dict[UUID, Kind] = field(default_factory=dict)
+    slowed: set[bytes] = field(default_factory=set)
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.ready and not self.done
+
+    def settle(self, claim: store.Claim, outcome: Settled, wall: datetime) -> None:
+        again_at = (
+            outcome.at if isinstance(outcome, NotTried) else wall + pause_after(claim.attempts)
+        )
+        self.done.append(store.Done(claim, outcome, again_at))
+
+    def put_back_the_rest(self, at: datetime, on_its_way: UUID | None) -> None:
+        """Leave untried what is left, in doubt what was being handed over."""
+        settled = {each.claim.delivery_id for each in self.done}
+        for item in self.ready:
+            if item.claim.delivery_id not in settled:
+                lost = item.claim.delivery_id == on_its_way
+                self.settle(item.claim, Unknown() if lost else NotTried(at), at)
+
+
+@dataclass(slots=True)
+class _Run:
+    """What the connections of one run tell each other."""
+
+    ends_at: float
+    tried: int = 0
+    server_is_away: bool = False
+    on_their_way: Counter[bytes] = field(default_factory=Counter)
+
+    @property
+    def is_over(self) -> bool:
+        return self.server_is_away or time.monotonic() >= self.ends_at
+
+
+class _Unreadable(Exception):  # noqa: N818 - reads as the fact it states
+    """What a campaign says cannot be read, and the transaction is lost with it."""
+
+    def __init__(self, campaign_id: UUID, kind: Kind) -> None:
+        self.campaign_id = campaign_id
+        self.kind = kind
 
 
 @dataclass(frozen=True, slots=True)
 class Deliveries:
-    """The job that sends what is due, one claim after another, on one connection."""
+    """The job that sends what is due, on several connections, a chunk at a time on each.
+
+    One transaction records what became of a chunk, claims the next one and reads what it takes to
+    write it. So after a crash the messages of one chunk for each connection are uncertain.
+    ``public_url`` is where anyone reaches us; ``sign`` adds what proves by whom a message was sent.
+    """
 
     units: Units[Context]
     worker: Pool
     server: MailServer
     writers: Mapping[Kind, Writer[Any]]
+    public_url: str
+    pace: Pace = field(default_factory=Pace)
+    sign: Callable[[bytes], bytes] | None = None
+    figures: MailFigures = field(default_factory=MailFigures)
 
     def jobs(self) -> tuple[Job, ...]:
         """The jobs with their intervals."""
         return (
             Job("mail", timedelta(seconds=1), self.run),
+            Job("watch mail", timedelta(seconds=15), self.watch),
             Job("tidy receipts", timedelta(hours=1), self.tidy),
         )
 
@@ -82,90 +176,343 @@ class Deliveries:
             log.error("receipts given up, contacts are erased without", deliveries=late)
         return tried
 
+    async def watch(self) -> None:
+        """Show what is in doubt, and for how long the oldest message is due."""
+        async with self.worker.acquire() as connection:
+            self.figures.deliveries_uncertain.set(await campaigns.count_uncertain(connection))
+            self.figures.oldest_due_seconds.set(
+                await campaigns.age_of_oldest_due(connection, wall=self.units.clock.wall())
+            )
+
     async def tidy(self) -> None:
-        """Forget what receipts said."""
+        """Forget what receipts said, and which domains had their turn."""
         await store.drop_receipts(
             self.worker, noted_before=self.units.clock.now() - ERASURE_PROOF_KEPT
         )
+        await domains.forget_domains(
+            self.worker, idle_since=self.units.clock.wall() - _DOMAIN_FORGOTTEN_AFTER
+        )
+
+    @property
+    def _message_seconds(self) -> float:
+        """Longer than all the waiting that one message can cause."""
+        return _STEPS_OF_A_MESSAGE * self.server.timeout_seconds + _MARGIN_SECONDS
+
+    @property
+    def _lease(self) -> timedelta:
+        return timedelta(seconds=self._message_seconds + self.server.timeout_seconds)
 
     async def _send_all(self) -> int:
-        tried = 0
+        run = _Run(time.monotonic() + _RUN_SECONDS)
+        first = await self._turn(run, _Chunk())
+        if first.is_empty:
+            return 0
+        full = len(first.ready) + len(first.done) == self.pace.chunk
+        others = [_Chunk() for _ in range(self.pace.connections - 1)] if full else []
+        ends = await asyncio.gather(
+            *(self._connection(run, chunk) for chunk in (first, *others)), return_exceptions=True
+        )
+        for end in ends:
+            if end is not None:
+                raise end
+        return run.tried
+
+    async def _connection(self, run: _Run, chunk: _Chunk) -> None:
+        """Send chunk by chunk on one connection until nothing is due, or the run is over."""
         async with self.server.session() as session:
-            while (claim := await self._claim()) is not None:
-                tried += 1
-                outcome = await self._send(session, claim)
-                if outcome == Deferred(None):
-                    break  # the server is away, and would be for the others
-        return tried
+            if chunk.is_empty:
+                chunk = await self._turn(run, chunk)
+            while not chunk.is_empty:
+                await self._send_chunk(run, session, chunk)
+                chunk = await self._turn(run, chunk)
 
-    async def _claim(self) -> store.Claim | None:
-        return await store.claim_due_delivery(
-            self.worker, wall=self.units.clock.wall(), lease=_LEASE
-        )
+    async def _turn(self, run: _Run, chunk: _Chunk) -> _Chunk:
+        """Record what became of a chunk and claim the next one, which is empty at the end.
 
-    async def _send(self, session: MailSession, claim: store.Claim) -> Outcome | None:
-        wall = self.units.clock.wall()
-        letter = await self._letter(claim, wall)
-        if letter is None:
-            return None
-        outcome = await session.send(letter)
-        await store.record_outcome(
-            self.worker,
-            claim,
-            outcome,
-            now=self.units.clock.now(),
-            next_attempt_at=wall + pause_after(claim.attempts),
-        )
-        log.info(
-            "delivery tried",
-            campaign_id=claim.campaign_id,
-            kind=claim.kind,
-            outcome=type(outcome).__name__.lower(),
-            status_code=getattr(outcome, "status_code", None),
-            attempts=claim.attempts,
-        )
-        return outcome
+        While the database is away what became of it is known to us alone: it is asked again for
+        as long as the claims are ours.
+        """
+        claimed = _Chunk()
+        gives_up_at = time.monotonic() + self._lease.total_seconds()
+        again = False
+        while True:
+            try:
+                async with self.units.begin() as uow:
+                    if again:
+                        await store.let_go(uow.connection, claimed.token)
+                    await self._record(uow, chunk)
+                    if not run.is_over:
+                        await self._claim(uow, claimed)
+            except _Unreadable as unreadable:
+                await self._pause(unreadable.campaign_id, unreadable.kind)
+            except TRANSIENT_ERRORS as failure:
+                if time.monotonic() >= gives_up_at:
+                    raise
+                log.warning("mail waits for the database", error=type(failure).__name__)
+                await asyncio.sleep(_DATABASE_ASKED_AGAIN_SECONDS)
+            else:
+                self._tell(run, chunk)
+                return claimed
+            again = True
+            claimed = _Chunk(claimed.token)
 
-    async def _letter(self, claim: store.Claim, sent_at: datetime) -> Letter | None:
-        """Write it in a transaction that ends before the server is asked; settle what cannot be."""
-        keys, domain = self.units.context.keys, self.units.context.mail_domain
-        named = message_id(keys.blind_index, claim.campaign_id, claim.address_index, domain)
-        letter = None
-        async with self.units.begin() as uow:
-            suppressed = await store.is_suppressed(uow.connection, claim.address_index, claim.kind)
-            recipient = None if suppressed else await self._recipient(uow, claim)
-            if recipient is not None:
-                letter = await self.writers[claim.kind].letter(
-                    uow.connection, claim.campaign_id, recipient, Envelope(named, sent_at)
+    async def _record(self, uow: UnitOfWork[Context], chunk: _Chunk) -> None:
+        if not chunk.done:
+            return
+        await store.record_outcomes(uow.connection, chunk.token, chunk.done, now=uow.now)
+        for done in chunk.done:
+            if isinstance(done.outcome, Refused) and done.outcome.nobody_is_there:
+                await suppress_address(
+                    uow, done.claim.address_index, scope=EVERYTHING, reason=Reason.BOUNCED
                 )
-        if letter is None:
-            await store.settle_unsent(
-                self.worker, claim, suppressed=suppressed, now=self.units.clock.now()
-            )
-        if letter is None and not suppressed:
-            log.error(
-                "delivery failed, its contact or its text cannot be read",
-                campaign_id=claim.campaign_id,
-            )
-        return letter
+        for domain_index in sorted(chunk.slowed):
+            await domains.leave_alone(uow.connection, domain_index, until=uow.wall + DOMAIN_PAUSE)
+        for campaign_id in chunk.broken:
+            await campaigns.pause_campaign(uow.connection, campaign_id)
 
-    async def _recipient(self, uow: UnitOfWork[Context], claim: store.Claim) -> Recipient | None:
-        """Open the contact's seal."""
-        tenant_id, keys = claim.tenant_id, uow.context.keys
-        await uow.act_for(tenant_id)
-        found = await people.contacts(uow.connection, tenant_id, only=claim.contact_id)
-        if not found:
-            return None
-        [(sealed, standing)] = found
-        tenant = await people.tenant(uow.connection, tenant_id)
-        try:
-            name = await keys.open(uow.connection, tenant_id, NAME, sealed.name)
-            address = await keys.open(uow.connection, tenant_id, ADDRESS, sealed.address)
-        except (KeyDestroyed, Undecipherable):
-            return None
-        return Recipient(
-            name.decode(),
-            address.decode(),
-            tenant.addon_key if tenant else None,
-            standing.language,
+    async def _claim(self, uow: UnitOfWork[Context], chunk: _Chunk) -> None:
+        """Claim what is due, and read whatever it takes to write it."""
+        claims = await store.claim_due_deliveries(
+            uow.connection, chunk.token, wall=uow.wall, lease=self._lease, limit=self.pace.chunk
         )
+        stopped = await store.suppressed_among(
+            uow.connection, {(claim.address_index, claim.kind) for claim in claims}
+        )
+        reached = []
+        for claim in claims:
+            if (claim.address_index, claim.kind) in stopped:
+                chunk.settle(claim, Suppressed(), uow.wall)
+            elif claim.tenant_id is None or claim.contact_id is None or claim.wrapped_key is None:
+                chunk.settle(claim, Unwritable(), uow.wall)
+            else:
+                reached.append((claim, claim.tenant_id, claim.contact_id))
+        if not reached:
+            return
+        await uow.act_for(*{tenant_id for _, tenant_id, _ in reached})
+        sealed = await people.sealed_contacts(
+            uow.connection, {(tenant_id, contact_id) for _, tenant_id, contact_id in reached}
+        )
+        told = await self._read(uow, chunk, [claim for claim, _, _ in reached])
+        ready = []
+        for claim, tenant_id, contact_id in reached:
+            contact = sealed.get((tenant_id, contact_id))
+            recipient = contact and self._recipient(uow, claim, tenant_id, contact)
+            if claim.campaign_id in chunk.broken:
+                chunk.settle(claim, NotTried(uow.wall), uow.wall)
+            elif not recipient or told[claim.campaign_id] is None:
+                chunk.settle(claim, Unwritable(), uow.wall)
+            else:
+                domain = recipient.address.rpartition("@")[2].lower()
+                index = uow.context.keys.blind_index("mail-domain", domain)
+                ready.append(_Ready(claim, recipient, index, told[claim.campaign_id]))
+        await self._take_slots(uow, chunk, ready)
+
+    async def _read(
+        self, uow: UnitOfWork[Context], chunk: _Chunk, claims: list[store.Claim]
+    ) -> dict[UUID, Any]:
+        told = {}
+        for campaign_id, kind in {claim.campaign_id: claim.kind for claim in claims}.items():
+            try:
+                told[campaign_id] = await self.writers[kind].read(uow.connection, campaign_id)
+            except TRANSIENT_ERRORS:
+                raise
+            except asyncpg.PostgresError as failure:
+                raise _Unreadable(campaign_id, kind) from failure
+            except Exception as failure:  # noqa: BLE001 - whatever it is, only this campaign stops
+                self._break(chunk, campaign_id, kind, failure)
+        return told
+
+    def _recipient(
+        self,
+        uow: UnitOfWork[Context],
+        claim: store.Claim,
+        tenant_id: UUID,
+        contact: people.SealedContact,
+    ) -> Recipient | None:
+        """Open the contact's seal; None where that fails, or what was in it is no address."""
+        keys = uow.context.keys
+        assert claim.wrapped_key is not None
+        assert claim.kek_id is not None
+        try:
+            key = keys.unwrapped_key(tenant_id, claim.wrapped_key, claim.kek_id)
+            name = keys.open_with(key, tenant_id, NAME, contact.name).decode()
+            address = keys.open_with(key, tenant_id, ADDRESS, contact.address).decode()
+        except Undecipherable:
+            return None
+        if not is_address(address):
+            return None
+        return Recipient(name, address, claim.addon_key, claim.language)
+
+    async def _take_slots(
+        self, uow: UnitOfWork[Context], chunk: _Chunk, ready: list[_Ready]
+    ) -> None:
+        """Put off what would be too much for its domain, each to a time of its own."""
+        wanted = Counter(each.domain_index for each in ready if not each.claim.has_slot)
+        if not wanted:
+            chunk.ready = ready
+            return
+        interval = timedelta(seconds=1 / self.pace.domain_per_second)
+        slots = await domains.reserve_slots(
+            uow.connection, wanted, wall=uow.wall, interval=interval, burst=DOMAIN_BURST
+        )
+        for each in ready:
+            if each.claim.has_slot:
+                chunk.ready.append(each)
+                continue
+            slot = slots[each.domain_index]
+            slots[each.domain_index] += interval
+            if slot > uow.wall:
+                chunk.settle(each.claim, NotTried(slot, has_slot=True), uow.wall)
+            else:
+                chunk.ready.append(each)
+
+    async def _send_chunk(self, run: _Run, session: MailSession, chunk: _Chunk) -> None:
+        wall = self.units.clock.wall()
+        handing_over: UUID | None = None
+        try:
+            waiting = self._write(chunk, wall)
+            if self.sign is not None:
+                # Most of the work, and nearly all of it lets go of the interpreter's lock. Writing
+                # does not, and in a thread would make every connection wait for the lock.
+                waiting = await asyncio.to_thread(_signed, waiting, self.sign)
+            for last_round in (False, True):
+                postponed = []
+                for item, letter in waiting:
+                    if run.server_is_away or not self._in_time(chunk):
+                        break
+                    if item.domain_index in chunk.slowed:
+                        continue
+                    if run.on_their_way[item.domain_index] >= self.pace.domain_connections:
+                        postponed.append((item, letter))
+                        continue
+                    handing_over = item.claim.delivery_id
+                    await self._send(run, session, chunk, item, letter)
+                    handing_over = None
+                if last_round or not postponed:
+                    break
+                waiting = postponed
+        except BaseException:
+            run.server_is_away = True
+            chunk.put_back_the_rest(wall, handing_over if session.handing_over else None)
+            with suppress(*TRANSIENT_ERRORS):
+                await asyncio.shield(self._turn(run, chunk))
+            raise
+        chunk.put_back_the_rest(wall + _BUSY_PAUSE if not run.server_is_away else wall, None)
+
+    def _in_time(self, chunk: _Chunk) -> bool:
+        """Whether another message can be over before somebody else may take the claim."""
+        age = time.monotonic() - chunk.claimed_at
+        return age + self._message_seconds <= self._lease.total_seconds()
+
+    async def _send(
+        self, run: _Run, session: MailSession, chunk: _Chunk, item: _Ready, letter: Letter
+    ) -> None:
+        run.on_their_way[item.domain_index] += 1
+        try:
+            outcome = await session.send(letter)
+        finally:
+            run.on_their_way[item.domain_index] -= 1
+            if not run.on_their_way[item.domain_index]:
+                del run.on_their_way[item.domain_index]
+        if isinstance(outcome, Deferred):
+            # A server that is away would be for the others too.
+            run.server_is_away |= outcome.status_code is None
+            if outcome.by_the_domain:
+                chunk.slowed.add(item.domain_index)
+        chunk.settle(item.claim, outcome, self.units.clock.wall())
+
+    def _write(self, chunk: _Chunk, sent_at: datetime) -> list[tuple[_Ready, Letter]]:
+        """Write all that is ready, but for campaigns that cannot be written."""
+        written = []
+        for item in chunk.ready:
+            claim = item.claim
+            if claim.campaign_id in chunk.broken:
+                continue
+            try:
+                letter = self.writers[claim.kind].write(
+                    item.told, item.recipient, self._envelope(claim, sent_at)
+                )
+            except Exception as failure:  # noqa: BLE001 - whatever it is, only this campaign stops
+                self._break(chunk, claim.campaign_id, claim.kind, failure)
+                continue
+            written.append((item, letter))
+        # What one person's letter showed is true of the whole campaign.
+        return [each for each in written if each[0].claim.campaign_id not in chunk.broken]
+
+    def _envelope(self, claim: store.Claim, sent_at: datetime) -> Envelope:
+        context = self.units.context
+        keyed_hash, about = context.keys.blind_index, (claim.address_index, claim.kind)
+        named = message_id(keyed_hash, claim.campaign_id, claim.address_index, context.mail_domain)
+        if not claim.kind.optional:
+            return Envelope(named, sent_at)
+        links = Links(keyed_hash, self.public_url)
+        return Envelope(
+            named,
+            sent_at,
+            Unsubscribing(
+                claim.kind,
+                links.unsubscribe_url(*about, claim.campaign_id),
+                links.preferences_url(*about, claim.campaign_id),
+            ),
+        )
+
+    def _break(self, chunk: _Chunk, campaign_id: UUID, kind: Kind, failure: Exception) -> None:
+        """Stop a campaign that cannot be written; the error's own words may repeat a name."""
+        chunk.broken[campaign_id] = kind
+        self.figures.campaigns_broken_total.labels(kind.value).inc()
+        log.error(
+            "campaign paused, it cannot be written",
+            campaign_id=campaign_id,
+            kind=kind,
+            error=type(failure).__name__,
+        )
+
+    async def _pause(self, campaign_id: UUID, kind: Kind) -> None:
+        async with self.units.begin() as uow:
+            await campaigns.pause_campaign(uow.connection, campaign_id)
+        self._break(_Chunk(), campaign_id, kind, _Unreadable(campaign_id, kind))
+
+    def _tell(self, run: _Run, chunk: _Chunk) -> None:
+        """Count what became of a chunk; what went as it should is one line, each trouble its own."""
+        tried = [each for each in chunk.done if not isinstance(each.outcome, NotTried)]
+        run.tried += len(tried)
+        counted = Counter((each.claim.kind, _word_for(each.outcome)) for each in tried)
+        for (kind, word), number in counted.items():
+            self.figures.deliveries_total.labels(kind.value, word).inc(number)
+            if word == "accepted":
+                log.info("deliveries accepted", kind=kind, deliveries=number)
+        for each in tried:
+            word = _word_for(each.outcome)
+            if word != "accepted":
+                log.log(
+                    _LEVELS.get(word, _INFO),
+                    _EVENTS.get(word, "delivery tried"),
+                    campaign_id=each.claim.campaign_id,
+                    kind=each.claim.kind,
+                    outcome=word,
+                    status_code=getattr(each.outcome, "status_code", None),
+                    attempts=each.claim.attempts,
+                )
+
+
+def _signed(
+    letters: list[tuple[_Ready, Letter]], sign: Callable[[bytes], bytes]
+) -> list[tuple[_Ready, Letter]]:
+    return [(item, replace(letter, content=sign(letter.content))) for item, letter in letters]
+
+
+_INFO, _WARNING, _ERROR = 20, 30, 40
+_LEVELS: Final = {"unwritable": _ERROR, "refused-for-policy": _WARNING, "uncertain": _WARNING}
+_EVENTS: Final = {"unwritable": "delivery failed, its contact or its text cannot be read"}
+
+
+def _word_for(outcome: Settled) -> str:
+    match outcome:
+        case Refused(enhanced=enhanced):
+            if outcome.nobody_is_there:
+                return "bounced"
+            return "refused-for-policy" if (enhanced or "").startswith("5.7.") else "refused"
+        case Unknown():
+            return "uncertain"
+        case _:
+            return type(outcome).__name__.lower()

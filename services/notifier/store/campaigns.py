@@ -9,6 +9,19 @@ from chassis.database import Connection
 from services.notifier.domain.campaigns import CampaignState, Kind
 
 
+async def pause_campaign(connection: Connection, campaign_id: UUID) -> bool:
+    """Send nothing more of a campaign until somebody resumes it; False where it is not sending."""
+    paused = await connection.fetchval(
+        """
+        UPDATE campaigns SET state = 'paused'
+         WHERE campaign_id = $1 AND state IN ('waiting', 'sending')
+        RETURNING true
+        """,
+        campaign_id,
+    )
+    return paused is True
+
+
 async def pause_large_campaigns(connection: Connection) -> int:
     """Pause every campaign that goes to all, also one that seems done; count them."""
     rows = await connection.fetch(
@@ -108,3 +121,40 @@ async def doubts(connection: Connection, *, limit: int) -> list[Doubt]:
         limit,
     )
     return [Doubt(**{**row, "kind": Kind(row["kind"])}) for row in rows]
+
+
+async def age_of_oldest_due(connection: Connection, *, wall: datetime) -> float:
+    """Say for how many seconds the oldest delivery is due; 0 where none is."""
+    found = await connection.fetchval(
+        """
+        SELECT greatest(extract(epoch FROM $1::timestamptz - min(oldest.at)), 0)
+          FROM (SELECT (SELECT min(d.next_attempt_at)
+                          FROM deliveries d
+                         WHERE d.campaign_id = c.campaign_id
+                           AND (state = 'planned' OR state = 'uncertain' AND doubts < 2)
+                           AND kind IN ('policy-change', 'product-update', 'new-product')) AS at
+                  FROM campaigns c
+                 WHERE c.state = 'sending'
+                   AND c.kind IN ('policy-change', 'product-update', 'new-product')
+                 UNION ALL
+                SELECT (SELECT d.next_attempt_at
+                          FROM deliveries d
+                          JOIN campaigns c USING (campaign_id)
+                         WHERE (d.state = 'planned' OR d.state = 'uncertain' AND d.doubts < 2)
+                           AND d.kind NOT IN ('policy-change', 'product-update', 'new-product')
+                           AND c.state = 'sending'
+                         ORDER BY d.next_attempt_at
+                         LIMIT 1)) oldest(at)
+        """,
+        wall,
+    )
+    return float(found or 0)
+
+
+async def count_uncertain(connection: Connection) -> int:
+    """Count the messages of which nobody knows whether they were taken."""
+    return int(
+        await connection.fetchval(
+            "SELECT count(*) FROM deliveries WHERE doubts > 0 AND state = 'uncertain'"
+        )
+    )

@@ -10,15 +10,20 @@ import asyncpg
 
 from chassis.database import Connection, Pool
 from contracts.ledger import StepProof
-from services.notifier.domain.campaigns import Kind
+from services.notifier.domain.campaigns import OPTIONAL, Kind
 from services.notifier.domain.deliveries import (
     MOST_DOUBTS,
     Accepted,
     Deferred,
-    Outcome,
+    NotTried,
     Refused,
+    Settled,
+    Suppressed,
     Unknown,
+    Unwritable,
+    doubts_after,
 )
+from services.notifier.domain.people import Language
 from services.notifier.domain.policies import Proof, proof_of
 from services.notifier.domain.receipts import Receipt
 from services.notifier.domain.suppressions import scopes_that_stop
@@ -146,67 +151,143 @@ async def drop_receipts(pool: Pool, *, noted_before: datetime) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One delivery in the hands of one worker."""
+    """One delivery in the hands of one worker, and by whom it is reached.
+
+    ``tenant_id`` and ``contact_id`` name the contact whose seal is to be opened, None where nobody
+    is there any more; the key is that tenant's, wrapped.
+    """
 
     delivery_id: UUID
-    claim_token: UUID
     campaign_id: UUID
     kind: Kind
-    tenant_id: UUID
-    contact_id: UUID
     address_index: bytes
     attempts: int
+    has_slot: bool
+    tenant_id: UUID | None
+    contact_id: UUID | None
+    language: Language
+    addon_key: str | None
+    wrapped_key: bytes | None
+    kek_id: str | None
 
 
-async def claim_due_delivery(pool: Pool, *, wall: datetime, lease: timedelta) -> Claim | None:
-    """Take one delivery that is due, for this worker alone, and commit that it is being sent.
+async def claim_due_deliveries(
+    connection: Connection, token: UUID, *, wall: datetime, lease: timedelta, limit: int
+) -> list[Claim]:
+    """Take up to ``limit`` deliveries that are due, for the holder of ``token`` alone.
 
-    Those of a campaign that waits, or is paused or stopped, are not due. The
-    result must be recorded with the ``claim_token``. Times are wall time:
-    servers out there know no other.
+    Those of a campaign that waits, or is paused or stopped, are not due. What is about one tenant
+    goes before large campaigns, and of these what is owed goes before news. One whose contact is
+    gone, in a large campaign, is reached as a contact of another tenant that lives. Nothing may
+    be handed over before this is committed. Times are wall time: servers out there know no other.
     """
-    row = await pool.fetchrow(
+    rows = await connection.fetch(
         """
-        WITH due AS (
+        WITH small AS (
             SELECT d.delivery_id
               FROM deliveries d
               JOIN campaigns c USING (campaign_id)
-             WHERE (d.state = 'planned' OR d.state = 'uncertain' AND d.doubts < $3)
+             WHERE (d.state = 'planned' OR d.state = 'uncertain' AND d.doubts < 2)
+               AND d.kind NOT IN ('policy-change', 'product-update', 'new-product')
                AND d.next_attempt_at <= $1 AND c.state = 'sending'
-             ORDER BY d.next_attempt_at, d.delivery_id
-             LIMIT 1
-               FOR UPDATE OF d SKIP LOCKED)
-        UPDATE deliveries d
-           SET state = 'sending', attempts = attempts + 1, claim_token = gen_random_uuid(),
-               claimed_until = $1::timestamptz + $2::interval
-          FROM due
-         WHERE d.delivery_id = due.delivery_id
-        RETURNING d.delivery_id, d.claim_token, d.campaign_id, d.kind, d.tenant_id, d.contact_id,
-                  d.address_index, d.attempts
+             ORDER BY d.next_attempt_at
+             LIMIT $4
+               FOR UPDATE OF d SKIP LOCKED),
+        large AS (
+            SELECT d.delivery_id
+              FROM (SELECT campaign_id
+                      FROM campaigns
+                     WHERE state = 'sending'
+                       AND kind IN ('policy-change', 'product-update', 'new-product')
+                     ORDER BY kind <> 'policy-change', noted_at
+                    OFFSET 0) c
+             CROSS JOIN LATERAL (
+                    SELECT delivery_id
+                      FROM deliveries
+                     WHERE (state = 'planned' OR state = 'uncertain' AND doubts < 2)
+                       AND kind IN ('policy-change', 'product-update', 'new-product')
+                       AND campaign_id = c.campaign_id AND next_attempt_at <= $1
+                     ORDER BY next_attempt_at
+                     LIMIT $4
+                       FOR UPDATE SKIP LOCKED) d
+             LIMIT $4),
+        due AS (
+            SELECT delivery_id FROM small UNION ALL SELECT delivery_id FROM large LIMIT $4),
+        claimed AS (
+            UPDATE deliveries d
+               SET state = 'sending', attempts = attempts + 1, claim_token = $2,
+                   claimed_until = $1::timestamptz + $3::interval
+              FROM due
+             WHERE d.delivery_id = due.delivery_id
+            RETURNING d.*)
+        SELECT d.delivery_id, d.campaign_id, d.kind, d.address_index, d.attempts, d.has_slot,
+               who.tenant_id, who.contact_id, coalesce(who.language, 'en') AS language,
+               t.addon_key, k.wrapped_key, k.kek_id
+          FROM claimed d
+          LEFT JOIN LATERAL (
+                SELECT a.tenant_id, a.contact_id, a.language
+                  FROM audience a
+                  LEFT JOIN tenants other USING (tenant_id)
+                 WHERE a.address_index = d.address_index
+                   AND ((a.tenant_id, a.contact_id) = (d.tenant_id, d.contact_id)
+                        OR other.contacts = 'live'
+                           AND d.kind IN ('policy-change', 'product-update', 'new-product'))
+                 ORDER BY (a.tenant_id, a.contact_id) = (d.tenant_id, d.contact_id) DESC, a.since
+                 LIMIT 1) who ON true
+          LEFT JOIN tenants t ON t.tenant_id = who.tenant_id
+          LEFT JOIN tenant_keys k ON k.tenant_id = who.tenant_id
         """,
         wall,
+        token,
         lease,
-        MOST_DOUBTS,
+        limit,
     )
-    return Claim(**{**row, "kind": Kind(row["kind"])}) if row else None
+    return [
+        Claim(**{**row, "kind": Kind(row["kind"]), "language": Language(row["language"])})
+        for row in rows
+    ]
 
 
-async def is_suppressed(connection: Connection, address_index: bytes, kind: Kind) -> bool:
-    """Whether an address must not be sent this kind of message.
+async def let_go(connection: Connection, token: UUID) -> None:
+    """Undo claims of which nothing was handed over: their worker never knew that it had them."""
+    await connection.execute(
+        """
+        UPDATE deliveries
+           SET state = CASE WHEN doubts > 0 THEN 'uncertain' ELSE 'planned' END,
+               attempts = attempts - 1, claim_token = NULL, claimed_until = NULL
+         WHERE claim_token = $1
+        """,
+        token,
+    )
+
+
+async def suppressed_among(
+    connection: Connection, messages: Collection[tuple[bytes, Kind]]
+) -> set[tuple[bytes, Kind]]:
+    """Say which messages, by (address_index, kind), must not be sent.
 
     News goes to nobody who stands beside any licence as a partner.
     """
-    found = await connection.fetchval(
+    stops = [(kind, scope) for kind in Kind for scope in scopes_that_stop(kind)]
+    rows = await connection.fetch(
         """
-        SELECT EXISTS (SELECT 1 FROM suppressions WHERE address_index = $1 AND scope = ANY($2))
-            OR $3 AND EXISTS (SELECT 1 FROM audience
-                               WHERE address_index = $1 AND 'partner' = ANY(roles))
+        SELECT m.address_index, m.kind
+          FROM unnest($1::bytea[], $2::text[]) AS m(address_index, kind)
+         WHERE EXISTS (SELECT 1
+                         FROM suppressions s
+                         JOIN unnest($3::text[], $4::text[]) AS stops(kind, scope) USING (scope)
+                        WHERE s.address_index = m.address_index AND stops.kind = m.kind)
+            OR m.kind = ANY($5)
+               AND EXISTS (SELECT 1 FROM audience a
+                            WHERE a.address_index = m.address_index AND 'partner' = ANY(a.roles))
         """,
-        address_index,
-        list(scopes_that_stop(kind)),
-        kind.optional,
+        [address_index for address_index, _ in messages],
+        [kind for _, kind in messages],
+        [kind for kind, _ in stops],
+        [scope for _, scope in stops],
+        list(OPTIONAL),
     )
-    return found is True
+    return {(row["address_index"], Kind(row["kind"])) for row in rows}
 
 
 async def receipt_of(connection: Connection, purge_id: UUID) -> Receipt | None:
@@ -220,69 +301,92 @@ async def receipt_of(connection: Connection, purge_id: UUID) -> Receipt | None:
     return Receipt(row["receipt_code"], steps)
 
 
-async def record_outcome(
-    pool: Pool, claim: Claim, outcome: Outcome, *, now: datetime, next_attempt_at: datetime
-) -> bool:
-    """Write down what became of an attempt; False where another has taken over meanwhile.
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What became of one claimed delivery, and when it may be tried again if it may."""
 
-    A delivery that was uncertain before stays so when it is put off: the
-    earlier message may still have arrived.
+    claim: Claim
+    outcome: Settled
+    next_attempt_at: datetime
+
+    @property
+    def status_code(self) -> int | None:
+        """The mail server's reply, where there was one."""
+        code: int | None = getattr(self.outcome, "status_code", None)
+        return code
+
+
+async def record_outcomes(
+    connection: Connection, token: UUID, done: Sequence[Done], *, now: datetime
+) -> int:
+    """Write down what became of claimed deliveries, and what it proves; count the deliveries.
+
+    Those that another has taken over meanwhile are left alone. A delivery that was uncertain
+    before stays so when it is put off: the earlier message may still have arrived.
     """
+    rows = await connection.fetch(
+        """
+        UPDATE deliveries d
+           SET state = CASE WHEN o.state = 'planned' AND d.doubts > 0 THEN 'uncertain'
+                            ELSE o.state END,
+               attempts = d.attempts - o.untried, has_slot = o.has_slot,
+               doubts = d.doubts + o.doubts, status_code = o.status_code,
+               accepted_at = CASE WHEN o.state = 'sent' THEN $2::timestamptz END,
+               next_attempt_at = o.next_attempt_at,
+               claim_token = NULL, claimed_until = NULL
+          FROM unnest($3::uuid[], $4::text[], $5::int[], $6::bool[], $7::int[], $8::int[],
+                      $9::timestamptz[])
+               AS o(delivery_id, state, untried, has_slot, doubts, status_code, next_attempt_at)
+         WHERE d.claim_token = $1 AND d.delivery_id = o.delivery_id
+        RETURNING d.delivery_id
+        """,
+        token,
+        now,
+        [each.claim.delivery_id for each in done],
+        [_state_after(each.outcome) for each in done],
+        [1 if isinstance(each.outcome, NotTried) else 0 for each in done],
+        [isinstance(each.outcome, NotTried) and each.outcome.has_slot for each in done],
+        [
+            doubts_after(each.claim.kind) if isinstance(each.outcome, Unknown) else 0
+            for each in done
+        ],
+        [each.status_code for each in done],
+        [each.next_attempt_at for each in done],
+    )
+    recorded = {row["delivery_id"] for row in rows}
+    await note_evidence(
+        connection,
+        [
+            Told(each.claim.campaign_id, each.claim.address_index, proof, each.status_code)
+            for each in done
+            if each.claim.kind is Kind.POLICY_CHANGE
+            and (proof := proof_of(each.outcome)) is not None
+            # What was handed over proves something also where the delivery has gone with its
+            # tenant: another tenant may know the person, who must not be told twice.
+            and (
+                each.claim.delivery_id in recorded
+                or not isinstance(each.outcome, Suppressed | Unwritable)
+            )
+        ],
+        now=now,
+    )
+    return len(recorded)
+
+
+def _state_after(outcome: Settled) -> str:
     match outcome:
         case Accepted():
-            state = "sent"
-        case Refused():
-            state = "failed"
-        case Deferred():
-            state = "planned"
+            return "sent"
+        case Refused() | Unwritable():
+            return "failed"
+        case Deferred() | NotTried():
+            return "planned"
         case Unknown():
-            state = "uncertain"
+            return "uncertain"
+        case Suppressed():
+            return "suppressed"
         case other:
             assert_never(other)
-    status_code = None if isinstance(outcome, Unknown) else outcome.status_code
-    statement = """
-        UPDATE deliveries
-           SET state = CASE WHEN $2 = 'planned' AND doubts > 0 THEN 'uncertain' ELSE $2 END,
-               doubts = doubts + $3, status_code = $4, accepted_at = $5, next_attempt_at = $6,
-               claim_token = NULL, claimed_until = NULL
-         WHERE claim_token = $1
-        RETURNING true
-        """
-    async with pool.acquire() as connection, connection.transaction():
-        recorded = await connection.fetchval(
-            statement,
-            claim.claim_token,
-            state,
-            1 if state == "uncertain" else 0,
-            status_code,
-            now if state == "sent" else None,
-            next_attempt_at,
-        )
-        # Also where the delivery has gone with its tenant meanwhile: another tenant may know the
-        # person, who must not be told twice.
-        if claim.kind is Kind.POLICY_CHANGE and (proof := proof_of(outcome)) is not None:
-            told = Told(claim.campaign_id, claim.address_index, proof, status_code)
-            await note_evidence(connection, [told], now=now)
-    return recorded is True
-
-
-async def settle_unsent(pool: Pool, claim: Claim, *, suppressed: bool, now: datetime) -> None:
-    """Give up a delivery whose contact is gone or unreadable, or that must not be sent."""
-    async with pool.acquire() as connection, connection.transaction():
-        settled = await connection.fetchval(
-            """
-            UPDATE deliveries
-               SET state = $2, claim_token = NULL, claimed_until = NULL
-             WHERE claim_token = $1
-            RETURNING true
-            """,
-            claim.claim_token,
-            "suppressed" if suppressed else "failed",
-        )
-        if settled and claim.kind is Kind.POLICY_CHANGE:
-            proof = Proof.SUPPRESSED if suppressed else Proof.FAILED
-            told = Told(claim.campaign_id, claim.address_index, proof)
-            await note_evidence(connection, [told], now=now)
 
 
 async def doubt_lost_attempts(pool: Pool, *, now: datetime, wall: datetime) -> int:
@@ -291,12 +395,15 @@ async def doubt_lost_attempts(pool: Pool, *, now: datetime, wall: datetime) -> i
         rows = await connection.fetch(
             """
             UPDATE deliveries
-               SET state = 'uncertain', doubts = doubts + 1, next_attempt_at = $1,
+               SET state = 'uncertain', next_attempt_at = $1,
+                   doubts = doubts + CASE WHEN kind = ANY($2) THEN $3 ELSE 1 END,
                    claim_token = NULL, claimed_until = NULL
              WHERE state = 'sending' AND claimed_until < $1
             RETURNING campaign_id, address_index, kind
             """,
             wall,
+            list(OPTIONAL),
+            MOST_DOUBTS,
         )
         await _note_doubts(connection, rows, now=now)
     return len(rows)

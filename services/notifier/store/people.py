@@ -227,3 +227,19 @@ async def purges_with_open_moves(connection: Connection, purge_ids: Collection[U
         list(purge_ids),
     )
     return {row["purge_id"] for row in rows}
+
+
+async def sealed_contacts(
+    connection: Connection, contacts: Collection[tuple[UUID, UUID]]
+) -> dict[tuple[UUID, UUID], SealedContact]:
+    """Read contacts of many tenants at once, by (tenant_id, contact_id); act for all of them."""
+    rows = await connection.fetch(
+        """
+        SELECT tenant_id, c.contact_id, c.name, c.address
+          FROM unnest($1::uuid[], $2::uuid[]) AS wanted(tenant_id, contact_id)
+          JOIN contacts c USING (tenant_id, contact_id)
+        """,
+        [tenant_id for tenant_id, _ in contacts],
+        [contact_id for _, contact_id in contacts],
+    )
+    return {(row["tenant_id"], row["contact_id"]): SealedContact(*row[1:4]) for row in rows}
