@@ -28,15 +28,18 @@ from services.notifier.jobs.deliveries import Deliveries, Writer
 from services.notifier.jobs.lifecycle import Lifecycle
 from services.notifier.jobs.people import Moves
 from services.notifier.jobs.policies import Policies
+from services.notifier.jobs.requests import Requests
 from services.notifier.jobs.tickets import TicketErasures, TicketEvidence
 from services.notifier.letters.letter import Stationery
 from services.notifier.letters.lifecycle import Notices
 from services.notifier.letters.policies import PolicyChanges
 from services.notifier.letters.receipts import Receipts
+from services.notifier.letters.requests import RequestLetters
 from services.notifier.letters.sheets import Sheets
 from services.notifier.routes.development import development
 from services.notifier.routes.policies import PolicyPages
 from services.notifier.routes.preferences import preferences_router
+from services.notifier.routes.requests import RequestPages
 from services.notifier.settings import NotifierSettings
 from services.notifier.store import suppressions
 from services.notifier.store.deliveries import receipt_of
@@ -52,6 +55,7 @@ def build(settings: NotifierSettings) -> Service[Context]:
     public = (
         policy_pages.router(),
         preferences_router(vendor_name=settings.vendor_name, public_url=str(settings.public_url)),
+        _request_pages(settings, mail_domain).router(),
     )
 
     def context(resources: Resources) -> Context:
@@ -83,6 +87,7 @@ def build(settings: NotifierSettings) -> Service[Context]:
             *contacts.jobs(),
             *policies.jobs(),
             *life.jobs(),
+            *Requests(units, notifier.resources.metrics.registry).jobs(),
         )
         desk = _desk(settings)
         if desk is None:
@@ -113,14 +118,7 @@ def build(settings: NotifierSettings) -> Service[Context]:
 
 def writers(settings: NotifierSettings) -> Mapping[Kind, Writer[Any]]:
     """How each kind of campaign is put into words."""
-    stationery = Stationery(sender=settings.mail_from, vendor_name=settings.vendor_name)
-    sheets = Sheets(
-        vendor_name=settings.vendor_name,
-        address=settings.mail_from,
-        data_location=settings.data_location,
-        privacy_policy_url=settings.privacy_policy_url,
-        your_data_url=settings.your_data_url,
-    )
+    stationery, sheets = _paper(settings)
     receipts = Receipts(stationery, sheets, settings.purger_public_url)
     notices = Notices(stationery, sheets)
     policy_changes = PolicyChanges(stationery, settings.public_url)
@@ -129,6 +127,24 @@ def writers(settings: NotifierSettings) -> Mapping[Kind, Writer[Any]]:
         Kind.POLICY_CHANGE: Writer(revision_of, policy_changes.write),
         **dict.fromkeys(KIND_OF.values(), Writer(word_of, notices.write)),
     }
+
+
+def _request_pages(settings: NotifierSettings, mail_domain: str) -> RequestPages:
+    server = MailServer(settings.smtp_host, settings.smtp_port, name=mail_domain)
+    return RequestPages(settings, RequestLetters(*_paper(settings)), server)
+
+
+def _paper(settings: NotifierSettings) -> tuple[Stationery, Sheets]:
+    """What every letter is written on."""
+    stationery = Stationery(sender=settings.mail_from, vendor_name=settings.vendor_name)
+    sheets = Sheets(
+        vendor_name=settings.vendor_name,
+        address=settings.mail_from,
+        data_location=settings.data_location,
+        privacy_policy_url=settings.privacy_policy_url,
+        your_data_url=settings.your_data_url,
+    )
+    return stationery, sheets
 
 
 def _desk(settings: NotifierSettings) -> TicketDesk | None:
