@@ -6,6 +6,7 @@ from typing import Any
 
 from chassis.jobs import Job
 from chassis.service import Erases, Resources, Running, Service, run_main
+from chassis.sessions import InstallerKeys, Sessions
 from chassis.unit_of_work import Units
 from contracts.classes import DataClass
 from contracts.topics import INSTALLER_TENANTS, PURGER_CENSUSES, PURGER_COMMANDS, PURGER_PURGES
@@ -31,12 +32,13 @@ from services.notifier.jobs.policies import Policies
 from services.notifier.jobs.requests import Requests
 from services.notifier.jobs.tickets import TicketErasures, TicketEvidence
 from services.notifier.letters.letter import Stationery
-from services.notifier.letters.lifecycle import Notices
+from services.notifier.letters.lifecycle import Notices as NoticeLetters
 from services.notifier.letters.policies import PolicyChanges
 from services.notifier.letters.receipts import Receipts
 from services.notifier.letters.requests import RequestLetters
 from services.notifier.letters.sheets import Sheets
 from services.notifier.routes.development import development
+from services.notifier.routes.notices import AUDIENCE, Notices
 from services.notifier.routes.policies import PolicyPages
 from services.notifier.routes.preferences import preferences_router
 from services.notifier.routes.requests import RequestPages
@@ -52,7 +54,9 @@ def build(settings: NotifierSettings) -> Service[Context]:
     """Build the service; nothing is opened before it runs."""
     mail_domain = settings.mail_from.rpartition("@")[2]
     policy_pages = PolicyPages(settings)
+    sessions = Sessions(InstallerKeys(settings.session_jwks_url), settings.session_issuer, AUDIENCE)
     public = (
+        Notices(sessions, str(settings.public_url)).router(),
         policy_pages.router(),
         preferences_router(vendor_name=settings.vendor_name, public_url=str(settings.public_url)),
         _request_pages(settings, mail_domain).router(),
@@ -120,7 +124,7 @@ def writers(settings: NotifierSettings) -> Mapping[Kind, Writer[Any]]:
     """How each kind of campaign is put into words."""
     stationery, sheets = _paper(settings)
     receipts = Receipts(stationery, sheets, settings.purger_public_url)
-    notices = Notices(stationery, sheets)
+    notices = NoticeLetters(stationery, sheets)
     policy_changes = PolicyChanges(stationery, settings.public_url)
     return {
         Kind.RECEIPT: Writer(receipt_of, receipts.write),

@@ -361,6 +361,20 @@ DATA_MAP: Final = DataMap(
                 "fetched": "in which forms an export was given",
             },
         ),
+        Table(
+            name="policy_sights",
+            data_class=DataClass.CONTACTS,
+            promise="P8",
+            purpose="proves that a tenant without contacts saw the notice of a revision in the app",
+            retention="goes with the tenant's contacts",
+            counted=False,
+            tenant_column="tenant_id",
+            columns={
+                "tenant_id": _TENANT,
+                "number": "the revision",
+                "seen_at": "when its notice was seen first",
+            },
+        ),
     ),
     topics=(
         StoredTopic(

@@ -49,7 +49,8 @@ async def _empty(roles: Roles) -> None:
             """
             ALTER TABLE policy_drafts DISABLE TRIGGER kept;
             ALTER TABLE policy_revisions DISABLE TRIGGER kept;
-            TRUNCATE policy_drafts, policy_revisions, policy_plans, policy_evidence
+            TRUNCATE policy_drafts, policy_revisions, policy_plans, policy_evidence,
+                     policy_sights
                      RESTART IDENTITY;
             ALTER TABLE policy_drafts ENABLE TRIGGER kept;
             ALTER TABLE policy_revisions ENABLE TRIGGER kept;

@@ -1,4 +1,4 @@
-"""People's requests about their own data, and what they had corrected."""
+"""People's requests about their own data, and who saw a notice in the app."""
 
 from chassis.migrations import run_sql
 

@@ -1,4 +1,4 @@
--- People's requests about their own data, and what they had corrected.
+-- People's requests about their own data, what they had corrected, and who saw a notice in the app.
 
 CREATE TABLE person_requests (
     request_id uuid PRIMARY KEY,
@@ -17,3 +17,11 @@ CREATE INDEX person_requests_received ON person_requests (received_at);
 
 ALTER TABLE contacts ADD COLUMN corrected boolean NOT NULL DEFAULT false;
 ALTER TABLE audience ADD COLUMN language_chosen boolean NOT NULL DEFAULT false;
+
+CREATE TABLE policy_sights (
+    tenant_id uuid NOT NULL,
+    number integer NOT NULL REFERENCES policy_revisions,
+    seen_at timestamptz NOT NULL,
+    PRIMARY KEY (tenant_id, number)
+);
+CREATE INDEX policy_sights_revision ON policy_sights (number);
