@@ -23,7 +23,6 @@ from devstack.mail import Answer, Moment
 from services.config.data_map import DATA_MAP as CONFIG
 from services.installer.data_map import DATA_MAP as INSTALLER
 from services.notifier import requests
-from services.notifier.domain.campaigns import Kind
 from services.notifier.domain.people import Language
 from services.notifier.domain.policies import Proof
 from services.notifier.domain.requests import (
@@ -40,7 +39,6 @@ from services.notifier.domain.requests import (
 from services.notifier.domain.suppressions import ALL_OPTIONAL, EVERYTHING, Reason
 from services.notifier.jobs.policies import Policies
 from services.notifier.jobs.requests import Requests
-from services.notifier.store.deliveries import is_suppressed
 from services.notifier.store.suppressions import suppressions_of, take_over
 from services.purger.data_map import DATA_MAP as PURGER
 from tests.connect.serving import serving
@@ -493,8 +491,8 @@ async def test_an_objection_ends_news_and_nothing_else(
     code = await asked(notifier, client, "objection")
     assert (await client.post(ANSWER, data={"code": code, "act": "object"})).status_code == 200
     async with notifier.units.begin() as uow:
-        assert await is_suppressed(uow.connection, index(notifier), Kind.PRODUCT_UPDATE)
-        assert not await is_suppressed(uow.connection, index(notifier), Kind.POLICY_CHANGE)
+        against = await suppressions_of(uow.connection, index(notifier))
+    assert against == {(ALL_OPTIONAL, Reason.OPTED_OUT)}
 
 
 # -- erasure --------------------------------------------------------------------------------------

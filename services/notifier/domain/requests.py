@@ -125,7 +125,7 @@ def _read(adapter: TypeAdapter[str], text: str) -> str | None:
 
 
 _ID_BYTES: Final = 16
-_CODE_BYTES: Final = 32
+_CODE_BYTES: Final = 16
 _MOST_TOKEN_CHARS: Final = 100
 
 
@@ -169,7 +169,7 @@ class AnswerLinks:
 
     def _code(self, told: bytes) -> bytes:
         key = self._keyed_hash("requests.key", b"")
-        return hmac.digest(key, told, sha256)
+        return hmac.digest(key, told, sha256)[:_CODE_BYTES]
 
 
 # -- what is kept of a person --------------------------------------------------------------------
