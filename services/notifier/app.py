@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
+from fastapi import APIRouter
+
 from chassis.jobs import Job
 from chassis.service import Erases, Resources, Running, Service, run_main
 from chassis.unit_of_work import Units
@@ -13,7 +15,7 @@ from services.notifier import policies
 from services.notifier.clients import MailServer, TicketDesk
 from services.notifier.context import Context
 from services.notifier.data_map import DATA_MAP
-from services.notifier.domain.campaigns import Kind
+from services.notifier.domain.campaigns import OPTIONAL, Kind
 from services.notifier.domain.lifecycle import KIND_OF
 from services.notifier.domain.receipts import ERASE_CONTACTS
 from services.notifier.handlers import (
@@ -26,6 +28,7 @@ from services.notifier.handlers import (
 from services.notifier.jobs.contacts import ContactJobs, PeopleFigures
 from services.notifier.jobs.deliveries import Deliveries, Writer
 from services.notifier.jobs.lifecycle import Lifecycle
+from services.notifier.jobs.news import NewsJobs
 from services.notifier.jobs.people import Moves
 from services.notifier.jobs.policies import Policies
 from services.notifier.jobs.tickets import TicketErasures, TicketEvidence
@@ -34,19 +37,25 @@ from services.notifier.letters.lifecycle import Notices
 from services.notifier.letters.policies import PolicyChanges
 from services.notifier.letters.receipts import Receipts
 from services.notifier.letters.sheets import Sheets
+from services.notifier.routes.campaigns import CampaignPages
 from services.notifier.routes.development import development
+from services.notifier.routes.news import NewsPages, news_letters
 from services.notifier.routes.policies import PolicyPages
+from services.notifier.routes.policy_drafts import PolicyDraftPages
 from services.notifier.routes.preferences import preferences_router
+from services.notifier.routes.staff import StaffPages
 from services.notifier.settings import NotifierSettings
 from services.notifier.store import suppressions
 from services.notifier.store.deliveries import receipt_of
 from services.notifier.store.lifecycle import word_of
+from services.notifier.store.news import news_of
 from services.notifier.store.policies import revision_of
 from services.notifier.takeover import take_over
 
 
 def build(settings: NotifierSettings) -> Service[Context]:
     """Build the service; nothing is opened before it runs."""
+    mail_server = _mail_server(settings)
     mail_domain = settings.mail_from.rpartition("@")[2]
     policy_pages = PolicyPages(settings)
     public = (
@@ -63,8 +72,8 @@ def build(settings: NotifierSettings) -> Service[Context]:
         mail = Deliveries(
             units=notifier.units,
             worker=notifier.resources.worker,
-            server=MailServer(settings.smtp_host, settings.smtp_port, name=mail_domain),
-            writers=writers(settings),
+            server=mail_server,
+            writers={**writers(settings), **news_writers(settings, notifier.context)},
         )
         units, worker = notifier.units, notifier.resources.worker
         moves, evidence = Moves(units, worker), TicketEvidence(units, worker)
@@ -83,6 +92,7 @@ def build(settings: NotifierSettings) -> Service[Context]:
             *contacts.jobs(),
             *policies.jobs(),
             *life.jobs(),
+            *NewsJobs(units, worker).jobs(),
         )
         desk = _desk(settings)
         if desk is None:
@@ -96,7 +106,12 @@ def build(settings: NotifierSettings) -> Service[Context]:
         topics=(INSTALLER_TENANTS, PURGER_COMMANDS, PURGER_PURGES, PURGER_CENSUSES),
         context=context,
         restate=_restate,
-        routers=(*public, development, policy_pages.staff_router())
+        routers=(
+            *public,
+            development,
+            policy_pages.staff_router(),
+            *_editors(settings, mail_server),
+        )
         if settings.development
         else public,
         jobs=jobs,
@@ -112,15 +127,8 @@ def build(settings: NotifierSettings) -> Service[Context]:
 
 
 def writers(settings: NotifierSettings) -> Mapping[Kind, Writer[Any]]:
-    """How each kind of campaign is put into words."""
-    stationery = Stationery(sender=settings.mail_from, vendor_name=settings.vendor_name)
-    sheets = Sheets(
-        vendor_name=settings.vendor_name,
-        address=settings.mail_from,
-        data_location=settings.data_location,
-        privacy_policy_url=settings.privacy_policy_url,
-        your_data_url=settings.your_data_url,
-    )
+    """How each kind of campaign is put into words, but for news."""
+    stationery, sheets = _stationery(settings), _sheets(settings)
     receipts = Receipts(stationery, sheets, settings.purger_public_url)
     notices = Notices(stationery, sheets)
     policy_changes = PolicyChanges(stationery, settings.public_url)
@@ -129,6 +137,43 @@ def writers(settings: NotifierSettings) -> Mapping[Kind, Writer[Any]]:
         Kind.POLICY_CHANGE: Writer(revision_of, policy_changes.write),
         **dict.fromkeys(KIND_OF.values(), Writer(word_of, notices.write)),
     }
+
+
+def news_writers(settings: NotifierSettings, context: Context) -> Mapping[Kind, Writer[Any]]:
+    """How news is put into words, which takes the keys for each reader's own links."""
+    letters = news_letters(settings, _stationery(settings), _sheets(settings), context)
+    return dict.fromkeys(OPTIONAL, Writer(news_of, letters.write))
+
+
+def _editors(settings: NotifierSettings, server: MailServer) -> tuple[APIRouter, ...]:
+    """Build the pages on which staff write what is sent, and watch it being sent."""
+    pages = StaffPages(settings.vendor_name)
+    stationery = _stationery(settings)
+    return (
+        pages.router(),
+        NewsPages(pages, settings, stationery, _sheets(settings), server).router(),
+        PolicyDraftPages(pages, settings, stationery).router(),
+        CampaignPages(pages).router(),
+    )
+
+
+def _mail_server(settings: NotifierSettings) -> MailServer:
+    name = settings.mail_from.rpartition("@")[2]
+    return MailServer(settings.smtp_host, settings.smtp_port, name=name)
+
+
+def _stationery(settings: NotifierSettings) -> Stationery:
+    return Stationery(sender=settings.mail_from, vendor_name=settings.vendor_name)
+
+
+def _sheets(settings: NotifierSettings) -> Sheets:
+    return Sheets(
+        vendor_name=settings.vendor_name,
+        address=settings.mail_from,
+        data_location=settings.data_location,
+        privacy_policy_url=settings.privacy_policy_url,
+        your_data_url=settings.your_data_url,
+    )
 
 
 def _desk(settings: NotifierSettings) -> TicketDesk | None:

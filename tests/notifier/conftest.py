@@ -55,7 +55,7 @@ async def _empty(roles: Roles) -> None:
             ALTER TABLE policy_revisions ENABLE TRIGGER kept;
             TRUNCATE licence_reports, licence_contacts, campaigns, audience, suppressions, deliveries, receipts, moves, tenants, erasures, erased_tenants, tenant_keys, outbox,
                      ledger_reader, relay_epochs, relay_cursor, licences, tickets, ticket_erasures,
-                     lifecycles, notices, doubted_until
+                     lifecycles, notices, doubted_until, product_news, campaign_acts
             """
         )
         await eraser.execute("DELETE FROM contacts WHERE tenant_id <> $1", NOBODY)

@@ -14,8 +14,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 
 from services.notifier.domain.people import Recipient
 
-# Not every server on the way takes eight bits.
-_POLICY: Final = SMTP.clone(cte_type="7bit")
+# Not every server on the way takes eight bits. A link in a header must not be folded in its middle.
+_POLICY: Final = SMTP.clone(cte_type="7bit", max_line_length=998)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,17 @@ class Letter:
     content: bytes = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Unsubscribing:
+    """How a person declines what they need not be sent: the list's name, and where one click ends.
+
+    ``url`` is of this recipient alone (RFC 8058); it is in the page's ``unsubscribe_url`` too.
+    """
+
+    list_name: str
+    url: str = field(repr=False)
+
+
 class Stationery:
     """The templates in ``pages/``, and what is the same in every letter."""
 
@@ -51,13 +62,22 @@ class Stationery:
         )
 
     def letter(
-        self, template: str, told: Mapping[str, Any], recipient: Recipient, envelope: Envelope
+        self,
+        template: str,
+        told: Mapping[str, Any],
+        recipient: Recipient,
+        envelope: Envelope,
+        *,
+        unsubscribing: Unsubscribing | None = None,
     ) -> Letter:
         """Fill in ``<template>.subject.txt``, ``.txt`` and ``.html`` for one person.
 
-        Mandatory, so it offers no way to unsubscribe; it loads nothing and follows nobody.
+        It loads nothing and follows nobody. Without ``unsubscribing`` it is owed to everybody, and
+        offers no way out.
         """
         said = {**told, "recipient": recipient, "vendor_name": self._vendor_name}
+        if unsubscribing is not None:
+            said["unsubscribe_url"] = unsubscribing.url
         message = EmailMessage(policy=_POLICY)
         message["From"] = Address(self._vendor_name, addr_spec=self._sender)
         message["To"] = Address(recipient.name, addr_spec=recipient.address)
@@ -66,6 +86,11 @@ class Stationery:
         message["Message-ID"] = envelope.message_id
         # RFC 3834: no out-of-office answer is wanted.
         message["Auto-Submitted"] = "auto-generated"
+        if unsubscribing is not None:
+            domain = self._sender.rpartition("@")[2]
+            message["List-Id"] = f"<{unsubscribing.list_name}.{domain}>"
+            message["List-Unsubscribe"] = f"<{unsubscribing.url}>"
+            message["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
         message.set_content(self._render(f"{template}.txt", said))
         message.add_alternative(self._render(f"{template}.html", said), subtype="html")
         return Letter(self._sender, recipient.address, message.as_bytes())
