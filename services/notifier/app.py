@@ -34,12 +34,13 @@ from services.notifier.jobs.policies import Policies
 from services.notifier.jobs.tickets import TicketErasures, TicketEvidence
 from services.notifier.letters.letter import Stationery
 from services.notifier.letters.lifecycle import Notices
+from services.notifier.letters.news import NewsLetters
 from services.notifier.letters.policies import PolicyChanges
 from services.notifier.letters.receipts import Receipts
 from services.notifier.letters.sheets import Sheets
 from services.notifier.routes.campaigns import CampaignPages
 from services.notifier.routes.development import development
-from services.notifier.routes.news import NewsPages, news_letters
+from services.notifier.routes.news import NewsPages
 from services.notifier.routes.policies import PolicyPages
 from services.notifier.routes.policy_drafts import PolicyDraftPages
 from services.notifier.routes.preferences import preferences_router
@@ -73,7 +74,8 @@ def build(settings: NotifierSettings) -> Service[Context]:
             units=notifier.units,
             worker=notifier.resources.worker,
             server=mail_server,
-            writers={**writers(settings), **news_writers(settings, notifier.context)},
+            writers=writers(settings),
+            public_url=settings.public_url,
         )
         units, worker = notifier.units, notifier.resources.worker
         moves, evidence = Moves(units, worker), TicketEvidence(units, worker)
@@ -127,7 +129,7 @@ def build(settings: NotifierSettings) -> Service[Context]:
 
 
 def writers(settings: NotifierSettings) -> Mapping[Kind, Writer[Any]]:
-    """How each kind of campaign is put into words, but for news."""
+    """How each kind of campaign is put into words."""
     stationery, sheets = _stationery(settings), _sheets(settings)
     receipts = Receipts(stationery, sheets, settings.purger_public_url)
     notices = Notices(stationery, sheets)
@@ -136,22 +138,18 @@ def writers(settings: NotifierSettings) -> Mapping[Kind, Writer[Any]]:
         Kind.RECEIPT: Writer(receipt_of, receipts.write),
         Kind.POLICY_CHANGE: Writer(revision_of, policy_changes.write),
         **dict.fromkeys(KIND_OF.values(), Writer(word_of, notices.write)),
+        **dict.fromkeys(OPTIONAL, Writer(news_of, NewsLetters(stationery, sheets).write)),
     }
-
-
-def news_writers(settings: NotifierSettings, context: Context) -> Mapping[Kind, Writer[Any]]:
-    """How news is put into words, which takes the keys for each reader's own links."""
-    letters = news_letters(settings, _stationery(settings), _sheets(settings), context)
-    return dict.fromkeys(OPTIONAL, Writer(news_of, letters.write))
 
 
 def _editors(settings: NotifierSettings, server: MailServer) -> tuple[APIRouter, ...]:
     """Build the pages on which staff write what is sent, and watch it being sent."""
     pages = StaffPages(settings.vendor_name)
     stationery = _stationery(settings)
+    letters = NewsLetters(stationery, _sheets(settings))
     return (
         pages.router(),
-        NewsPages(pages, settings, stationery, _sheets(settings), server).router(),
+        NewsPages(pages, letters, server, settings.public_url).router(),
         PolicyDraftPages(pages, settings, stationery).router(),
         CampaignPages(pages).router(),
     )

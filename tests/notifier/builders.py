@@ -40,7 +40,7 @@ from contracts.purges import DataErased, PurgeStarted
 from contracts.tenants import ClassState, TenantState
 from devstack.mail import Mail, MailSink
 from devstack.postgres import Roles
-from services.notifier.app import build, news_writers, writers
+from services.notifier.app import build, writers
 from services.notifier.clients import MailServer
 from services.notifier.context import Context
 from services.notifier.data_map import DATA_MAP
@@ -360,7 +360,8 @@ async def notifier_of(roles: Roles, folder: Path, sink: MailSink) -> AsyncIterat
             units=units,
             worker=worker,
             server=MailServer("127.0.0.1", sink.smtp_port, name="vendor.example"),
-            writers={**writers(settings), **news_writers(settings, context)},
+            writers=writers(settings),
+            public_url=settings.public_url,
         )
         edge = HttpEdge(BodyLimit(app, most_bytes=256 * 1024), Metrics())
         yield Notifier(

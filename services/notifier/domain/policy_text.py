@@ -124,7 +124,7 @@ def _lines_of(block: Block) -> list[str]:
         break_on_hyphens=False,
     )
     if block.tag.startswith("h"):
-        lines.append(("=" if block.tag == "h2" else "-") * max(map(len, lines), default=0))
+        lines.append("=" * max(map(len, lines), default=0))
     return lines
 
 

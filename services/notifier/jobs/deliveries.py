@@ -18,7 +18,8 @@ from services.notifier.context import Context
 from services.notifier.domain.campaigns import Kind
 from services.notifier.domain.deliveries import PATIENCE, Deferred, Outcome, message_id, pause_after
 from services.notifier.domain.people import ADDRESS, NAME, Recipient
-from services.notifier.letters.letter import Envelope, Letter
+from services.notifier.domain.preferences import Links
+from services.notifier.letters.letter import Envelope, Letter, Unsubscribing
 from services.notifier.store import deliveries as store
 from services.notifier.store import people
 
@@ -51,12 +52,16 @@ class Writer(Generic[Told]):
 
 @dataclass(frozen=True, slots=True)
 class Deliveries:
-    """The job that sends what is due, one claim after another, on one connection."""
+    """The job that sends what is due, one claim after another, on one connection.
+
+    ``public_url`` is where anyone reaches us.
+    """
 
     units: Units[Context]
     worker: Pool
     server: MailServer
     writers: Mapping[Kind, Writer[Any]]
+    public_url: str
 
     def jobs(self) -> tuple[Job, ...]:
         """The jobs with their intervals."""
@@ -128,15 +133,14 @@ class Deliveries:
 
     async def _letter(self, claim: store.Claim, sent_at: datetime) -> Letter | None:
         """Write it in a transaction that ends before the server is asked; settle what cannot be."""
-        keys, domain = self.units.context.keys, self.units.context.mail_domain
-        named = message_id(keys.blind_index, claim.campaign_id, claim.address_index, domain)
+        envelope = self._envelope(claim, sent_at)
         letter = None
         async with self.units.begin() as uow:
             suppressed = await store.is_suppressed(uow.connection, claim.address_index, claim.kind)
             recipient = None if suppressed else await self._recipient(uow, claim)
             if recipient is not None:
                 letter = await self.writers[claim.kind].letter(
-                    uow.connection, claim.campaign_id, recipient, Envelope(named, sent_at)
+                    uow.connection, claim.campaign_id, recipient, envelope
                 )
         if letter is None:
             await store.settle_unsent(
@@ -148,6 +152,23 @@ class Deliveries:
                 campaign_id=claim.campaign_id,
             )
         return letter
+
+    def _envelope(self, claim: store.Claim, sent_at: datetime) -> Envelope:
+        context = self.units.context
+        keyed_hash, about = context.keys.blind_index, (claim.address_index, claim.kind)
+        named = message_id(keyed_hash, claim.campaign_id, claim.address_index, context.mail_domain)
+        if not claim.kind.optional:
+            return Envelope(named, sent_at)
+        links = Links(keyed_hash, self.public_url)
+        return Envelope(
+            named,
+            sent_at,
+            Unsubscribing(
+                claim.kind,
+                links.unsubscribe_url(*about, claim.campaign_id),
+                links.preferences_url(*about, claim.campaign_id),
+            ),
+        )
 
     async def _recipient(self, uow: UnitOfWork[Context], claim: store.Claim) -> Recipient | None:
         """Open the contact's seal."""

@@ -19,11 +19,25 @@ _POLICY: Final = SMTP.clone(cte_type="7bit", max_line_length=998)
 
 
 @dataclass(frozen=True, slots=True)
+class Unsubscribing:
+    """How a person declines what they need not be sent.
+
+    ``one_click_url`` is of this recipient alone and ends messages of the kind (RFC 8058);
+    ``preferences_url`` leads to all that the person may choose. ``list_name`` names the kind.
+    """
+
+    list_name: str
+    one_click_url: str = field(repr=False)
+    preferences_url: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Envelope:
-    """By what id a message is known, and when it is sent."""
+    """By what id a message is known, when it is sent, and how to decline it where one may."""
 
     message_id: str
     sent_at: datetime
+    unsubscribing: Unsubscribing | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,17 +47,6 @@ class Letter:
     sender: str
     recipient: str = field(repr=False)
     content: bytes = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Unsubscribing:
-    """How a person declines what they need not be sent: the list's name, and where one click ends.
-
-    ``url`` is of this recipient alone (RFC 8058); it is in the page's ``unsubscribe_url`` too.
-    """
-
-    list_name: str
-    url: str = field(repr=False)
 
 
 class Stationery:
@@ -62,22 +65,17 @@ class Stationery:
         )
 
     def letter(
-        self,
-        template: str,
-        told: Mapping[str, Any],
-        recipient: Recipient,
-        envelope: Envelope,
-        *,
-        unsubscribing: Unsubscribing | None = None,
+        self, template: str, told: Mapping[str, Any], recipient: Recipient, envelope: Envelope
     ) -> Letter:
         """Fill in ``<template>.subject.txt``, ``.txt`` and ``.html`` for one person.
 
-        It loads nothing and follows nobody. Without ``unsubscribing`` it is owed to everybody, and
-        offers no way out.
+        It loads nothing and follows nobody. What may be declined says where, in its headers and to
+        the template as ``unsubscribing``; what is owed to everybody offers no way out.
         """
+        unsubscribing = envelope.unsubscribing
         said = {**told, "recipient": recipient, "vendor_name": self._vendor_name}
         if unsubscribing is not None:
-            said["unsubscribe_url"] = unsubscribing.url
+            said["unsubscribing"] = unsubscribing
         message = EmailMessage(policy=_POLICY)
         message["From"] = Address(self._vendor_name, addr_spec=self._sender)
         message["To"] = Address(recipient.name, addr_spec=recipient.address)
@@ -89,7 +87,7 @@ class Stationery:
         if unsubscribing is not None:
             domain = self._sender.rpartition("@")[2]
             message["List-Id"] = f"<{unsubscribing.list_name}.{domain}>"
-            message["List-Unsubscribe"] = f"<{unsubscribing.url}>"
+            message["List-Unsubscribe"] = f"<{unsubscribing.one_click_url}>"
             message["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
         message.set_content(self._render(f"{template}.txt", said))
         message.add_alternative(self._render(f"{template}.html", said), subtype="html")

@@ -49,7 +49,9 @@
       if (checks) check();
     };
 
-    editor.addEventListener("input", (event) => {
+    // What chooses the look stands beside the preview, outside of the form that it belongs to.
+    document.addEventListener("input", (event) => {
+      if (event.target.form !== editor) return;
       clearTimeout(waiting);
       waiting = setTimeout(look, event.target.type === "radio" ? 0 : TYPING_MS);
     });

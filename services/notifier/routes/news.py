@@ -35,12 +35,17 @@ from services.notifier.domain.news import (
     name_of,
     written,
 )
-from services.notifier.domain.people import ADDRESS_INDEX, ContactInput, Language, Recipient
+from services.notifier.domain.people import (
+    ADDRESS_INDEX,
+    ContactInput,
+    Language,
+    Recipient,
+    one_form,
+)
 from services.notifier.domain.policies import PolicyRefused, plain_line
 from services.notifier.domain.preferences import Links
-from services.notifier.letters.letter import Envelope, Letter, Stationery
+from services.notifier.letters.letter import Envelope, Letter, Unsubscribing
 from services.notifier.letters.news import TEST_MARK, NewsLetters
-from services.notifier.letters.sheets import Sheets
 from services.notifier.routes.staff import (
     StaffPages,
     bodies_of,
@@ -50,10 +55,10 @@ from services.notifier.routes.staff import (
     number_in,
     see,
 )
-from services.notifier.settings import NotifierSettings
 from services.notifier.store import news as store
 
 _NOBODY: Final = UUID(int=0)
+_EXAMPLE: Final = "ada@customer.example"
 _SHOWN: Final = 100
 _SEGMENT: Final = ("addon_key", "product", "edition", "region")
 _FIELDS: Final = (
@@ -61,19 +66,6 @@ _FIELDS: Final = (
     *("send_at", "address", "language", "view", "light"),
 )
 _NEW: Final = {**dict.fromkeys(_FIELDS, ""), "kind": Kind.PRODUCT_UPDATE.value, "version": "0"}
-
-
-def news_letters(
-    settings: NotifierSettings, stationery: Stationery, sheets: Sheets, context: Context
-) -> NewsLetters:
-    """Write letters with this notifier's keys."""
-    keys = context.keys
-    return NewsLetters(
-        stationery,
-        sheets,
-        Links(keys.blind_index, str(settings.public_url)),
-        lambda address: keys.blind_index(ADDRESS_INDEX, address),
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,18 +84,12 @@ class NewsPages:
     """The pages on which news comes about."""
 
     def __init__(
-        self,
-        pages: StaffPages,
-        settings: NotifierSettings,
-        stationery: Stationery,
-        sheets: Sheets,
-        server: MailServer,
+        self, pages: StaffPages, letters: NewsLetters, server: MailServer, public_url: str
     ) -> None:
         self._pages = pages
-        self._settings = settings
-        self._stationery = stationery
-        self._sheets = sheets
+        self._letters = letters
         self._server = server
+        self._public_url = public_url
 
     def router(self) -> APIRouter:
         """Return the routes."""
@@ -205,8 +191,8 @@ class NewsPages:
         except NewsRefused as refused:
             return await self._answer(request, kept, form, problem=refused)
         named = f"<{token_hex(20)}@{notifier.context.mail_domain}>"
-        letter = self._letters(notifier.context).write(
-            kept.news, reader, Envelope(named, notifier.units.clock.wall()), mark=TEST_MARK
+        letter = self._letter(
+            notifier.context, kept.news, reader, named, notifier.units.clock.wall(), mark=TEST_MARK
         )
         async with self._server.session() as session:
             outcome = await session.send(letter)
@@ -219,13 +205,14 @@ class NewsPages:
         form = _NEW | await form_of(request)
         try:
             told = _news(_NOBODY, form)
-            reader = _reader(told, form["language"], "ada@customer.example")
+            reader = _reader(told, form["language"], _EXAMPLE)
         except NewsRefused as refused:
             dark = form["light"] == "dark"
             return self._pages.preview("preview-none.html", {"why": refused, "dark": dark})
         notifier = notifier_of(request)
-        envelope = Envelope("<preview@localhost>", notifier.units.clock.wall())
-        letter = self._letters(notifier.context).write(told, reader, envelope)
+        letter = self._letter(
+            notifier.context, told, reader, "<preview@localhost>", notifier.units.clock.wall()
+        )
         return self._pages.letter(
             letter, plain=form["view"] == "text", dark=form["light"] == "dark"
         )
@@ -306,19 +293,32 @@ class NewsPages:
             return {"look": None, "unfinished": refused}
 
     async def _look(self, uow: UnitOfWork[Context], news: News) -> _Look:
-        letters = self._letters(uow.context)
-        envelope = Envelope("<preview@localhost>", uow.now)
-        found = {
-            language: _seen(
-                letters.write(news, _reader(news, language, "ada@customer.example"), envelope)
-            )
-            for language in news.words
-        }
+        found = {}
+        for language in news.words:
+            reader = _reader(news, language, _EXAMPLE)
+            letter = self._letter(uow.context, news, reader, "<preview@localhost>", uow.now)
+            found[language] = _seen(letter)
         recipients = await store.count_recipients(uow.connection, news.kind, news.segment)
         return _Look(recipients, check_list(news, found, recipients=recipients))
 
-    def _letters(self, context: Context) -> NewsLetters:
-        return news_letters(self._settings, self._stationery, self._sheets, context)
+    def _letter(
+        self,
+        context: Context,
+        news: News,
+        reader: Recipient,
+        named: str,
+        sent_at: datetime,
+        *,
+        mark: str = "",
+    ) -> Letter:
+        """Write to somebody who is no recipient; what they choose is noted all the same."""
+        keyed_hash = context.keys.blind_index
+        links = Links(keyed_hash, self._public_url)
+        whose = keyed_hash(ADDRESS_INDEX, one_form(reader.address)), news.kind, news.campaign_id
+        unsubscribing = Unsubscribing(
+            news.kind, links.unsubscribe_url(*whose), links.preferences_url(*whose)
+        )
+        return self._letters.write(news, reader, Envelope(named, sent_at, unsubscribing), mark=mark)
 
     async def _find(self, uow: UnitOfWork[Context], news: str) -> store.Kept | None:
         campaign_id = id_in(news)
