@@ -294,7 +294,7 @@ async def test_everybody_is_told_once_in_their_language_with_a_way_out(notifier:
     assert (english.subject, german.subject) == (ENGLISH[0], GERMAN[0])
     assert "- one\n- two" in english.text.replace("\r\n", "\n")
     headers = dict(english.headers)
-    link = headers["List-Unsubscribe"].strip("<>")
+    link = headers["List-Unsubscribe"].strip(" <>")
     assert headers["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
     assert headers["List-Id"].startswith("<product-update.")
     assert link in english.text
