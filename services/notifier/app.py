@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
+from fastapi import APIRouter
+
 from chassis.jobs import Job
 from chassis.metrics import Metrics
 from chassis.service import Erases, Resources, Running, Service, run_main
@@ -15,7 +17,7 @@ from services.notifier import policies
 from services.notifier.clients import Login, MailServer, TicketDesk
 from services.notifier.context import Context
 from services.notifier.data_map import DATA_MAP
-from services.notifier.domain.campaigns import Kind
+from services.notifier.domain.campaigns import OPTIONAL, Kind
 from services.notifier.domain.deliveries import Pace
 from services.notifier.domain.lifecycle import KIND_OF
 from services.notifier.domain.receipts import ERASE_CONTACTS
@@ -30,6 +32,7 @@ from services.notifier.handlers import (
 from services.notifier.jobs.contacts import ContactJobs, PeopleFigures
 from services.notifier.jobs.deliveries import Deliveries, Writer
 from services.notifier.jobs.lifecycle import Lifecycle
+from services.notifier.jobs.news import NewsJobs
 from services.notifier.jobs.people import Moves
 from services.notifier.jobs.policies import Policies
 from services.notifier.jobs.requests import Requests
@@ -37,25 +40,32 @@ from services.notifier.jobs.tickets import TicketErasures, TicketEvidence
 from services.notifier.letters.dkim import Signer
 from services.notifier.letters.letter import Stationery
 from services.notifier.letters.lifecycle import Notices as NoticeLetters
+from services.notifier.letters.news import NewsLetters
 from services.notifier.letters.policies import PolicyChanges
 from services.notifier.letters.receipts import Receipts
 from services.notifier.letters.requests import RequestLetters
 from services.notifier.letters.sheets import Sheets
+from services.notifier.routes.campaigns import CampaignPages
 from services.notifier.routes.development import development
+from services.notifier.routes.news import NewsPages
 from services.notifier.routes.notices import AUDIENCE, Notices
 from services.notifier.routes.policies import PolicyPages
+from services.notifier.routes.policy_drafts import PolicyDraftPages
 from services.notifier.routes.preferences import preferences_router
 from services.notifier.routes.requests import RequestPages
+from services.notifier.routes.staff import StaffPages
 from services.notifier.settings import NotifierSettings
 from services.notifier.store import suppressions
 from services.notifier.store.deliveries import receipt_of
 from services.notifier.store.lifecycle import word_of
+from services.notifier.store.news import news_of
 from services.notifier.store.policies import revision_of
 from services.notifier.takeover import take_over
 
 
 def build(settings: NotifierSettings) -> Service[Context]:
     """Build the service; nothing is opened before it runs."""
+    mail_server = _mail_server(settings)
     mail_domain = settings.mail_from.rpartition("@")[2]
     signer = Signer.load(settings.dkim_file) if settings.dkim_file else None
     metrics = Metrics()
@@ -66,7 +76,7 @@ def build(settings: NotifierSettings) -> Service[Context]:
         Notices(sessions, str(settings.public_url)).router(),
         policy_pages.router(),
         preferences_router(vendor_name=settings.vendor_name, public_url=str(settings.public_url)),
-        _request_pages(settings, mail_domain).router(),
+        _request_pages(settings, mail_server).router(),
     )
 
     def context(resources: Resources) -> Context:
@@ -78,7 +88,7 @@ def build(settings: NotifierSettings) -> Service[Context]:
         mail = Deliveries(
             units=notifier.units,
             worker=notifier.resources.worker,
-            server=_mail_server(settings, mail_domain),
+            server=mail_server,
             writers=writers(settings),
             public_url=settings.public_url,
             pace=Pace(
@@ -108,6 +118,7 @@ def build(settings: NotifierSettings) -> Service[Context]:
             *policies.jobs(),
             *life.jobs(),
             *Requests(units, notifier.resources.metrics.registry).jobs(),
+            *NewsJobs(units, worker).jobs(),
         )
         desk = _desk(settings)
         if desk is None:
@@ -121,7 +132,12 @@ def build(settings: NotifierSettings) -> Service[Context]:
         topics=(INSTALLER_TENANTS, PURGER_COMMANDS, PURGER_PURGES, PURGER_CENSUSES),
         context=context,
         restate=_restate,
-        routers=(*public, development, policy_pages.staff_router())
+        routers=(
+            *public,
+            development,
+            policy_pages.staff_router(),
+            *_editors(settings, mail_server),
+        )
         if settings.development
         else public,
         jobs=jobs,
@@ -147,13 +163,12 @@ def writers(settings: NotifierSettings) -> Mapping[Kind, Writer[Any]]:
         Kind.RECEIPT: Writer(receipt_of, receipts.write),
         Kind.POLICY_CHANGE: Writer(revision_of, policy_changes.write),
         **dict.fromkeys(KIND_OF.values(), Writer(word_of, notices.write)),
+        **dict.fromkeys(OPTIONAL, Writer(news_of, NewsLetters(stationery, sheets).write)),
     }
 
 
-def _request_pages(settings: NotifierSettings, mail_domain: str) -> RequestPages:
-    return RequestPages(
-        settings, RequestLetters(*_paper(settings)), _mail_server(settings, mail_domain)
-    )
+def _request_pages(settings: NotifierSettings, server: MailServer) -> RequestPages:
+    return RequestPages(settings, RequestLetters(*_paper(settings)), server)
 
 
 def _paper(settings: NotifierSettings) -> tuple[Stationery, Sheets]:
@@ -173,7 +188,8 @@ def _paper(settings: NotifierSettings) -> tuple[Stationery, Sheets]:
     return stationery, sheets
 
 
-def _mail_server(settings: NotifierSettings, name: str) -> MailServer:
+def _mail_server(settings: NotifierSettings) -> MailServer:
+    name = settings.mail_from.rpartition("@")[2]
     user, password_file = settings.smtp_user, settings.smtp_password_file
     return MailServer(
         settings.smtp_host,
@@ -183,6 +199,19 @@ def _mail_server(settings: NotifierSettings, name: str) -> MailServer:
         must_encrypt=settings.smtp_must_encrypt,
         login=Login(user, password_file) if user and password_file else None,
         authority=settings.smtp_authority_file,
+    )
+
+
+def _editors(settings: NotifierSettings, server: MailServer) -> tuple[APIRouter, ...]:
+    """Build the pages on which staff write what is sent, and watch it being sent."""
+    pages = StaffPages(settings.vendor_name)
+    stationery, sheets = _paper(settings)
+    letters = NewsLetters(stationery, sheets)
+    return (
+        pages.router(),
+        NewsPages(pages, letters, server, settings.public_url).router(),
+        PolicyDraftPages(pages, settings, stationery).router(),
+        CampaignPages(pages).router(),
     )
 
 

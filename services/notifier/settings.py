@@ -10,6 +10,7 @@ from chassis.settings import PREFIX, ServiceSettings
 from connect.hosts import is_private_enough, parse_base_url
 from connect.marketplace import PRODUCTION as MARKETPLACE
 from connect.marketplace import ReportSource
+from services.notifier.domain.policies import NOTICE
 from services.notifier.domain.tickets import WhatGoes
 
 
@@ -48,6 +49,9 @@ class NotifierSettings(ServiceSettings):
 
     # For how long after a revision of the policy was replaced its evidence is kept; three years.
     policy_evidence_days: int = Field(default=1096, ge=1)
+
+    # How long before its day a revision of the policy is published.
+    policy_notice_days: int = Field(default=NOTICE.days, ge=1, le=366)
 
     # What letters say about the customer's data, and where they lead.
     data_location: Annotated[str, StringConstraints(min_length=1, max_length=200)] = (

@@ -46,6 +46,7 @@ from services.notifier.clients import MailServer
 from services.notifier.context import Context
 from services.notifier.data_map import DATA_MAP
 from services.notifier.domain.campaigns import Kind
+from services.notifier.domain.news import News
 from services.notifier.domain.people import ADDRESS, NAME, Recipient, Tenant
 from services.notifier.domain.policies import Revision
 from services.notifier.domain.receipts import Receipt as WhatItSays
@@ -59,11 +60,13 @@ from services.notifier.handlers import (
 from services.notifier.jobs.deliveries import Deliveries, Writer
 from services.notifier.jobs.people import Moves
 from services.notifier.letters.letter import Envelope, Letter, Stationery
+from services.notifier.letters.news import NewsLetters
 from services.notifier.letters.policies import PolicyChanges
 from services.notifier.letters.receipts import Receipts
 from services.notifier.letters.sheets import Sheets
 from services.notifier.settings import NotifierSettings
 from services.notifier.store import people, tickets
+from services.notifier.store.news import news_of
 from services.notifier.store.policies import revision_of
 from tests.support.sessions import ISSUER, JWKS_URL
 
@@ -386,12 +389,13 @@ class Notifier:
         return "\n".join(found)
 
 
-async def _what_is_told(connection: Connection, campaign_id: UUID) -> Revision | Receipt:
-    return await revision_of(connection, campaign_id) or a_receipt()
+async def _what_is_told(connection: Connection, campaign_id: UUID) -> Revision | News | Receipt:
+    revision = await revision_of(connection, campaign_id)
+    return revision or await news_of(connection, campaign_id) or a_receipt()
 
 
-def _writer(settings: NotifierSettings) -> Writer[Revision | Receipt]:
-    """Write a campaign of no revision as a receipt; what it says is not the subject then."""
+def _writer(settings: NotifierSettings) -> Writer[Revision | News | Receipt]:
+    """Write a campaign of which nothing is there as a receipt; what it says is not the subject then."""
     stationery = Stationery(sender=settings.mail_from, vendor_name=settings.vendor_name)
     sheets = Sheets(
         vendor_name=settings.vendor_name,
@@ -402,11 +406,16 @@ def _writer(settings: NotifierSettings) -> Writer[Revision | Receipt]:
     )
     receipts = Receipts(stationery, sheets, PURGER)
     changes = PolicyChanges(stationery, settings.public_url)
+    news = NewsLetters(stationery, sheets)
 
-    def write(told: Revision | Receipt, recipient: Recipient, envelope: Envelope) -> Letter:
-        if isinstance(told, Revision):
-            return changes.write(told, recipient, envelope)
-        return receipts.write(WhatItSays(CODE, told.steps), recipient, envelope)
+    def write(told: Revision | News | Receipt, recipient: Recipient, envelope: Envelope) -> Letter:
+        match told:
+            case Revision():
+                return changes.write(told, recipient, envelope)
+            case News():
+                return news.write(told, recipient, envelope)
+            case _:
+                return receipts.write(WhatItSays(CODE, told.steps), recipient, envelope)
 
     return Writer(_what_is_told, write)
 

@@ -8,6 +8,7 @@ import asyncio
 import re
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from email import message_from_bytes, policy
 from pathlib import Path
@@ -16,14 +17,18 @@ from uuid import UUID
 
 from playwright.async_api import Browser, ViewportSize, async_playwright
 
+from chassis.erasure import NOBODY
 from contracts.classes import TENANT_CLASSES, DataClass
 from contracts.tenants import Platform
+from services.notifier.domain.campaigns import Kind
 from services.notifier.domain.lifecycle import Event, Facts, Word
+from services.notifier.domain.news import News, Segment, Words
 from services.notifier.domain.people import Language, Recipient
 from services.notifier.domain.receipts import Receipt
 from services.notifier.domain.requests import AnswerLinks, PersonRequest, RequestKind, due_on
-from services.notifier.letters.letter import Envelope, Letter, Stationery
+from services.notifier.letters.letter import Envelope, Letter, Stationery, Unsubscribing
 from services.notifier.letters.lifecycle import Notices
+from services.notifier.letters.news import NewsLetters
 from services.notifier.letters.receipts import Receipts
 from services.notifier.letters.requests import RequestLetters
 from services.notifier.letters.sheets import Sheets
@@ -73,6 +78,34 @@ def sheets_of(your_data_url: str | None = "https://apps.vendor.example/your-data
     )
 
 
+NEWS: Final = News(
+    NOBODY,
+    Kind.PRODUCT_UPDATE,
+    {
+        Language.ENGLISH: Words(
+            "Exports take half the time",
+            "Large tables are **exported in parts** now.\n\n## What to do\n\n"
+            "* Nothing: it works as before.\n* Where you use our API, read "
+            "[how to fetch parts](https://vendor.example/parts).\n\n"
+            "> Thank you to everybody who told us.\n",
+        ),
+        Language.GERMAN: Words(
+            "Exporte dauern halb so lang",
+            "Große Tabellen werden jetzt **in Teilen exportiert**.\n\n## Was zu tun ist\n\n"
+            "* Nichts: alles geht wie bisher.\n* Nutzen Sie unsere API, lesen Sie, "
+            "[wie man Teile abruft](https://vendor.example/teile).\n\n"
+            "> Danke an alle, die uns geschrieben haben.\n",
+        ),
+    },
+    Segment(),
+)
+DECLINED_AT: Final = Unsubscribing(
+    NEWS.kind,
+    "https://notifier.vendor.example/unsubscribe/token",
+    "https://notifier.vendor.example/preferences/token",
+)
+
+
 class Parts(NamedTuple):
     """What a reader sees of a letter."""
 
@@ -114,6 +147,9 @@ def specimens() -> Iterator[tuple[str, Parts]]:
         yield f"receipt.{language}", parts_of(letter)
         for kind in (RequestKind.ACCESS, RequestKind.ERASURE):
             yield f"request-{kind}.{language}", parts_of(_request(kind, language))
+        news = NewsLetters(_STATIONERY, sheets_of())
+        letter = news.write(NEWS, reader(language), replace(ENVELOPE, unsubscribing=DECLINED_AT))
+        yield f"news.{language}", parts_of(letter)
 
 
 def _request(kind: RequestKind, language: Language) -> Letter:
@@ -149,6 +185,8 @@ PICTURES: Final = (
     ("receipt.en", "light", DESK),
     ("receipt.de", "dark", PHONE),
     ("request-access.en", "light", DESK),
+    ("news.en", "light", DESK),
+    ("news.de", "dark", PHONE),
 )
 
 

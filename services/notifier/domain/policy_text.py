@@ -1,8 +1,9 @@
-"""The policy's text as a page shows it: Markdown without HTML, images or doubtful links."""
+"""What staff write, as people read it: Markdown without HTML, images or doubtful links."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from textwrap import wrap
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -14,6 +15,7 @@ MOST_BLOCKS: Final = 1000
 
 _SCHEMES: Final = frozenset({"https", "mailto"})
 _LOWEST_HEADING: Final = 6
+_LINE: Final = 76
 _BLOCKS: Final = frozenset({"p", "li", "th", "td", "pre", "h2", "h3", "h4", "h5", "h6"})
 
 
@@ -45,9 +47,18 @@ _MARKDOWN: Final = _Markdown()
 
 
 @lru_cache(maxsize=32)
-def as_html(text: str) -> str:
-    """Write a text as HTML that loads nothing, runs nothing and links to https or mailto alone."""
-    return str(_MARKDOWN.renderer.render(_MARKDOWN.tokens(text), _MARKDOWN.options, {}))
+def as_html(text: str, styles: tuple[tuple[str, str], ...] = ()) -> str:
+    """Write a text as HTML that loads nothing, runs nothing and links to https or mailto alone.
+
+    ``styles`` are pairs of an element's name and its style, for mail, where few programs look at
+    style sheets.
+    """
+    tokens = _MARKDOWN.tokens(text)
+    by_tag = dict(styles)
+    for token in tokens:
+        if token.nesting == 1 and token.tag in by_tag:
+            token.attrSet("style", by_tag[token.tag])
+    return str(_MARKDOWN.renderer.render(tokens, _MARKDOWN.options, {}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +86,46 @@ def blocks(text: str) -> list[Block]:
         elif token.nesting == -1:
             open_tags.pop()
     return found
+
+
+def addresses(text: str) -> list[str]:
+    """List the addresses that a text links to, in order."""
+    return [
+        str(child.attrGet("href"))
+        for token in _MARKDOWN.tokens(text)
+        for child in token.children or ()
+        if child.type == "link_open"
+    ]
+
+
+def as_plain(text: str) -> str:
+    """Write a text for who reads mail without any markup, in lines of 76 letters."""
+    lines: list[str] = []
+    before = ""
+    for block in blocks(text):
+        if lines and not (block.tag == before == "li"):
+            lines.append("")
+        lines += _lines_of(block)
+        before = block.tag
+    return "\n".join(lines)
+
+
+def _lines_of(block: Block) -> list[str]:
+    if block.tag == "pre":
+        return [f"    {line}" for line in block.text.split("\n")]
+    bullet = "- " if block.tag == "li" else ""
+    lines = wrap(
+        block.text,
+        _LINE,
+        initial_indent=bullet,
+        subsequent_indent=" " * len(bullet),
+        # An address that is cut in two leads nowhere.
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    if block.tag.startswith("h"):
+        lines.append("=" * max(map(len, lines), default=0))
+    return lines
 
 
 def _words(tokens: Sequence[Token]) -> str:

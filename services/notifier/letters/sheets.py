@@ -14,8 +14,8 @@ from services.notifier.domain.people import Language, Recipient
 class Sheet:
     """A letter's words; ``sheet.txt`` and ``sheet.html`` lay the same blocks out.
 
-    Each block has one of ``text``, ``list``, ``facts`` (label and value), ``code``, or ``link``
-    with its ``label``.
+    Each block has one of ``text``, ``list``, ``facts`` (label and value), ``code``, ``link``
+    with its ``label``, or ``html`` with the same as ``plain``. ``ways_out`` are links with labels.
     """
 
     language: Language
@@ -24,6 +24,7 @@ class Sheet:
     greeting: str
     body: Sequence[Mapping[str, Any]]
     footer: Sequence[str]
+    ways_out: Sequence[tuple[str, str]] = ()
 
 
 class Sheets:
@@ -72,6 +73,7 @@ class Sheets:
             greeting=getattr(words, "greeting", None) or common.greeting(recipient.name),
             body=words.body,
             footer=getattr(words, "footer", common.footer),
+            ways_out=getattr(words, "ways_out", ()),
         )
 
 

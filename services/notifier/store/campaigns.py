@@ -7,6 +7,8 @@ from uuid import UUID
 
 from chassis.database import Connection
 from services.notifier.domain.campaigns import CampaignState, Kind
+from services.notifier.domain.deliveries import MOST_DOUBTS
+from services.notifier.domain.paces import WINDOW, Pace, pace_of
 
 
 async def pause_campaign(connection: Connection, campaign_id: UUID) -> bool:
@@ -36,16 +38,36 @@ async def pause_large_campaigns(connection: Connection) -> int:
 
 
 async def resume_campaign(connection: Connection, campaign_id: UUID) -> bool:
-    """Let a paused campaign go on; False where there is no such, or it is not paused."""
+    """Let a paused campaign go on; False where there is no such, or it is not paused.
+
+    News whose recipients are not planned waits for its time again.
+    """
     resumed = await connection.fetchval(
         """
-        UPDATE campaigns SET state = 'sending'
+        UPDATE campaigns
+           SET state = CASE WHEN EXISTS (SELECT FROM product_news n
+                                          WHERE n.campaign_id = $1 AND n.planned_at IS NULL)
+                            THEN 'waiting' ELSE 'sending' END
          WHERE campaign_id = $1 AND state = 'paused'
         RETURNING true
         """,
         campaign_id,
     )
     return resumed is True
+
+
+async def stop_news(connection: Connection, campaign_id: UUID) -> bool:
+    """Send nothing more of news, for good; False where there is none, or it is over."""
+    stopped = await connection.fetchval(
+        """
+        UPDATE campaigns SET state = 'stopped'
+         WHERE campaign_id = $1 AND kind IN ('product-update', 'new-product')
+           AND state IN ('waiting', 'sending', 'paused')
+        RETURNING true
+        """,
+        campaign_id,
+    )
+    return stopped is True
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +116,51 @@ async def progress(connection: Connection, *, now: datetime, limit: int) -> list
         )
         for row in rows
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """How one campaign goes; ``counts`` by state of its deliveries, ``left`` are not settled."""
+
+    kind: Kind
+    state: CampaignState
+    counts: Mapping[str, int]
+    left: int
+    pace: Pace | None
+
+
+async def course_of(connection: Connection, campaign_id: UUID, *, now: datetime) -> Course | None:
+    """Say how a campaign goes."""
+    campaign = await connection.fetchrow(
+        "SELECT kind, state FROM campaigns WHERE campaign_id = $1", campaign_id
+    )
+    if campaign is None:
+        return None
+    rows = await connection.fetch(
+        """
+        SELECT state, count(*) AS n,
+               count(*) FILTER (WHERE state IN ('planned', 'sending')
+                                   OR state = 'uncertain' AND doubts < $3) AS left,
+               count(*) FILTER (WHERE accepted_at > $2) AS lately,
+               min(accepted_at) FILTER (WHERE accepted_at > $2) AS first_lately_at
+          FROM deliveries
+         WHERE campaign_id = $1
+         GROUP BY state
+         ORDER BY state
+        """,
+        campaign_id,
+        now - WINDOW,
+        MOST_DOUBTS,
+    )
+    left = sum(row["left"] for row in rows)
+    first = min((row["first_lately_at"] for row in rows if row["first_lately_at"]), default=None)
+    return Course(
+        Kind(campaign["kind"]),
+        CampaignState(campaign["state"]),
+        {row["state"]: row["n"] for row in rows},
+        left,
+        pace_of(sum(row["lately"] for row in rows), first, left, now=now),
+    )
 
 
 @dataclass(frozen=True, slots=True)
