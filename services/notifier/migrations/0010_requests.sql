@@ -25,3 +25,6 @@ CREATE TABLE policy_sights (
     PRIMARY KEY (tenant_id, number)
 );
 CREATE INDEX policy_sights_revision ON policy_sights (number);
+
+-- Looked for every minute: who is a contact all the same.
+CREATE INDEX suppressions_erased ON suppressions (address_index) WHERE reason = 'erased';
