@@ -26,7 +26,7 @@ class NotifierSettings(ServiceSettings):
     # Messages on each connection are claimed so many at once; all of them are uncertain after a
     # crash.
     mail_connections: int = Field(default=4, ge=1, le=50)
-    mail_chunk: int = Field(default=10, ge=1, le=200)
+    mail_chunk: int = Field(default=25, ge=1, le=200)
     # To one domain.
     mail_domain_per_second: float = Field(default=20.0, gt=0, le=10_000)
     mail_domain_connections: int = Field(default=2, ge=1, le=50)
