@@ -262,7 +262,8 @@ class TenantKeys:
         """
         told = value.encode() if isinstance(value, str) else value
         message = _joined(b"blind index", self._owner, purpose.encode(), told)
-        return hmac.digest(self._keks.blind_index_key, message, hashlib.sha256)
+        # `hmac.digest` lets go of the interpreter's lock, and waits for it where threads are at work.
+        return hmac.new(self._keks.blind_index_key, message, hashlib.sha256).digest()
 
     async def _stored_key(self, connection: Connection, tenant_id: UUID) -> bytes | None:
         row = await connection.fetchrow(
