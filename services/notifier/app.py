@@ -1,6 +1,7 @@
 """Puts notifier together from its settings."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import timedelta
 from typing import Any
 
@@ -11,9 +12,11 @@ from chassis.unit_of_work import Units
 from contracts.classes import DataClass
 from contracts.topics import INSTALLER_TENANTS, PURGER_CENSUSES, PURGER_COMMANDS, PURGER_PURGES
 from services.notifier import policies
+from services.notifier.bounces import Returns
 from services.notifier.clients import Login, MailServer, TicketDesk
 from services.notifier.context import Context
 from services.notifier.data_map import DATA_MAP
+from services.notifier.domain.bounces import ReturnPaths
 from services.notifier.domain.campaigns import Kind
 from services.notifier.domain.deliveries import Pace
 from services.notifier.domain.lifecycle import KIND_OF
@@ -80,6 +83,7 @@ def build(settings: NotifierSettings) -> Service[Context]:
                 settings.mail_domain_connections,
             ),
             sign=signer.sign if signer else None,
+            bounce_domain=settings.bounce_domain,
             figures=figures,
         )
         units, worker = notifier.units, notifier.resources.worker
@@ -105,6 +109,13 @@ def build(settings: NotifierSettings) -> Service[Context]:
             return jobs
         return (*jobs, *TicketErasures(units, worker, desk, settings.tickets_erase).jobs())
 
+    def returns(notifier: Running[Context]) -> AbstractAsyncContextManager[object]:
+        if settings.bounce_port is None or settings.bounce_domain is None:
+            return nullcontext()
+        paths = ReturnPaths(notifier.context.keys.blind_index, settings.bounce_domain)
+        taken = Returns(notifier.units, paths, figures)
+        return taken.listening(settings.http_host, settings.bounce_port)
+
     return Service(
         settings=settings,
         data_map=DATA_MAP,
@@ -124,6 +135,7 @@ def build(settings: NotifierSettings) -> Service[Context]:
         ),
         on_ledger_entry=note_ledger_entry,
         take_over=take_over,
+        other_doors=returns,
         metrics=metrics,
     )
 

@@ -20,6 +20,7 @@ from chassis.keys import TenantKeys, Undecipherable
 from chassis.unit_of_work import UnitOfWork, Units
 from services.notifier.clients import MailServer, MailSession
 from services.notifier.context import Context
+from services.notifier.domain.bounces import ReturnPaths
 from services.notifier.domain.campaigns import Kind
 from services.notifier.domain.deliveries import (
     DOMAIN_BURST,
@@ -142,7 +143,8 @@ class Deliveries:
 
     One transaction records what became of a chunk, claims the next one and reads what it takes to
     write it. So after a crash the messages of one chunk for each connection are uncertain.
-    ``public_url`` is where anyone reaches us; ``sign`` adds what proves by whom a message was sent.
+    ``public_url`` is where anyone reaches us; ``sign`` adds what proves by whom a message was sent;
+    what cannot be delivered comes back to an address of its own in the ``bounce_domain``.
     """
 
     units: Units[Context]
@@ -152,6 +154,7 @@ class Deliveries:
     public_url: str
     pace: Pace = field(default_factory=Pace)
     sign: Callable[[bytes], bytes] | None = None
+    bounce_domain: str | None = None
     figures: MailFigures = field(default_factory=MailFigures)
 
     def jobs(self) -> tuple[Job, ...]:
@@ -427,6 +430,9 @@ class Deliveries:
             except Exception as failure:  # noqa: BLE001 - whatever it is, only this campaign stops
                 self._break(chunk, claim.campaign_id, claim.kind, failure)
                 continue
+            if self.bounce_domain is not None:
+                paths = ReturnPaths(keyed_hash, self.bounce_domain)
+                letter = replace(letter, sender=paths.of(claim.delivery_id))
             written.append((item, letter))
         # What one person's letter showed is true of the whole campaign.
         return [each for each in written if each[0].claim.campaign_id not in chunk.broken]
