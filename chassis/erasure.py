@@ -31,6 +31,8 @@ C = TypeVar("C")
 NOBODY = UUID(int=0)
 
 _LEASE = timedelta(minutes=2)
+# So that those who wait for something are not asked about it more often than those behind them.
+_REST = timedelta(seconds=2)
 # Ledger and command bring the same order, and purger asks again only after longer than this: until
 # then the answer has not been missed, whoever orders the same once more.
 _ANSWER_ON_ITS_WAY = timedelta(seconds=20)
@@ -218,7 +220,8 @@ class EraserJob(Generic[C]):
         if self.ready is not None:
             async with self.worker.acquire() as connection:
                 ready = await self.ready(connection, [claim.order for claim in claims])
-            await self._release([c for c in claims if c.order.name not in ready])
+            waiting = [c for c in claims if c.order.name not in ready]
+            await self._release(waiting, until=self.units.clock.now() + _REST)
             claims = [c for c in claims if c.order.name in ready]
         by_classes: dict[tuple[DataClass, ...], list[_Claim]] = {}
         for claim in claims:
@@ -228,20 +231,21 @@ class EraserJob(Generic[C]):
             finished += await self._erase(classes, together)
         return finished
 
-    async def _release(self, claims: Sequence[_Claim]) -> None:
-        """Give claims back, so that others need not wait until the lease is over."""
+    async def _release(self, claims: Sequence[_Claim], *, until: datetime | None = None) -> None:
+        """Give claims back, so that nobody need wait until the lease is over; rest them ``until``."""
 
         async def release(some: Sequence[_Claim]) -> set[_Named]:
             rows = await self.worker.fetch(
                 f"""
                 WITH {_MINE}
                 UPDATE erasures e
-                   SET claim_token = NULL, claimed_until = NULL
+                   SET claim_token = NULL, claimed_until = $4
                   FROM mine
                  WHERE (e.purge_id, e.step) = (mine.purge_id, mine.step)
                 RETURNING e.purge_id, e.step
                 """,  # noqa: S608 - made of constants
                 *_names_of(some),
+                until,
             )
             return {(row["purge_id"], row["step"]) for row in rows}
 

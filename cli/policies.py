@@ -196,7 +196,11 @@ def run_coverage(number: int) -> int:
         table.add_row("open", str(covered.open))
         table.add_row("not planned yet", str(covered.unplanned))
         console.print(table)
-        console.print(f"Tenants without any contact, uninformed: {covered.uninformed}.")
+        console.print(
+            f"Tenants without any contact, uninformed: {covered.uninformed}."
+            f" Of these, notice seen in the app: {covered.seen_in_app}.",
+            soft_wrap=True,
+        )
         if covered.failures:
             failures = Table("known as", "outcome", "status", "at", "what was done")
             for each in covered.failures:

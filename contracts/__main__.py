@@ -1,11 +1,14 @@
-"""Write the newest schema file of every message type: ``python -m contracts``.
+"""Write what follows from the contracts: ``python -m contracts``.
 
-Released files change in their documentation only; the tests refuse anything else.
+The newest schema file of every message type, the AsyncAPI documents, ``docs/events.md``. Released
+schemas change in their documentation only; the tests refuse anything else.
 """
 
 import json
 from pathlib import Path
 
+from contracts.asyncapi import write_documents
+from contracts.events_page import write_page
 from contracts.registry import MESSAGE_TYPES
 from contracts.schemas import published_schema
 
@@ -20,5 +23,12 @@ def write_schemas(root: Path) -> None:
         )
 
 
+def write_everything(root: Path) -> None:
+    """Make all of it under ``root``, where the golden samples have to be."""
+    write_schemas(root)
+    write_documents(root)
+    write_page(root)
+
+
 if __name__ == "__main__":
-    write_schemas(Path(__file__).parent.parent)
+    write_everything(Path(__file__).parent.parent)

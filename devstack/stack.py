@@ -530,6 +530,7 @@ class _Programs:
                 "MAIL_FROM": MAIL_FROM,
                 "VENDOR_NAME": VENDOR,
                 "PURGER_PUBLIC_URL": urls["purger"],
+                "SESSION_JWKS_URL": f"{urls['installer']}/.well-known/jwks.json",
                 **self._service_desk(urls["atlassian"]),
                 **self._reports(urls["atlassian"], due="PEOPLE_REPORT_SECONDS"),
             },

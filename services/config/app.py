@@ -1,11 +1,11 @@
 """Puts config together from its settings."""
 
 from chassis.service import Erases, Resources, Service, run_main
+from chassis.sessions import InstallerKeys, Sessions
 from chassis.unit_of_work import Units
 from contracts.classes import DataClass
 from contracts.topics import INSTALLER_TENANTS, PURGER_CENSUSES, PURGER_COMMANDS, PURGER_PURGES
-from services.config.clients import InstallerKeys
-from services.config.context import STEP, Context
+from services.config.context import AUDIENCE, STEP, Context
 from services.config.data_map import DATA_MAP
 from services.config.erasure_routes import router as erasure_router
 from services.config.handlers import handlers
@@ -20,8 +20,9 @@ def build(settings: ConfigSettings) -> Service[Context]:
     def context(resources: Resources) -> Context:
         return Context(
             keys=resources.keys,
-            session_keys=InstallerKeys(settings.session_jwks_url),
-            session_issuer=settings.session_issuer,
+            sessions=Sessions(
+                InstallerKeys(settings.session_jwks_url), settings.session_issuer, AUDIENCE
+            ),
         )
 
     return Service(

@@ -4,10 +4,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from chassis.keys import TenantKeys
-from services.config.clients import SessionKeys
+from chassis.sessions import Sessions
 
 STEP: Final = "erase-config"
 """The name of config's one step in a purge."""
+
+AUDIENCE: Final = "config"
+"""The ``aud`` of session tokens that are meant for us."""
 
 CREDENTIALS: Final = "datasource.credentials"
 """The purpose under which a datasource's credentials are sealed."""
@@ -15,8 +18,7 @@ CREDENTIALS: Final = "datasource.credentials"
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """The tenants' keys, and the keys by which sessions are known; ``issuer`` issues those."""
+    """The tenants' keys, and whose sessions requests are."""
 
     keys: TenantKeys
-    session_keys: SessionKeys
-    session_issuer: str
+    sessions: Sessions

@@ -11,9 +11,6 @@ from typing import Annotated, Any, Final, Self
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from joserfc import jws, jwt
-from joserfc.errors import JoseError, UnsupportedAlgorithmError
-from joserfc.jwk import OKPKey
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -27,75 +24,6 @@ from pydantic_core import PydanticCustomError
 
 from contracts.classes import DataClass
 from contracts.tenants import ClassState, Platform, TenantStatus
-
-AUDIENCE: Final = "config"
-"""The ``aud`` of session tokens that are meant for us."""
-
-LEEWAY_SECONDS: Final = 5
-"""How far our clock and the installer's may differ."""
-
-_MOST_TOKEN_CHARACTERS: Final = 4096
-_ALGORITHM: Final = "EdDSA"
-
-
-class SessionRefused(Exception):  # noqa: N818 - reads as the fact it states
-    """A session token must not be trusted; there is nothing more to say about it."""
-
-
-class _EdDSAAlone(jws.JWSRegistry):
-    """Knows one algorithm, whatever a token asks for.
-
-    joserfc calls the name ``EdDSA`` deprecated in favour of RFC 9864's ``Ed25519``. Both
-    are the same signature here, as no key of another curve is ever handed in.
-    """
-
-    def get_alg(self, name: str) -> Any:
-        """Answer EdDSA, refuse every other name."""
-        if name != _ALGORITHM:
-            raise UnsupportedAlgorithmError
-        return self.algorithms[_ALGORITHM]
-
-
-def key_id_of_session(token: str) -> str:
-    """Say which key a token claims to be signed with; raises ``SessionRefused``.
-
-    Nothing of the token may be believed before ``tenant_of_session`` has returned.
-    """
-    if len(token) > _MOST_TOKEN_CHARACTERS:
-        raise SessionRefused
-    try:
-        header = jws.extract_compact(token.encode("ascii"), registry=_EdDSAAlone()).headers()
-    except (JoseError, ValueError, TypeError):
-        raise SessionRefused from None
-    key_id = header.get("kid")
-    if header.get("alg") != _ALGORITHM or not isinstance(key_id, str):
-        raise SessionRefused
-    return key_id
-
-
-def tenant_of_session(token: str, key: OKPKey | None, *, issuer: str, at: datetime) -> UUID:
-    """Verify a session token offline and say whose session it is; raises ``SessionRefused``.
-
-    The signature must be EdDSA under ``key``, which is None where the token's
-    key id is nobody's; ``iss``, ``aud``, ``exp`` and ``sub`` must be there and
-    hold (RFC 7519 section 4.1, RFC 8037 section 3.1).
-    """
-    if key is None:
-        raise SessionRefused
-    claims = jwt.JWTClaimsRegistry(
-        now=int(at.timestamp()),
-        leeway=LEEWAY_SECONDS,
-        iss={"essential": True, "value": issuer},
-        aud={"essential": True, "value": AUDIENCE},
-        exp={"essential": True},
-        sub={"essential": True},
-    )
-    try:
-        verified = jwt.decode(token, key, registry=_EdDSAAlone())
-        claims.validate(verified.claims)
-        return UUID(verified.claims["sub"])
-    except (JoseError, ValueError, TypeError, AttributeError):
-        raise SessionRefused from None
 
 
 @dataclass(frozen=True, slots=True)

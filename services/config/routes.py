@@ -14,18 +14,14 @@ from chassis.service import Running, running
 from chassis.unit_of_work import UnitOfWork
 from contracts.classes import DataClass
 from services.config import store
-from services.config.clients import KeysAway
 from services.config.context import CREDENTIALS, Context
 from services.config.domain import (
     Access,
     Datasource,
     DatasourceInput,
-    SessionRefused,
     access_to_content,
     cursor_after,
-    key_id_of_session,
     place_of,
-    tenant_of_session,
 )
 
 PATH: Final = "/api/v1/datasources"
@@ -41,39 +37,7 @@ Config = Annotated[Running[Context], Depends(_config)]
 
 
 async def _tenant_of(request: Request, config: Config) -> UUID:
-    """Say whose session this is; the token decides, and nothing else in the request."""
-    token = _bearer_token(request)
-    try:
-        return tenant_of_session(
-            token,
-            await config.context.session_keys.find(key_id_of_session(token)),
-            issuer=config.context.session_issuer,
-            # Sessions are about who sits there now, which no deadline's clock can say.
-            at=config.resources.clock.wall(),
-        )
-    except SessionRefused:
-        raise _unauthorized('Bearer error="invalid_token"') from None
-    except KeysAway:
-        raise Problem(
-            503, detail="Sessions cannot be verified now. Try again.", headers={"retry-after": "5"}
-        ) from None
-
-
-def _bearer_token(request: Request) -> str:
-    given = request.headers.getlist("authorization")
-    scheme, _, token = given[0].partition(" ") if len(given) == 1 else ("", "", "")
-    # RFC 6750 section 3: who sent no token is told of no error.
-    if scheme.lower() != "bearer" or not token.strip():
-        raise _unauthorized("Bearer")
-    return token.strip()
-
-
-def _unauthorized(challenge: str) -> Problem:
-    return Problem(
-        401,
-        detail="A session token is needed, and this is none that is valid.",
-        headers={"www-authenticate": challenge},
-    )
+    return await config.context.sessions.tenant_of(request, wall=config.resources.clock.wall())
 
 
 Tenant = Annotated[UUID, Depends(_tenant_of)]

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 log = structlog.get_logger(__name__)
 
 ISSUER: Final = "keepword-installer"
-AUDIENCE: Final = "config"
+AUDIENCES: Final = ("config", "notifier")
 LIFETIME: Final = timedelta(minutes=15)
 
 _NO_KEY: Final = "is not a private key in PEM without a password, nor several"
@@ -66,7 +66,7 @@ class SessionSigner:
         return self._fresh().signing.sign(
             {
                 "iss": ISSUER,
-                "aud": AUDIENCE,
+                "aud": list(AUDIENCES),
                 "sub": str(tenant_id),
                 "iat": int(wall.timestamp()),
                 "exp": int((wall + LIFETIME).timestamp()),

@@ -16,8 +16,8 @@ from contracts.topics import INSTALLER_TENANTS
 from services.installer.domain.takeover import Adopt, Bury, Renew, decide_take_over
 from services.installer.domain.timelines import Entry
 from services.installer.door import Door
+from services.installer.store import access, timelines
 from services.installer.store import tenants as store
-from services.installer.store import timelines
 
 log = structlog.get_logger(__name__)
 
@@ -38,7 +38,9 @@ async def take_over(installer: Running[Door], kafka: KafkaAccess) -> None:
                 async with installer.units.begin() as uow:
                     page = ordered[first : first + _TENANTS_A_PAGE]
                     taken += await take_over_states(uow, page)
-    log.warning("restored, states taken over from the topic", tenants=taken)
+    async with installer.units.begin() as uow:
+        refused = await access.count_losses_anew(uow.connection)
+    log.warning("restored, states taken over from the topic", tenants=taken, refused=refused)
 
 
 async def take_over_states(uow: UnitOfWork[Door], page: Sequence[Said[TenantState]]) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 from chassis.jobs import Job
 from chassis.metrics import Metrics
 from chassis.service import Erases, Resources, Running, Service, run_main
+from chassis.sessions import InstallerKeys, Sessions
 from chassis.unit_of_work import Units
 from contracts.classes import DataClass
 from contracts.topics import INSTALLER_TENANTS, PURGER_CENSUSES, PURGER_COMMANDS, PURGER_PURGES
@@ -34,16 +35,20 @@ from services.notifier.jobs.deliveries import Deliveries, Writer
 from services.notifier.jobs.lifecycle import Lifecycle
 from services.notifier.jobs.people import Moves
 from services.notifier.jobs.policies import Policies
+from services.notifier.jobs.requests import Requests
 from services.notifier.jobs.tickets import TicketErasures, TicketEvidence
 from services.notifier.letters.dkim import Signer
 from services.notifier.letters.letter import Stationery
-from services.notifier.letters.lifecycle import Notices
+from services.notifier.letters.lifecycle import Notices as NoticeLetters
 from services.notifier.letters.policies import PolicyChanges
 from services.notifier.letters.receipts import Receipts
+from services.notifier.letters.requests import RequestLetters
 from services.notifier.letters.sheets import Sheets
 from services.notifier.routes.development import development
+from services.notifier.routes.notices import AUDIENCE, Notices
 from services.notifier.routes.policies import PolicyPages
 from services.notifier.routes.preferences import preferences_router
+from services.notifier.routes.requests import RequestPages
 from services.notifier.settings import NotifierSettings
 from services.notifier.store import suppressions
 from services.notifier.store.deliveries import receipt_of
@@ -59,9 +64,12 @@ def build(settings: NotifierSettings) -> Service[Context]:
     metrics = Metrics()
     figures = MailFigures(metrics.registry)
     policy_pages = PolicyPages(settings)
+    sessions = Sessions(InstallerKeys(settings.session_jwks_url), settings.session_issuer, AUDIENCE)
     public = (
+        Notices(sessions, str(settings.public_url)).router(),
         policy_pages.router(),
         preferences_router(vendor_name=settings.vendor_name, public_url=str(settings.public_url)),
+        _request_pages(settings, mail_domain).router(),
     )
 
     def context(resources: Resources) -> Context:
@@ -103,6 +111,7 @@ def build(settings: NotifierSettings) -> Service[Context]:
             *contacts.jobs(),
             *policies.jobs(),
             *life.jobs(),
+            *Requests(units, notifier.resources.metrics.registry).jobs(),
         )
         desk = _desk(settings)
         if desk is None:
@@ -142,6 +151,25 @@ def build(settings: NotifierSettings) -> Service[Context]:
 
 def writers(settings: NotifierSettings) -> Mapping[Kind, Writer[Any]]:
     """How each kind of campaign is put into words."""
+    stationery, sheets = _paper(settings)
+    receipts = Receipts(stationery, sheets, settings.purger_public_url)
+    notices = NoticeLetters(stationery, sheets)
+    policy_changes = PolicyChanges(stationery, settings.public_url)
+    return {
+        Kind.RECEIPT: Writer(receipt_of, receipts.write),
+        Kind.POLICY_CHANGE: Writer(revision_of, policy_changes.write),
+        **dict.fromkeys(KIND_OF.values(), Writer(word_of, notices.write)),
+    }
+
+
+def _request_pages(settings: NotifierSettings, mail_domain: str) -> RequestPages:
+    return RequestPages(
+        settings, RequestLetters(*_paper(settings)), _mail_server(settings, mail_domain)
+    )
+
+
+def _paper(settings: NotifierSettings) -> tuple[Stationery, Sheets]:
+    """What every letter is written on."""
     stationery = Stationery(
         sender=settings.mail_from,
         vendor_name=settings.vendor_name,
@@ -154,14 +182,7 @@ def writers(settings: NotifierSettings) -> Mapping[Kind, Writer[Any]]:
         privacy_policy_url=settings.privacy_policy_url,
         your_data_url=settings.your_data_url,
     )
-    receipts = Receipts(stationery, sheets, settings.purger_public_url)
-    notices = Notices(stationery, sheets)
-    policy_changes = PolicyChanges(stationery, settings.public_url)
-    return {
-        Kind.RECEIPT: Writer(receipt_of, receipts.write),
-        Kind.POLICY_CHANGE: Writer(revision_of, policy_changes.write),
-        **dict.fromkeys(KIND_OF.values(), Writer(word_of, notices.write)),
-    }
+    return stationery, sheets
 
 
 def _mail_server(settings: NotifierSettings, name: str) -> MailServer:

@@ -19,6 +19,7 @@ from services.notifier.letters.letter import Letter
 _TIMEOUT_SECONDS: Final = 20.0
 _PERMANENT: Final = 500
 _LONGEST_LINE: Final = 8192
+_ENDS_NO_COMMAND: Final = re.compile(r"[!-;=?-~]+")
 _TAKEN, _GO_ON = 2, 354
 # The first digit of each reply, to MAIL, RCPT and DATA.
 _AS_WANTED: Final = (2, 2, 3)
@@ -181,6 +182,8 @@ class MailSession:
 
     async def _ask(self, line: _Line, letter: Letter) -> Outcome | None:
         """Ask whether the message may come; None where the server waits for it."""
+        if not all(map(_ENDS_NO_COMMAND.fullmatch, (letter.sender, letter.recipient))):
+            raise ValueError
         commands = (
             b"MAIL FROM:<%s>\r\n" % letter.sender.encode("ascii"),
             b"RCPT TO:<%s>\r\n" % letter.recipient.encode("ascii"),

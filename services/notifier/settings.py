@@ -46,6 +46,10 @@ class NotifierSettings(ServiceSettings):
     vendor_name: str = Field(default="Keepword", min_length=1, max_length=100)
     purger_public_url: str
 
+    # By which keys session tokens are verified, and who must have issued them.
+    session_jwks_url: str
+    session_issuer: str = Field(default="keepword-installer", min_length=1)
+
     # For how long after a revision of the policy was replaced its evidence is kept; three years.
     policy_evidence_days: int = Field(default=1096, ge=1)
 
@@ -110,6 +114,13 @@ class NotifierSettings(ServiceSettings):
         if not url.startswith(("http://", "https://")):
             raise ValueError("give the full address at which the public reaches purger")
         return url.rstrip("/")
+
+    @field_validator("session_jwks_url")
+    @classmethod
+    def _is_the_address_of_keys(cls, url: str) -> str:
+        if not url.startswith(("http://", "https://")):
+            raise ValueError("give the full address of the installer's /.well-known/jwks.json")
+        return url
 
     @field_validator("tickets_url", "marketplace_url")
     @classmethod

@@ -411,6 +411,11 @@ def too_late_to_hold(
     )
 
 
+def held_too_late(held: Collection[DataClass], tenant: TenantState) -> frozenset[DataClass]:
+    """List those of the held classes that are past the point of no return all the same."""
+    return frozenset(each for each in held if tenant.classes[each] is not ClassState.LIVE)
+
+
 _CAN_BE_HELD = frozenset({Phase.PLANNED, Phase.WITHDRAWN})
 
 

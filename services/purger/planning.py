@@ -2,8 +2,10 @@
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import assert_never
+from typing import Final, assert_never
 from uuid import UUID
+
+import structlog
 
 from contracts.classes import DataClass
 from contracts.purges import Plan
@@ -17,16 +19,23 @@ from services.purger.domain import (
     Withdraw,
     adopt_purge,
     compare_plans,
+    held_too_late,
     plan_purges,
 )
 from services.purger.progress import say_purges
+
+log = structlog.get_logger(__name__)
+
+HELD_TOO_LATE: Final = "a hold was placed after its purge had begun"
+"""Why a hold ends that could keep nothing, in the place of a person's reason."""
 
 
 async def replan(uow: Work, tenants: Sequence[TenantState]) -> set[UUID]:
     """Make tenants' planned purges what their states, wishes and holds mean; say which changed.
 
     Whoever calls it has locked the tenants, as somebody may decide about them
-    meanwhile, and says their purges then.
+    meanwhile, and says their purges then. A restored purger may have let a hold
+    be placed on what was past the point of no return: it ends when that is heard.
     """
     tenant_ids = [tenant.tenant_id for tenant in tenants]
     planned = await store.lock_plans_of(uow.connection, tenant_ids)
@@ -34,6 +43,13 @@ async def replan(uow: Work, tenants: Sequence[TenantState]) -> set[UUID]:
     changed = set[UUID]()
     for tenant in tenants:
         wished_at, held = wished_and_held[tenant.tenant_id]
+        if overtaken := held_too_late(held, tenant):
+            await store.end_holds(
+                uow.connection, tenant.tenant_id, overtaken, why=HELD_TOO_LATE, now=uow.now
+            )
+            log.error(HELD_TOO_LATE, tenant_id=str(tenant.tenant_id))
+            held -= overtaken
+            changed.add(tenant.tenant_id)
         decisions = _decide(
             tenant, planned[tenant.tenant_id], uow.context.retention, wished_at, held
         )

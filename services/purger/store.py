@@ -1626,6 +1626,33 @@ async def release_hold(
     )
 
 
+async def end_holds(
+    connection: Connection,
+    tenant_id: UUID,
+    classes: Collection[DataClass],
+    *,
+    why: str,
+    now: datetime,
+) -> None:
+    """Let no hold of a tenant keep these classes; one that keeps nothing else is released."""
+    await connection.execute(
+        """
+        UPDATE legal_holds
+           SET classes = CASE WHEN classes <@ $2 THEN classes
+                              ELSE ARRAY(SELECT each FROM unnest(classes) AS each
+                                          WHERE each <> ALL($2)) END,
+               released_by = CASE WHEN classes <@ $2 THEN $3 END,
+               release_reason = CASE WHEN classes <@ $2 THEN $3 END,
+               released_at = CASE WHEN classes <@ $2 THEN $4::timestamptz END
+         WHERE tenant_id = $1 AND released_at IS NULL AND classes && $2::text[]
+        """,
+        tenant_id,
+        list(classes),
+        why,
+        now,
+    )
+
+
 async def hold(connection: Connection, hold_id: UUID) -> KeptHold | None:
     """Find a hold."""
     rows = await _holds(connection, "hold_id = $1", hold_id)

@@ -1,6 +1,7 @@
 """An owner's act in a purge: guarded, keyed, complete, looked at again, answered once or more."""
 
 import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -255,20 +256,30 @@ async def test_a_worker_that_dies_delays_an_erasure_by_one_lease(sample: Sample)
     assert await an_eraser(at, units=at.units()).run() == 1
 
 
-async def test_an_owner_may_let_an_erasure_wait(sample: Sample) -> None:
+async def test_an_owner_may_let_an_erasure_wait_and_is_asked_again_after_a_moment(
+    sample: Sample,
+) -> None:
+    clock = ManualClock(NOW)
+    at = sample.at(clock)
     order = an_order(uuid4())
-    allowed: set[tuple[UUID, str]] = set()
+    allowed: set[tuple[UUID, str]] = {(order.purge_id, "another step of it")}
+    asked = []
 
-    async def ready(connection: object, orders: object) -> set[tuple[UUID, str]]:
+    async def ready(connection: object, orders: Sequence[ErasureOrder]) -> set[tuple[UUID, str]]:
+        asked.append([each.name for each in orders])
         return allowed
 
-    await accept(sample, order)
-    job = an_eraser(sample, ready=ready)
-    assert await job.run() == 0
-    allowed.add((order.purge_id, "another step of it"))
+    await accept(at, order)
+    job = an_eraser(at, units=at.units(), ready=ready)
+    for _ in range(3):
+        assert await job.run() == 0
+    assert asked == [[order.name]]
+    clock.advance(timedelta(seconds=3))
     assert await job.run() == 0
     allowed.add(order.name)
+    clock.advance(timedelta(seconds=3))
     assert await job.run() == 1
+    assert asked == [[order.name]] * 3
 
 
 async def test_messages_about_the_tenant_go_once_they_are_sent_and_not_before(

@@ -4,17 +4,15 @@ import asyncio
 import base64
 import json
 import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
 import httpx2
-from joserfc import jwt
-from joserfc.jwk import OKPKey
 from starlette.types import ASGIApp
 
 from chassis.clock import ManualClock
@@ -25,22 +23,21 @@ from chassis.keys import KeyEncryptionKeys, TenantKeys
 from chassis.metrics import Metrics
 from chassis.problems import BodyLimit, HttpEdge
 from chassis.service import Resources, Running, Service, build_app
+from chassis.sessions import InstallerKeys, Sessions
 from chassis.unit_of_work import Units
 from contracts.classes import DataClass
 from contracts.tenants import ClassState, Platform, TenantStatus
 from devstack.postgres import Roles
 from services.config import store
 from services.config.app import build
-from services.config.clients import InstallerKeys
-from services.config.context import Context
+from services.config.context import AUDIENCE, Context
 from services.config.data_map import DATA_MAP
-from services.config.domain import Tenant, _EdDSAAlone
+from services.config.domain import Tenant
 from services.config.moves import ready_to_erase
 from services.config.settings import ConfigSettings
+from tests.support.sessions import ISSUER, JWKS_URL, Installer
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
-ISSUER = "keepword-installer"
-JWKS_URL = "http://installer.test/.well-known/jwks.json"
 
 
 def keys_file(folder: Path) -> Path:
@@ -69,39 +66,6 @@ def settings_for(roles: Roles, keks: Path, **others: Any) -> ConfigSettings:
         "session_issuer": ISSUER,
     }
     return ConfigSettings(**(given | others))
-
-
-@dataclass(frozen=True)
-class Installer:
-    """Signs session tokens as the installer does, and shows the public keys."""
-
-    key: OKPKey
-
-    @classmethod
-    def new(cls, key_id: str = "one") -> "Installer":
-        return cls(OKPKey.generate_key("Ed25519", {"kid": key_id}))
-
-    def claims(self, tenant_id: UUID, at: datetime = NOW) -> dict[str, Any]:
-        return {
-            "iss": ISSUER,
-            "aud": "config",
-            "sub": str(tenant_id),
-            "iat": int(at.timestamp()),
-            "exp": int((at + timedelta(minutes=15)).timestamp()),
-        }
-
-    def sign(self, claims: Mapping[str, Any]) -> str:
-        header = {"alg": "EdDSA", "kid": self.key.kid}
-        return jwt.encode(header, dict(claims), self.key, registry=_EdDSAAlone())
-
-    def token(self, tenant_id: UUID, at: datetime = NOW) -> str:
-        return self.sign(self.claims(tenant_id, at))
-
-    def jwks(self) -> dict[str, Any]:
-        return {"keys": [{**self.key.as_dict(private=False), "kid": self.key.kid, "use": "sig"}]}
-
-    def transport(self) -> httpx2.MockTransport:
-        return httpx2.MockTransport(lambda _: httpx2.Response(200, json=self.jwks()))
 
 
 @dataclass(frozen=True)
@@ -213,7 +177,7 @@ async def config_of(roles: Roles, folder: Path) -> AsyncIterator[Config]:
             await ensure_epoch(connection, wall=NOW)
         keys = TenantKeys("config", KeyEncryptionKeys.load(path))
         session_keys = InstallerKeys(JWKS_URL, transport=installer.transport())
-        context = Context(keys, session_keys, ISSUER)
+        context = Context(keys, Sessions(session_keys, ISSUER, AUDIENCE))
         units = Units("config", runtime, clock, context, lambda: None)
         resources = Resources(
             service.settings, clock, service.metrics, runtime, worker, "cluster", keys

@@ -1,12 +1,7 @@
-import base64
-import hmac
-import json
-from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from joserfc.jwk import OKPKey
 from pydantic import ValidationError
 
 from contracts.classes import DataClass
@@ -14,99 +9,12 @@ from contracts.tenants import ClassState, Platform, TenantStatus
 from services.config.domain import (
     Access,
     DatasourceInput,
-    SessionRefused,
     Tenant,
     access_to_content,
     cursor_after,
-    key_id_of_session,
     place_of,
-    tenant_of_session,
 )
-from tests.config.builders import ISSUER, NOW, Installer, a_datasource
-
-
-def part(told: Any) -> str:
-    return base64.urlsafe_b64encode(json.dumps(told).encode()).decode().rstrip("=")
-
-
-@pytest.fixture
-def installer() -> Installer:
-    return Installer.new()
-
-
-def read(installer: Installer, token: str) -> Any:
-    key_id_of_session(token)
-    return tenant_of_session(token, installer.key, issuer=ISSUER, at=NOW)
-
-
-def test_a_session_token_names_its_tenant(installer: Installer) -> None:
-    tenant_id = uuid4()
-    token = installer.token(tenant_id)
-    assert key_id_of_session(token) == "one"
-    assert read(installer, token) == tenant_id
-
-
-@pytest.mark.parametrize("claim", ["iss", "aud", "exp", "sub"])
-def test_a_token_without_one_of_the_four_claims_is_refused(
-    installer: Installer, claim: str
-) -> None:
-    claims = installer.claims(uuid4())
-    del claims[claim]
-    with pytest.raises(SessionRefused):
-        read(installer, installer.sign(claims))
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"iss": "another"},
-        {"aud": "installer"},
-        {"aud": ["installer", "purger"]},
-        {"exp": int((NOW - timedelta(minutes=1)).timestamp())},
-        {"exp": "tomorrow"},
-        {"exp": None},
-        {"iat": int((NOW + timedelta(hours=1)).timestamp())},
-        {"nbf": int((NOW + timedelta(hours=1)).timestamp())},
-        {"sub": "nobody"},
-        {"sub": 7},
-        {"sub": ""},
-    ],
-)
-def test_a_token_with_a_wrong_claim_is_refused(installer: Installer, wrong: dict[str, Any]) -> None:
-    with pytest.raises(SessionRefused):
-        read(installer, installer.sign(installer.claims(uuid4()) | wrong))
-
-
-def test_another_key_under_the_same_id_is_refused(installer: Installer) -> None:
-    with pytest.raises(SessionRefused):
-        read(installer, Installer.new("one").token(uuid4()))
-
-
-def test_a_token_whose_key_nobody_has_is_refused(installer: Installer) -> None:
-    with pytest.raises(SessionRefused):
-        tenant_of_session(installer.token(uuid4()), None, issuer=ISSUER, at=NOW)
-
-
-def test_only_eddsa_is_an_algorithm(installer: Installer) -> None:
-    claims = part(installer.claims(uuid4()))
-    unsigned = f"{part({'alg': 'none', 'kid': 'one'})}.{claims}."
-    head = f"{part({'alg': 'HS256', 'kid': 'one'})}.{claims}"
-    # The classic: the public key, which everyone has, as the secret of an HMAC.
-    public = installer.key.as_bytes(private=False)
-    mac = hmac.digest(public, head.encode(), "sha256")
-    confused = f"{head}.{base64.urlsafe_b64encode(mac).decode().rstrip('=')}"
-    for token in (unsigned, confused, "", "a.b.c", "é.e.e", "x" * 5000):
-        with pytest.raises(SessionRefused):
-            key_id_of_session(token)
-        with pytest.raises(SessionRefused):
-            tenant_of_session(token, installer.key, issuer=ISSUER, at=NOW)
-
-
-def test_a_key_of_another_curve_verifies_nothing(installer: Installer) -> None:
-    with pytest.raises(SessionRefused):
-        tenant_of_session(
-            installer.token(uuid4()), OKPKey.generate_key("Ed448"), issuer=ISSUER, at=NOW
-        )
+from tests.config.builders import a_datasource
 
 
 def a_known_tenant(**others: Any) -> Tenant:

@@ -20,8 +20,9 @@ from services.config import store
 from services.config.context import CREDENTIALS
 from services.config.domain import Tenant
 from services.config.routes import PATH
-from tests.config.builders import Config, Installer, a_datasource, an_order
+from tests.config.builders import Config, a_datasource, an_order
 from tests.support.chassis import suppressed
+from tests.support.sessions import Installer
 
 PROBLEM = "application/problem+json"
 SECRET = "correct-horse-battery"

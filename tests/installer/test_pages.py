@@ -158,7 +158,7 @@ async def test_the_page_holds_a_session_of_the_site_that_signed_its_address(
     now = int(clock.wall().timestamp())
     assert await claims_of(installer, session["token"]) == {
         "iss": "keepword-installer",
-        "aud": "config",
+        "aud": ["config", "notifier"],
         "sub": str(tenant_id),
         "iat": now,
         "exp": now + 900,

@@ -511,7 +511,7 @@ async def test_a_session_token_is_checked_by_the_published_key(
     now = int(clock.wall().timestamp())
     assert claims == {
         "iss": "keepword-installer",
-        "aud": "config",
+        "aud": ["config", "notifier"],
         "sub": str(tenant_id),
         "iat": now,
         "exp": now + 900,

@@ -23,8 +23,14 @@ from cryptography.hazmat.primitives.serialization import (
 from fastapi import FastAPI
 
 from chassis import logs
-from services.config.clients import FETCHED_AT_MOST_EVERY_SECONDS, KEPT_SECONDS, InstallerKeys
-from services.config.domain import SessionRefused, key_id_of_session, tenant_of_session
+from chassis.sessions import (
+    FETCHED_AT_MOST_EVERY_SECONDS,
+    KEPT_SECONDS,
+    InstallerKeys,
+    SessionRefused,
+    key_id_of_session,
+    tenant_of_session,
+)
 from services.installer.routes.sessions import sessions_router
 from services.installer.sessions import ISSUER, BadSessionKey, SessionSigner
 from tests.installer.conftest import APP, START
@@ -66,7 +72,7 @@ class Rotation:
     async def accepted(self, token: str) -> UUID | None:
         try:
             key = await self._config.find(key_id_of_session(token))
-            return tenant_of_session(token, key, issuer=ISSUER, at=START)
+            return tenant_of_session(token, key, issuer=ISSUER, audience="config", at=START)
         except SessionRefused:
             return None
 

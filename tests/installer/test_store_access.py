@@ -175,6 +175,33 @@ async def test_losses_are_counted_from_the_first_and_end_with_an_answer(
     assert (check["confirmed_at"], check["confirmed_by"]) == (None, None)
 
 
+async def test_after_a_restore_refusals_are_counted_anew_and_who_left_stays_gone(
+    tenant_ids: list[UUID],
+    token: UUID,
+    units: Units[Door],
+    database: Database,
+    clock: ManualClock,
+) -> None:
+    refused, gone, fine = tenant_ids[:3]
+    for tenant_id in (refused, gone):
+        await record(units, token, tenant_id, Answer.LOST)
+    last = clock.now()
+    await depart(units, gone, DepartureKind.ACCESS_LOST)
+    seen_before = (await check_of(database, fine))["last_seen_at"]
+    clock.advance(DAY)
+
+    for counted in (1, 0):
+        async with units.begin() as uow:
+            assert await store.count_losses_anew(uow.connection) == counted
+
+    check = await check_of(database, refused)
+    assert (check["losses"], check["first_lost_at"], check["last_lost_at"]) == (0, None, None)
+    # It may have answered in the time that is lost, but not before.
+    assert check["last_seen_at"] == last
+    assert (await check_of(database, gone))["losses"] == 1
+    assert (await check_of(database, fine))["last_seen_at"] == seen_before
+
+
 async def test_a_sites_word_on_its_licence_stays_until_the_next(
     tenant_ids: list[UUID],
     token: UUID,

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -65,6 +65,7 @@ from services.notifier.letters.sheets import Sheets
 from services.notifier.settings import NotifierSettings
 from services.notifier.store import people, tickets
 from services.notifier.store.policies import revision_of
+from tests.support.sessions import ISSUER, JWKS_URL
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 SENDER = "privacy@vendor.example"
@@ -94,6 +95,8 @@ def settings_for(roles: Roles, folder: Path, **others: Any) -> NotifierSettings:
         "smtp_port": 25,
         "mail_from": SENDER,
         "purger_public_url": PURGER,
+        "session_jwks_url": JWKS_URL,
+        "session_issuer": ISSUER,
         "vendor_name": "Vendor Ltd.",
         "development": True,
     }
@@ -216,6 +219,11 @@ class Notifier:
             ready=ready_to_erase,
             attested=attested_by_a_person,
         )
+
+    async def erase(self) -> int:
+        """Let the eraser run once those that had to wait have rested."""
+        self.clock.advance(timedelta(seconds=3))
+        return await self.eraser_job().run()
 
     @property
     def mails(self) -> list[Mail]:
@@ -404,10 +412,12 @@ def _writer(settings: NotifierSettings) -> Writer[Revision | Receipt]:
 
 
 @asynccontextmanager
-async def notifier_of(roles: Roles, folder: Path, sink: MailSink) -> AsyncIterator[Notifier]:
+async def notifier_of(
+    roles: Roles, folder: Path, sink: MailSink, **others: Any
+) -> AsyncIterator[Notifier]:
     """Open a migrated database, and put a notifier on it."""
     clock = ManualClock(NOW)
-    settings = settings_for(roles, folder, smtp_port=sink.smtp_port)
+    settings = settings_for(roles, folder, smtp_port=sink.smtp_port, **others)
     service = build(settings)
     async with (
         await open_pool(roles.runtime_url, name="runtime") as runtime,

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from email import message_from_bytes, policy
 from pathlib import Path
 from typing import Final, NamedTuple
+from uuid import UUID
 
 from playwright.async_api import Browser, ViewportSize, async_playwright
 
@@ -20,9 +21,11 @@ from contracts.tenants import Platform
 from services.notifier.domain.lifecycle import Event, Facts, Word
 from services.notifier.domain.people import Language, Recipient
 from services.notifier.domain.receipts import Receipt
+from services.notifier.domain.requests import AnswerLinks, PersonRequest, RequestKind, due_on
 from services.notifier.letters.letter import Envelope, Letter, Stationery
 from services.notifier.letters.lifecycle import Notices
 from services.notifier.letters.receipts import Receipts
+from services.notifier.letters.requests import RequestLetters
 from services.notifier.letters.sheets import Sheets
 from tests.notifier.builders import CODE, NOW, PURGER, SENDER, a_receipt, a_step
 from tests.support.browser import chromium
@@ -109,6 +112,15 @@ def specimens() -> Iterator[tuple[str, Parts]]:
             yield f"{name}.{language}", written(word, language)
         letter = receipts.write(receipt, reader(language), ENVELOPE)
         yield f"receipt.{language}", parts_of(letter)
+        for kind in (RequestKind.ACCESS, RequestKind.ERASURE):
+            yield f"request-{kind}.{language}", parts_of(_request(kind, language))
+
+
+def _request(kind: RequestKind, language: Language) -> Letter:
+    request = PersonRequest(UUID(int=7), kind, b"a" * 32, NOW, due_on(NOW))
+    links = AnswerLinks(lambda *_: b"x" * 32, "https://notifier.vendor.example")
+    letters = RequestLetters(_STATIONERY, sheets_of())
+    return letters.write(request, links, "ada@customer.example", language, ENVELOPE)
 
 
 def files() -> dict[str, str]:
@@ -136,6 +148,7 @@ PICTURES: Final = (
     ("welcome-back.en", "light", PHONE),
     ("receipt.en", "light", DESK),
     ("receipt.de", "dark", PHONE),
+    ("request-access.en", "light", DESK),
 )
 
 

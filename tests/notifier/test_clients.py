@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -168,3 +168,13 @@ async def test_a_server_without_encryption_gets_nothing_where_it_is_needed() -> 
     async with serving(script, must_encrypt=True) as server, server.session() as session:
         assert isinstance(await session.send(LETTER), Deferred)
     assert not any(line.startswith("MAIL") for line in script.heard)
+
+
+@pytest.mark.parametrize(
+    "address", ["ada@c.example>\r\nRSET", "a@c.example ", "ädä@c.example", ""], ids=range(4)
+)
+async def test_what_is_no_address_says_nothing_to_the_server(address: str) -> None:
+    script = Script()
+    async with serving(script) as server, server.session() as session:
+        assert await session.send(replace(LETTER, recipient=address)) == Deferred(None)
+    assert [line[:4] for line in script.heard] == ["EHLO"]

@@ -285,7 +285,7 @@ async def test_a_person_of_two_tenants_stays_with_the_one_that_lives(office: Off
 
     await notifier.start_wave_2(gone)
     await notifier.mail.run()
-    assert await notifier.eraser_job().run() == 1
+    assert await notifier.erase() == 1
 
     assert await notifier.contacts(gone) == []
     assert await office.addresses(living) == ["ada@c.example"]

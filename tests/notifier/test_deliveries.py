@@ -233,7 +233,7 @@ async def test_a_second_doubt_is_left_at_that(notifier: Notifier) -> None:
     assert len(notifier.mails) == 2
     assert await notifier.states(purge) == ["uncertain"]
     # Nothing is left to wait for.
-    assert await notifier.eraser_job().run() == 1
+    assert await notifier.erase() == 1
 
 
 async def test_a_doubtful_receipt_that_is_put_off_stays_doubtful(notifier: Notifier) -> None:
@@ -276,7 +276,7 @@ async def test_a_crash_after_acceptance_means_exactly_one_resend_with_the_same_i
 
     # The lease may still be somebody's.
     assert await notifier.mail.run() == 0
-    assert await notifier.eraser_job().run() == 0
+    assert await notifier.erase() == 0
     notifier.clock.advance(timedelta(minutes=6))
     assert await notifier.mail.run() == 1
     assert await notifier.states(purge) == ["sent"]
@@ -329,13 +329,13 @@ async def test_what_cannot_be_delivered_in_72_hours_is_given_up(notifier: Notifi
         notifier.clock.advance(timedelta(hours=1))
     await notifier.mail.run()
     assert await notifier.states(purge) == ["planned"]
-    assert await notifier.eraser_job().run() == 0
+    assert await notifier.erase() == 0
     assert len(await notifier.contacts(tenant_id)) == 1
 
     notifier.clock.advance(timedelta(hours=1))
     await notifier.mail.run()
     assert await notifier.states(purge) == ["failed"]
-    assert await notifier.eraser_job().run() == 1
+    assert await notifier.erase() == 1
     assert await notifier.contacts(tenant_id) == []
 
 

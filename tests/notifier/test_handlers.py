@@ -45,7 +45,7 @@ async def test_tickets_are_answered_for_at_once_and_people_stay(notifier: Notifi
     tenant_id = await notifier.tenant("ada@c.example")
     purge = Purge(tenant_id)
     await notifier.obey(purge.wave_1())
-    assert await notifier.eraser_job().run() == 1
+    assert await notifier.erase() == 1
     (answer,) = await notifier.answers(tenant_id)
     assert (answer.step, answer.counts, answer.remaining) == (
         "erase-notifier",
@@ -83,7 +83,7 @@ async def test_either_way_alone_is_enough(notifier: Notifier, way: str) -> None:
     else:
         await notifier.read_wave_2(purge)
     await notifier.mail.run()
-    assert await notifier.eraser_job().run() == 1
+    assert await notifier.erase() == 1
     assert len(notifier.mails) == 1
     assert await notifier.contacts(tenant_id) == []
 
@@ -96,10 +96,10 @@ async def test_contacts_wait_for_their_receipt_and_then_go_with_their_key(
     before = await notifier.contacts(staying)
     purge = await notifier.start_wave_2(going)
 
-    assert await notifier.eraser_job().run() == 0
+    assert await notifier.erase() == 0
     assert len(await notifier.contacts(going)) == 2
     await notifier.mail.run()
-    assert await notifier.eraser_job().run() == 1
+    assert await notifier.erase() == 1
 
     assert await notifier.contacts(going) == []
     assert await notifier.deliveries(purge) == []
@@ -138,7 +138,7 @@ async def test_a_command_that_comes_during_the_erasure_plans_no_second_mail(
     assert len(notifier.mails) == 1
 
     notifier.clock.advance(timedelta(minutes=3))
-    assert await notifier.eraser_job().run() == 1
+    assert await notifier.erase() == 1
     assert await notifier.contacts(purge.tenant_id) == []
 
 
@@ -148,11 +148,11 @@ async def test_a_command_after_the_erasure_is_answered_again_without_mail(
     tenant_id = await notifier.tenant("ada@c.example")
     purge = await notifier.start_wave_2(tenant_id)
     await notifier.mail.run()
-    await notifier.eraser_job().run()
+    await notifier.erase()
     notifier.clock.advance(timedelta(minutes=1))
     await notifier.obey(purge.wave_2())
     await notifier.mail.run()
-    assert await notifier.eraser_job().run() == 1
+    assert await notifier.erase() == 1
     first, second = await notifier.answers(tenant_id)
     assert first.counts == second.counts
     assert len(notifier.mails) == 1
@@ -161,7 +161,7 @@ async def test_a_command_after_the_erasure_is_answered_again_without_mail(
 async def test_a_tenant_without_people_is_erased_at_once(notifier: Notifier) -> None:
     tenant_id = await notifier.tenant()
     await notifier.start_wave_2(tenant_id)
-    assert await notifier.eraser_job().run() == 1
+    assert await notifier.erase() == 1
     assert await known(notifier, tenant_id) is None
 
 
@@ -171,10 +171,10 @@ async def test_after_a_restore_tickets_do_not_draw_contacts_along(notifier: Noti
     await notifier.read_receipt(purge)
     await notifier.obey(purge.wave_1())
     await notifier.obey(purge.wave_2())
-    await notifier.eraser_job().run()
+    await notifier.erase()
     assert len(await notifier.contacts(tenant_id)) == 1
     await notifier.mail.run()
-    await notifier.eraser_job().run()
+    await notifier.erase()
     assert {answer.step for answer in await notifier.answers(tenant_id)} == {
         "erase-notifier",
         "erase-contacts",
@@ -202,7 +202,7 @@ async def test_an_erasure_is_not_called_verified_by_an_eye_that_may_be_blind(
     try:
         await owner.execute("DROP POLICY eraser_sees_all ON contacts")
         with pytest.raises(BlindVerificationError):
-            await notifier.eraser_job().run()
+            await notifier.erase()
         assert await notifier.answers(tenant_id) == []
     finally:
         await owner.execute(

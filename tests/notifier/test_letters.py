@@ -50,7 +50,9 @@ def test_text_and_page_say_the_same() -> None:
         page = " ".join(re.sub(r"<[^>]+>", " ", page).replace("&#39;", "'").split())
         for word in re.findall(r"[\w/:.-]{4,}", text):
             assert word.rstrip(".:") in page or word.rstrip(".:") in parts.html, (name, word)
-        assert max(map(len, parts.text.splitlines())) <= 78, name
+        # A link is never broken.
+        lines = [line for line in parts.text.splitlines() if "://" not in line]
+        assert max(map(len, lines)) <= 78, name
 
 
 def test_no_letter_loads_anything() -> None:

@@ -285,7 +285,7 @@ async def test_a_reminder_delays_no_erasure(notifier: Notifier) -> None:
     await notifier.obey(purge.wave_2())
     await notifier.mail.run()
     assert await notifier.states(purge) == ["sent"]
-    assert await notifier.eraser_job().run() == 1
+    assert await notifier.erase() == 1
     for table in ("notices", "lifecycles", "deliveries"):
         assert await notifier.worker.fetchval(f"SELECT count(*) FROM {table}") == 0
     await remind(notifier, a_command(tenant_id, purge.purge_id, 7))

@@ -48,10 +48,10 @@ async def test_people_move_under_the_other_tenants_key_before_their_own_is_destr
     if by_ledger:
         await notifier.read_wave_2(purge, living)
     await notifier.obey(purge.wave_2(living))
-    assert await notifier.eraser_job().run() == 0
+    assert await notifier.erase() == 0
 
     assert await notifier.move_people() == 1
-    assert await notifier.eraser_job().run() == 1
+    assert await notifier.erase() == 1
 
     assert await notifier.people(living) == sorted([ADA, BOB])
     assert await notifier.contacts(empty) == []
@@ -80,13 +80,13 @@ async def test_asked_again_it_answers_again_and_moves_nobody_twice(notifier: Not
     purge = await start_merge(notifier, empty, living)
     await notifier.obey(purge.wave_2(living))
     await notifier.move_people()
-    await notifier.eraser_job().run()
+    await notifier.erase()
 
     notifier.clock.advance(timedelta(minutes=1))
     await notifier.obey(purge.wave_2(living))
 
     assert await notifier.move_people() == 0
-    assert await notifier.eraser_job().run() == 1
+    assert await notifier.erase() == 1
     assert await notifier.people(living) == [ADA]
     assert len(await notifier.answers(empty)) == 2
 
@@ -106,7 +106,7 @@ async def test_people_whose_other_tenant_is_purging_too_are_erased_and_not_writt
 
     assert [entry["event"] for entry in logs] == ["people not moved but erased"]
     assert suppressed(notifier.units) == {("job", "contacts"): 1}
-    await notifier.eraser_job().run()
+    await notifier.erase()
     assert await notifier.contacts(empty) == []
     assert await notifier.contacts(other) == []
     assert await notifier.states(purge) == []
@@ -116,7 +116,7 @@ async def test_a_move_waits_for_a_tenant_that_was_not_heard_of_yet(notifier: Not
     empty, living = await notifier.tenant(ADA[1]), uuid4()
     await start_merge(notifier, empty, living)
     assert await notifier.move_people() == 0
-    assert await notifier.eraser_job().run() == 0
+    assert await notifier.erase() == 0
 
     await notifier.know(Tenant(living, "com.example.app", ClassState.LIVE))
 
@@ -132,7 +132,7 @@ async def test_a_move_that_never_can_be_delays_an_erasure_by_three_days_at_most(
     notifier.clock.advance(PATIENCE)
 
     assert await notifier.move_people() == 1
-    assert await notifier.eraser_job().run() == 1
+    assert await notifier.erase() == 1
     assert await notifier.contacts(empty) == []
 
 

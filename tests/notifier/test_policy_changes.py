@@ -111,7 +111,7 @@ async def erase(notifier: Notifier, tenant_id: UUID) -> None:
     await notifier.worker.execute(
         "UPDATE deliveries SET state = 'failed' WHERE campaign_id = $1", purge.purge_id
     )
-    assert await notifier.eraser_job().run() == 1
+    assert await notifier.erase() == 1
 
 
 async def test_who_waits_for_the_mail_when_the_tenant_goes_is_told_for_another_one(

@@ -129,4 +129,4 @@ async def test_a_receipt_is_not_mailed_to_a_suppressed_address(notifier: Notifie
 
     assert len(notifier.mails) == 1
     assert sorted(await notifier.states(purge)) == ["sent", "suppressed"]
-    assert await notifier.eraser_job().run() == 1
+    assert await notifier.erase() == 1

@@ -73,7 +73,7 @@ class Desk:
 
     async def answer_of(self, purge: Purge) -> dict[DataClass, int] | None:
         """Let the eraser run; the last answer's counts, None where there is none."""
-        await self.notifier.eraser_job().run()
+        await self.notifier.erase()
         answers = await self.notifier.answers(purge.tenant_id)
         assert all(answer.remaining == 0 for answer in answers)
         return answers[-1].counts if answers else None
@@ -314,7 +314,7 @@ async def test_what_is_needed_to_find_tickets_outlives_people_and_tombstone(desk
     purge = await desk.leaving(SEN)
     await desk.notifier.read_receipt(purge)
     await desk.notifier.obey(purge.wave_2())
-    assert await desk.notifier.eraser_job().run() == 1  # people wait for no ticket
+    assert await desk.notifier.erase() == 1  # people wait for no ticket
     async with desk.notifier.units.begin() as uow:
         await forget_tenant(purge.tenant_id, uow)
 

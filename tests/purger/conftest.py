@@ -6,9 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
-import asyncpg
 import httpx2
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -16,7 +14,6 @@ from fastapi import FastAPI
 
 from chassis.database import Pool, open_pool
 from chassis.epochs import ensure_epoch
-from chassis.migrations import migrate
 from chassis.problems import answer_with_problems
 from chassis.service import Running
 from chassis.unit_of_work import Units
@@ -29,7 +26,7 @@ from contracts.purges import (
 )
 from contracts.registry import by_ce_type
 from contracts.tenants import TenantState
-from devstack.postgres import Roles, RunningPostgres
+from devstack.postgres import Roles
 from services.purger import handlers, store
 from services.purger.context import Context
 from services.purger.data_map import DATA_MAP
@@ -42,7 +39,7 @@ from services.purger.routes.pages import Pages
 from services.purger.routes.privacy import router as privacy_router
 from services.purger.routes.receipts import receipts_router
 from tests.purger.builders import LEFT_AT, a_tenant, acceptance, answer
-from tests.support.stack import Databases
+from tests.support.stack import Migrated
 
 M = TypeVar("M", bound=Message)
 
@@ -183,19 +180,20 @@ def ledger_key() -> LedgerKey:
 
 
 @pytest.fixture
-async def purger(
-    databases: Databases, postgres: RunningPostgres, ledger_key: LedgerKey
-) -> AsyncIterator[Purger]:
-    async with a_purger(databases, postgres, ledger_key) as running:
+async def purger(emptied: Migrated, ledger_key: LedgerKey) -> AsyncIterator[Purger]:
+    async with purger_on(await emptied(DATA_MAP), ledger_key) as running:
+        yield running
+
+
+@pytest.fixture
+async def other_purger(migrated: Migrated, ledger_key: LedgerKey) -> AsyncIterator[Purger]:
+    """One on a database of its own, whose schema may be changed."""
+    async with purger_on(await migrated(DATA_MAP), ledger_key) as running:
         yield running
 
 
 @asynccontextmanager
-async def a_purger(
-    databases: Databases, postgres: RunningPostgres, ledger_key: LedgerKey
-) -> AsyncIterator[Purger]:
-    roles = (await databases("purger"))["purger"]
-    await migrate(roles.owner_url, DATA_MAP)
+async def purger_on(roles: Roles, ledger_key: LedgerKey) -> AsyncIterator[Purger]:
     clock = TwoClocks(LEFT_AT)
     async with await open_pool(roles.runtime_url, name="runtime") as runtime:
         async with (
@@ -207,7 +205,6 @@ async def a_purger(
         context = Context(Retention(), lambda: keys[-1], SILENCE)
         units = Units("purger", runtime, clock, context, lambda: None)
         yield Purger(roles, runtime, clock, units, keys)
-    await _drop(postgres, roles)
 
 
 @pytest.fixture
@@ -233,13 +230,3 @@ async def client(purger: Purger, woken: list[str]) -> AsyncIterator[httpx2.Async
     transport = httpx2.ASGITransport(app)
     async with httpx2.AsyncClient(transport=transport, base_url="http://purger") as client:
         yield client
-
-
-async def _drop(postgres: RunningPostgres, roles: Roles) -> None:
-    """So many databases, written out all at once at the server's end, would take it too long."""
-    connection = await asyncpg.connect(postgres.superuser_url())
-    try:
-        name = urlsplit(roles.owner_url).path.removeprefix("/")
-        await connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
-    finally:
-        await connection.close()

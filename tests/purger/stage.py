@@ -4,7 +4,7 @@ Whatever is decided here is decided by the services' own rules; only what their 
 is done with dictionaries. A copy of a service is a copy of its dictionaries.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
 from typing import Any, Final, Self, TypeAlias
@@ -70,6 +70,7 @@ from services.purger.domain import (
     adopt_purge,
     compare_plans,
     entries_beyond,
+    held_too_late,
     next_act,
     nothing_left,
     part_of,
@@ -243,6 +244,7 @@ class Access:
     last_seen_at: datetime
     losses: int = 0
     first_lost_at: datetime | None = None
+    last_lost_at: datetime | None = None
 
 
 @dataclass
@@ -285,7 +287,7 @@ class Installer(Copied):
         elif tenant.status is TenantStatus.INSTALLED:
             known = self.accesses[tenant_id]
             first = known.first_lost_at or now
-            self.accesses[tenant_id] = Access(known.last_seen_at, known.losses + 1, first)
+            self.accesses[tenant_id] = Access(known.last_seen_at, known.losses + 1, first, now)
             standing = Standing(
                 losses=known.losses + 1,
                 first_lost_at=first,
@@ -417,7 +419,11 @@ class Installer(Copied):
         return orphans
 
     def begin_next_life(self) -> None:
-        """Apply the ledger, then say everything again."""
+        """Count refusals anew, apply the ledger, then say everything again."""
+        for tenant_id, known in self.accesses.items():
+            tenant = self.tenants.get(tenant_id)
+            if tenant is not None and tenant.status is TenantStatus.INSTALLED and known.losses:
+                self.accesses[tenant_id] = Access(known.last_lost_at or known.last_seen_at)
         self.follow_ledger(restored_at=self.stage.now)
         for tenant in list(self.tenants.values()):
             self.record(rules_of_installer.restated(tenant, epoch=self.epoch))
@@ -793,6 +799,8 @@ class Purger(Copied):
 
     def _replan(self, tenant: TenantState) -> bool:
         planned, wished_at = self._plans(tenant.tenant_id), self._wished_at(tenant.tenant_id)
+        late = held_too_late(self.held(tenant.tenant_id), tenant)
+        ended = self._end_holds(tenant.tenant_id, late)
         held = self.held(tenant.tenant_id)
         wanted = plan_purges(tenant, RETENTION, wished_at=wished_at, held=held)
         decisions = [
@@ -805,7 +813,13 @@ class Purger(Copied):
                     self._schedule(tenant.tenant_id, plan)
                 case Withdraw(purge_id):
                     self._withdraw(purge_id)
-        return bool(decisions)
+        return bool(decisions or ended)
+
+    def _end_holds(self, tenant_id: UUID, classes: Collection[DataClass]) -> bool:
+        ended = [each for each, of in self.holds.items() if of[0] == tenant_id and of[1] in classes]
+        for hold_id in ended:
+            del self.holds[hold_id]
+        return bool(ended)
 
     def _schedule(self, tenant_id: UUID, plan: Plan) -> None:
         known = self.purges.get(plan.purge_id)

@@ -15,8 +15,10 @@ async def test_every_table_and_column_is_declared(purger: Purger) -> None:
         await connection.close()
 
 
-async def test_what_a_later_migration_adds_without_declaring_it_is_found(purger: Purger) -> None:
-    connection = await asyncpg.connect(purger.roles.owner_url)
+async def test_what_a_later_migration_adds_without_declaring_it_is_found(
+    other_purger: Purger,
+) -> None:
+    connection = await asyncpg.connect(other_purger.roles.owner_url)
     try:
         await connection.execute("ALTER TABLE purges ADD COLUMN contact text")
         await connection.execute("CREATE TABLE people (name text)")

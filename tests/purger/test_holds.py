@@ -18,6 +18,7 @@ from services.purger import handlers
 from services.purger.domain import Retention, nothing_left, plan_purges, too_late_to_hold
 from services.purger.figures import HoldFigures, PurgeFigures
 from services.purger.jobs import count_held_job
+from services.purger.planning import HELD_TOO_LATE
 from services.purger.watch import Watch
 from tests.purger.builders import DAY, LEFT_AT, a_tenant, acceptance, answer, purging, refusal
 from tests.purger.conftest import SILENCE, Purger
@@ -90,6 +91,35 @@ def test_a_hold_comes_too_late_for_what_is_no_longer_live() -> None:
     without = tenant.model_copy(update={"classes": {**tenant.classes, CONTENT: ClassState.PURGING}})
 
     assert too_late_to_hold(TENANT_CLASSES, without, []) == {CONTENT}
+
+
+async def test_a_hold_on_what_a_restored_purger_did_not_know_to_be_going_ends_when_it_hears_so(
+    purger: Purger, client: httpx2.AsyncClient
+) -> None:
+    tenant = a_tenant(left_at=LEFT_AT)
+    await purger.hear(tenant)
+    both = await place(client, tenant.tenant_id, CONTENT, DataClass.TICKETS)
+    late = await place(client, tenant.tenant_id, DataClass.ERRORS)
+    lost = uuid4()
+    going = {**tenant.classes, CONTENT: ClassState.PURGING, DataClass.ERRORS: ClassState.PURGING}
+
+    with capture_logs() as logs:
+        await purger.hear(
+            tenant.model_copy(
+                update={"classes": going, "purge_id": lost, "version": Version(epoch=1, n=9)}
+            )
+        )
+
+    state = await purger.state()
+    assert {str(hold.hold_id): hold.classes for hold in state.holds} == {
+        both["hold_id"]: (DataClass.TICKETS,)
+    }
+    assert [entry["log_level"] for entry in logs if entry["event"] == HELD_TOO_LATE] == ["error"]
+    (plan,) = [plan for plan in state.plans if plan.purge_id == lost]
+    assert plan.takes == (CONTENT, DataClass.ERRORS)
+    shown = (await client.get(f"/development/tenants/{tenant.tenant_id}/holds")).json()
+    ended = {each["hold_id"]: each["released_by"] for each in shown}
+    assert ended == {both["hold_id"]: None, late["hold_id"]: HELD_TOO_LATE}
 
 
 # -- from the hold to the last receipt ------------------------------------------------------------

@@ -1,6 +1,5 @@
 """A purger that was restored goes on where the lost one had come to, and records nothing twice."""
 
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID, uuid4
@@ -29,18 +28,15 @@ from contracts.purges import (
     WishedBy,
 )
 from contracts.tenants import TenantState
-from devstack.postgres import RunningPostgres
 from services.purger import store, takeover
 from services.purger.context import Work
 from services.purger.domain import ForkedLedgerError, entries_beyond, part_of
 from services.purger.jobs import restate
-from services.purger.ledger_key import LedgerKey
 from services.purger.planning import replan, replan_and_say
 from services.purger.store import KeptHold
 from services.purger.takeover import continue_ledger, continue_purges
 from tests.purger.builders import LEFT_AT, a_tenant, acceptance, answer
-from tests.purger.conftest import Purger, a_purger
-from tests.support.stack import Databases
+from tests.purger.conftest import Purger
 
 PAIR = [
     EntryKind.TENANT_ERASED,
@@ -93,14 +89,11 @@ class Twins:
 
 
 @pytest.fixture
-async def twins(
-    purger: Purger, databases: Databases, postgres: RunningPostgres, ledger_key: LedgerKey
-) -> AsyncIterator[Twins]:
+async def twins(purger: Purger, other_purger: Purger) -> Twins:
     """Both know a tenant that has left; what the one does from here on is lost."""
     tenant = a_tenant(left_at=LEFT_AT)
-    async with a_purger(databases, postgres, ledger_key) as restored:
-        await restored.hear(tenant)
-        yield Twins(purger, restored, tenant)
+    await other_purger.hear(tenant)
+    return Twins(purger, other_purger, tenant)
 
 
 async def phase(purger: Purger) -> Phase:
@@ -320,7 +313,7 @@ async def test_wishes_and_holds_that_stand_come_back_and_those_that_ended_do_not
 
 
 async def test_a_hold_of_a_tenant_whose_state_has_not_come_again_yet_goes_on_being_said(
-    purger: Purger, databases: Databases, postgres: RunningPostgres, ledger_key: LedgerKey
+    purger: Purger, other_purger: Purger
 ) -> None:
     """Else a second restore, before that state comes, would know of no hold any more."""
     tenant = a_tenant()
@@ -329,21 +322,21 @@ async def test_a_hold_of_a_tenant_whose_state_has_not_come_again_yet_goes_on_bei
     async with purger.units.begin() as uow:
         await store.place_hold(uow.connection, hold)
         await replan_and_say(uow, tenant.tenant_id)
-    async with a_purger(databases, postgres, ledger_key) as restored:
-        await Twins(purger, restored, tenant).restore()
-        await restate(restored.units)
+    restored = other_purger
+    await Twins(purger, restored, tenant).restore()
+    await restate(restored.units)
 
-        assert [each.hold_id for each in (await restored.state()).holds] == [hold.hold_id]
-        assert await restored.tombstones() == 0
+    assert [each.hold_id for each in (await restored.state()).holds] == [hold.hold_id]
+    assert await restored.tombstones() == 0
 
-        async with restored.units.begin() as uow:
-            await store.release_hold(
-                uow.connection, hold.hold_id, released_by="Ada", reason="over", now=uow.now
-            )
-            await replan_and_say(uow, tenant.tenant_id)
+    async with restored.units.begin() as uow:
+        await store.release_hold(
+            uow.connection, hold.hold_id, released_by="Ada", reason="over", now=uow.now
+        )
+        await replan_and_say(uow, tenant.tenant_id)
 
-        # Nothing else stands, and what stood said is taken back.
-        assert await restored.tombstones() == 1
+    # Nothing else stands, and what stood said is taken back.
+    assert await restored.tombstones() == 1
 
 
 def a_hold(tenant_id: UUID, data_class: DataClass) -> KeptHold:

@@ -16,7 +16,6 @@ from chassis.data_map import DataMap, Table
 from chassis.database import Pool, open_pool
 from chassis.epochs import ensure_epoch
 from chassis.metrics import Metrics
-from chassis.migrations import migrate
 from chassis.relay import Relay
 from chassis.unit_of_work import Units
 from contracts.classes import TENANT_CLASSES, DataClass
@@ -31,7 +30,7 @@ from contracts.tenants import (
 )
 from devstack.kafka import RunningKafka
 from devstack.postgres import Roles
-from tests.support.stack import Databases
+from tests.support.stack import Migrated
 
 SAMPLE_MAP = DataMap(
     "sample",
@@ -109,10 +108,9 @@ async def sample_of(roles: Roles) -> AsyncIterator[Sample]:
 
 
 @pytest.fixture
-async def sample(databases: Databases) -> AsyncIterator[Sample]:
+async def sample(migrated: Migrated) -> AsyncIterator[Sample]:
     """A fresh database of the sample service."""
-    roles = (await databases("sample"))["sample"]
-    await migrate(roles.owner_url, SAMPLE_MAP, own=_MIGRATIONS)
+    roles = await migrated(SAMPLE_MAP, own=_MIGRATIONS)
     async with sample_of(roles) as opened:
         yield opened
 

@@ -81,6 +81,24 @@ async def put_off_others(pool: Pool, *, now: datetime) -> None:
     )
 
 
+async def count_losses_anew(connection: Connection) -> int:
+    """Forget how often installed tenants were refused so far; count the tenants.
+
+    After a restore a site may have answered in the time that is lost. Until its last refusal that we
+    know of it did not, so a tenant that is refused three times more left then.
+    """
+    status = await connection.execute(
+        """
+        UPDATE access_checks AS a
+           SET last_seen_at = greatest(a.last_seen_at, a.last_lost_at), losses = 0,
+               first_lost_at = NULL, last_lost_at = NULL
+          FROM tenants AS t
+         WHERE t.tenant_id = a.tenant_id AND t.status = 'installed' AND a.losses > 0
+        """
+    )
+    return _count(status)
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
     """A site that is to be asked; its secret is sealed, and has no key once that is destroyed.

@@ -44,14 +44,18 @@ _ADDRESS: Final = (
 _LONGEST_ADDRESS: Final = 254
 
 
+Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\p{C}]*$")]
+Address = Annotated[str, StringConstraints(max_length=_LONGEST_ADDRESS, pattern=_ADDRESS)]
+
+
 class ContactInput(BaseModel):
     """A contact as it comes in."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     tenant_id: UUID
-    name: Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\p{C}]*$")]
-    address: Annotated[str, StringConstraints(max_length=_LONGEST_ADDRESS, pattern=_ADDRESS)]
+    name: Name
+    address: Address
 
     def __repr__(self) -> str:
         """Name nobody."""

@@ -221,7 +221,7 @@ class Coverage:
     """Who was told of a revision, as numbers that add up to ``contacts``.
 
     ``open`` are planned and not settled, ``unplanned`` not even that. ``uninformed`` counts
-    tenants of which nobody is known to write to.
+    tenants of which nobody is known to write to, ``seen_in_app`` those of them that saw the notice.
     """
 
     contacts: int
@@ -229,4 +229,5 @@ class Coverage:
     open: int
     unplanned: int
     uninformed: int
+    seen_in_app: int
     failures: tuple[Failure, ...]

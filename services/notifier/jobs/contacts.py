@@ -42,7 +42,8 @@ from services.notifier.domain.people import (
     access_to_contacts,
     one_form,
 )
-from services.notifier.domain.suppressions import EVERYTHING, Reason
+from services.notifier.domain.suppressions import Reason
+from services.notifier.requests import forget_person
 from services.notifier.store import contacts as store
 from services.notifier.store import people, suppressions
 
@@ -214,23 +215,6 @@ class ContactJobs:
         if last is not None:
             figures.report_age.set((self.units.clock.now() - last.began_at).total_seconds())
             figures.unreadable.set(last.rows_unreadable)
-
-
-async def forget_person(units: Units[Context], address_index: bytes) -> int:
-    """Forget an address in every tenant, and never keep or write to it again; count the contacts.
-
-    The suppression stands before anything is forgotten, so that nothing brings it back meanwhile.
-    """
-    async with units.begin() as uow:
-        await suppressions.suppress(uow, address_index, scope=EVERYTHING, reason=Reason.ERASED)
-    forgotten = 0
-    async with units.begin() as uow:
-        known = await store.contacts_with(uow.connection, address_index)
-        await uow.lock_tenants({tenant_id for tenant_id, _ in known})
-        for tenant_id, contact_id in known:
-            await uow.act_for(tenant_id)
-            forgotten += await store.forget_contacts(uow.connection, tenant_id, [contact_id])
-    return forgotten
 
 
 async def _open_among(uow: UnitOfWork[Context], tenants: Sequence[UUID]) -> list[UUID]:

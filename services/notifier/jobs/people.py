@@ -93,6 +93,7 @@ async def _move_people(uow: UnitOfWork[Context], move: store.OpenMove) -> int:
             sealed.contact_id,
             await keys.seal(uow.connection, target, NAME, name, now=uow.now),
             await keys.seal(uow.connection, target, ADDRESS, address, now=uow.now),
+            sealed.corrected,
         )
         await store.add_contact_unless_known(uow.connection, target, anew, standing, now=uow.now)
         moved += 1

@@ -31,6 +31,7 @@ class Sheets:
 
     They know what was told and the settings below, and nothing of the recipient
     but the app's key; the name is in the greeting alone, which is escaped with the rest.
+    Words to who may be no contact have a greeting and a footer of their own.
     """
 
     def __init__(
@@ -68,9 +69,9 @@ class Sheets:
             language=language,
             subject=words.subject,
             title=words.title,
-            greeting=common.greeting(recipient.name),
+            greeting=getattr(words, "greeting", None) or common.greeting(recipient.name),
             body=words.body,
-            footer=common.footer,
+            footer=getattr(words, "footer", common.footer),
         )
 
 

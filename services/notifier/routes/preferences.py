@@ -1,12 +1,9 @@
 """Where people say what they wish to get: one click ends a kind of news, a page offers the rest."""
 
 from collections.abc import Mapping
-from email.parser import BytesParser
-from email.policy import HTTP
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import parse_qsl
 
 import structlog
 from fastapi import APIRouter, Request
@@ -26,6 +23,7 @@ from services.notifier.domain.preferences import (
     decide_change,
 )
 from services.notifier.domain.suppressions import Reason
+from services.notifier.routes.forms import form_of
 from services.notifier.store import suppressions as store
 
 log = structlog.get_logger(__name__)
@@ -81,7 +79,7 @@ class _Preferences:
         link = self._link(request, token)
         if link is None:
             return self._no_link()
-        if _ONE_CLICK.items() - (await _form_of(request)).items():
+        if _ONE_CLICK.items() - (await form_of(request)).items():
             return self._page("no-link.html", {}, status=HTTPStatus.BAD_REQUEST)
         async with _notifier(request).units.begin() as uow:
             new = await store.suppress(
@@ -104,7 +102,7 @@ class _Preferences:
         link = self._link(request, token)
         if link is None:
             return self._no_link()
-        form = await _form_of(request)
+        form = await form_of(request)
         scope, wanted = form.get("scope"), form.get("wanted")
         if scope not in SCOPES or wanted not in {"yes", "no"}:
             return self._page("no-link.html", {}, status=HTTPStatus.BAD_REQUEST)
@@ -151,22 +149,6 @@ async def _change(uow: UnitOfWork[Context], link: Link, scope: str, *, wanted: b
         await store.lift(uow, link.address_index, scope=each, reason=Reason.OPTED_OUT)
     if change.decline or change.accept:
         log.info("wishes changed", scope=scope, wanted=wanted, campaign_id=link.campaign_id)
-
-
-async def _form_of(request: Request) -> dict[str, str]:
-    """Read a small form in either encoding (RFC 8058 section 3.1); what is no form is empty."""
-    body = await request.body()
-    content_type = request.headers.get("content-type", "").encode("latin-1")
-    if not content_type.lower().startswith(b"multipart/form-data"):
-        return dict(parse_qsl(body.decode("utf-8", "replace")))
-    told = BytesParser(policy=HTTP).parsebytes(
-        b"Content-Type: " + content_type + b"\r\n\r\n" + body
-    )
-    return {
-        str(part.get_param("name", "", "content-disposition")): payload.decode("utf-8", "replace")
-        for part in told.iter_parts()
-        if isinstance(payload := part.get_payload(decode=True), bytes)
-    }
 
 
 def _notifier(request: Request) -> Running[Any]:

@@ -100,26 +100,32 @@ async def coverage(connection: Connection, number: int) -> Coverage:
         await told_before(connection, number),
     )
     counts = {row["outcome"]: row["persons"] for row in rows}
+    uninformed, seen_in_app = await _tenants_without_contact(connection, number)
     return Coverage(
         contacts=sum(counts.values()),
         proofs={proof: counts.get(proof, 0) for proof in Proof},
         open=counts.get("open", 0),
         unplanned=counts.get("unplanned", 0),
-        uninformed=await _tenants_without_contact(connection),
+        uninformed=uninformed,
+        seen_in_app=seen_in_app,
         failures=await _failures(connection, number),
     )
 
 
-async def _tenants_without_contact(connection: Connection) -> int:
-    count: int = await connection.fetchval(
+async def _tenants_without_contact(connection: Connection, number: int) -> tuple[int, int]:
+    """Count the tenants of which nobody is known, and those of them that saw the notice."""
+    row = await connection.fetchrow(
         """
-        SELECT count(*)
+        SELECT count(*) AS tenants, count(s.seen_at) AS seen
           FROM tenants t
+          LEFT JOIN policy_sights s ON s.tenant_id = t.tenant_id AND s.number = $1
          WHERE t.contacts = 'live'
            AND NOT EXISTS (SELECT FROM audience a WHERE a.tenant_id = t.tenant_id)
-        """
+        """,
+        number,
     )
-    return count
+    assert row is not None
+    return row["tenants"], row["seen"]
 
 
 async def _failures(connection: Connection, number: int) -> tuple[Failure, ...]:

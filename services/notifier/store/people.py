@@ -50,6 +50,8 @@ class SealedContact(NamedTuple):
     contact_id: UUID
     name: bytes
     address: bytes
+    corrected: bool = False
+    """Whether the person gave the name, which no report changes then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,8 @@ class Standing:
     address_index: bytes
     roles: tuple[Role, ...]
     language: Language
+    language_chosen: bool = False
+    """Whether the person chose the language, which no report changes then."""
 
 
 async def keep_contact(
@@ -72,14 +76,15 @@ async def keep_contact(
     """Keep a contact; return its id, and whether it is new.
 
     There is one for each address of a tenant: the same address again changes its name, its roles
-    and its language.
+    and its language, except what the person has had corrected.
     """
     row = await connection.fetchrow(
         """
         INSERT INTO contacts (tenant_id, contact_id, name, address, address_index)
         VALUES ($1, $2, $3, $4, $5)
         ON CONFLICT (tenant_id, address_index) DO UPDATE
-           SET name = excluded.name, address = excluded.address
+           SET name = CASE WHEN contacts.corrected THEN contacts.name ELSE excluded.name END,
+               address = excluded.address
         RETURNING contact_id, contact_id = $2 AS is_new
         """,
         tenant_id,
@@ -94,7 +99,9 @@ async def keep_contact(
         INSERT INTO audience (tenant_id, contact_id, address_index, roles, language, since)
         VALUES ($1, $2, $3, $4, $5, $6)
         ON CONFLICT (tenant_id, contact_id) DO UPDATE
-           SET roles = excluded.roles, language = excluded.language
+           SET roles = excluded.roles,
+               language = CASE WHEN audience.language_chosen THEN audience.language
+                               ELSE excluded.language END
         """,
         tenant_id,
         row["contact_id"],
@@ -112,7 +119,8 @@ async def contacts(
     """List a tenant's contacts, or ``only`` one of them, each with how it stands."""
     rows = await connection.fetch(
         """
-        SELECT c.contact_id, c.name, c.address, a.address_index, a.roles, a.language
+        SELECT c.contact_id, c.name, c.address, c.corrected, a.address_index, a.roles, a.language,
+               a.language_chosen
           FROM contacts c
           JOIN audience a USING (tenant_id, contact_id)
          WHERE tenant_id = $1 AND ($2::uuid IS NULL OR contact_id = $2)
@@ -123,11 +131,12 @@ async def contacts(
     )
     return [
         (
-            SealedContact(*row[:3]),
+            SealedContact(*row[:4]),
             Standing(
                 row["address_index"],
                 tuple(Role(role) for role in row["roles"]),
                 Language(row["language"]),
+                row["language_chosen"],
             ),
         )
         for row in rows
@@ -146,12 +155,13 @@ async def add_contact_unless_known(
     await connection.execute(
         """
         WITH added AS (
-            INSERT INTO contacts (tenant_id, contact_id, name, address, address_index)
-            VALUES ($1, $2, $3, $4, $5)
+            INSERT INTO contacts (tenant_id, contact_id, name, address, address_index, corrected)
+            VALUES ($1, $2, $3, $4, $5, $9)
             ON CONFLICT DO NOTHING
             RETURNING tenant_id, contact_id, address_index)
-        INSERT INTO audience (tenant_id, contact_id, address_index, roles, language, since)
-        SELECT tenant_id, contact_id, address_index, $6, $7, $8 FROM added
+        INSERT INTO audience (tenant_id, contact_id, address_index, roles, language, since,
+                              language_chosen)
+        SELECT tenant_id, contact_id, address_index, $6, $7, $8, $10 FROM added
         """,
         tenant_id,
         contact.contact_id,
@@ -161,6 +171,8 @@ async def add_contact_unless_known(
         list(standing.roles),
         standing.language,
         now,
+        contact.corrected,
+        standing.language_chosen,
     )
 
 
