@@ -10,7 +10,7 @@ from typing import cast
 import uvloop
 
 _REPLIES = {
-    b"EHLO": b"250-sink\r\n250 8BITMIME\r\n",
+    b"EHLO": b"250-sink\r\n250-PIPELINING\r\n250 8BITMIME\r\n",
     b"DATA": b"354 Go on\r\n",
     b"QUIT": b"221 2.0.0 Bye\r\n",
 }

@@ -96,6 +96,10 @@ class KeyEncryptionKeys:
             raise Undecipherable(f"key-encryption key {kek_id!r} is not in the file")
         return _decrypted(cipher, wrapped, _joined(b"wrapped", *bound_to, kek_id.encode()))
 
+    def as_of_now(self) -> "KeyEncryptionKeys":
+        """The keys that the file holds now, which it is not asked for again."""
+        return _ReadOnce(self._fresh())
+
     def _fresh(self) -> _KeySet:
         try:
             identity = _identity(self._path)
@@ -104,6 +108,14 @@ class KeyEncryptionKeys:
                 self._keys = _read(self._path)
         except BadKeysFile as failure:
             log.error("key-encryption keys not read again", reason=str(failure))  # noqa: TRY400 - its frames say nothing
+        return self._keys
+
+
+class _ReadOnce(KeyEncryptionKeys):
+    def __init__(self, keys: _KeySet) -> None:
+        self._keys = keys
+
+    def _fresh(self) -> _KeySet:
         return self._keys
 
 
@@ -137,6 +149,10 @@ class TenantKeys:
     def __init__(self, owner: str, keks: KeyEncryptionKeys) -> None:
         self._owner = owner.encode()
         self._keks = keks
+
+    def for_a_batch(self) -> "TenantKeys":
+        """The same keys after one look at their file, for what is over in a moment."""
+        return TenantKeys(self._owner.decode(), self._keks.as_of_now())
 
     def new_wrapped_key(self, tenant_id: UUID) -> NewKey:
         """Make a key without storing it, for a statement that inserts it with other rows."""
@@ -246,7 +262,8 @@ class TenantKeys:
         """
         told = value.encode() if isinstance(value, str) else value
         message = _joined(b"blind index", self._owner, purpose.encode(), told)
-        return hmac.digest(self._keks.blind_index_key, message, hashlib.sha256)
+        # `hmac.digest` lets go of the interpreter's lock, and waits for it where threads are at work.
+        return hmac.new(self._keks.blind_index_key, message, hashlib.sha256).digest()
 
     async def _stored_key(self, connection: Connection, tenant_id: UUID) -> bytes | None:
         row = await connection.fetchrow(

@@ -4,7 +4,7 @@ import asyncio
 import gc
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Generic, TypeVar
@@ -119,6 +119,8 @@ class Service(Generic[C]):
     # Purger keeps the ledger, so it waits for none, and says how long it is when it starts.
     waits_for_ledger: bool = True
     on_start: Callable[[Running[C]], Awaitable[None]] | None = None
+    # Doors that are not HTTP, open from the start to the stop.
+    other_doors: Callable[[Running[C]], AbstractAsyncContextManager[object]] | None = None
     # SQL that gives tenant_id, epoch, n: at which version this service knows each tenant.
     census_versions: str = FOLLOWED_VERSIONS
     pool_size: int = 10
@@ -287,6 +289,8 @@ class _Core(Generic[C]):
         census = Census(units, eraser, service.data_map, service.census_versions)
         await self._start_consumer(stack, units, cluster_id, census)
         self._start_jobs(stack, this, eraser, census, wakes)
+        if service.other_doors is not None:
+            await stack.enter_async_context(service.other_doors(this))
         assert self.app is not None
         self.app.state.running = this
         # What is alive now stays: the collector need not look at it again with each pass.

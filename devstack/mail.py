@@ -134,6 +134,13 @@ class _Conversation:
         self._mailbox = mailbox
         self._fault: Fault | None = None
 
+    async def handle_EHLO(  # noqa: N802 - aiosmtpd's name
+        self, _: SMTP, session: Session, __: Envelope, hostname: str, responses: list[str]
+    ) -> list[str]:
+        """Let commands be sent together (RFC 2920): whoever comes is read line by line anyway."""
+        session.host_name = hostname
+        return [*responses[:-1], "250-PIPELINING", responses[-1]]
+
     async def handle_MAIL(  # noqa: N802 - aiosmtpd's name
         self, _: SMTP, __: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:

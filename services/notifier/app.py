@@ -1,6 +1,7 @@
 """Puts notifier together from its settings."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import timedelta
 from typing import Any
 
@@ -14,9 +15,11 @@ from chassis.unit_of_work import Units
 from contracts.classes import DataClass
 from contracts.topics import INSTALLER_TENANTS, PURGER_CENSUSES, PURGER_COMMANDS, PURGER_PURGES
 from services.notifier import policies
+from services.notifier.bounces import Returns
 from services.notifier.clients import Login, MailServer, TicketDesk
 from services.notifier.context import Context
 from services.notifier.data_map import DATA_MAP
+from services.notifier.domain.bounces import ReturnPaths
 from services.notifier.domain.campaigns import OPTIONAL, Kind
 from services.notifier.domain.deliveries import Pace
 from services.notifier.domain.lifecycle import KIND_OF
@@ -65,9 +68,10 @@ from services.notifier.takeover import take_over
 
 def build(settings: NotifierSettings) -> Service[Context]:
     """Build the service; nothing is opened before it runs."""
-    mail_server = _mail_server(settings)
     mail_domain = settings.mail_from.rpartition("@")[2]
     signer = Signer.load(settings.dkim_file) if settings.dkim_file else None
+    sign = signer.sign if signer else None
+    mail_server = _mail_server(settings, sign)
     metrics = Metrics()
     figures = MailFigures(metrics.registry)
     policy_pages = PolicyPages(settings)
@@ -97,7 +101,8 @@ def build(settings: NotifierSettings) -> Service[Context]:
                 settings.mail_domain_per_second,
                 settings.mail_domain_connections,
             ),
-            sign=signer.sign if signer else None,
+            sign=sign,
+            bounce_domain=settings.bounce_domain,
             figures=figures,
         )
         units, worker = notifier.units, notifier.resources.worker
@@ -125,6 +130,13 @@ def build(settings: NotifierSettings) -> Service[Context]:
             return jobs
         return (*jobs, *TicketErasures(units, worker, desk, settings.tickets_erase).jobs())
 
+    def returns(notifier: Running[Context]) -> AbstractAsyncContextManager[object]:
+        if settings.bounce_port is None or settings.bounce_domain is None:
+            return nullcontext()
+        paths = ReturnPaths(notifier.context.keys.blind_index, settings.bounce_domain)
+        taken = Returns(notifier.units, paths, figures)
+        return taken.listening(settings.http_host, settings.bounce_port)
+
     return Service(
         settings=settings,
         data_map=DATA_MAP,
@@ -149,6 +161,7 @@ def build(settings: NotifierSettings) -> Service[Context]:
         ),
         on_ledger_entry=note_ledger_entry,
         take_over=take_over,
+        other_doors=returns,
         metrics=metrics,
     )
 
@@ -188,7 +201,7 @@ def _paper(settings: NotifierSettings) -> tuple[Stationery, Sheets]:
     return stationery, sheets
 
 
-def _mail_server(settings: NotifierSettings) -> MailServer:
+def _mail_server(settings: NotifierSettings, sign: Callable[[bytes], bytes] | None) -> MailServer:
     name = settings.mail_from.rpartition("@")[2]
     user, password_file = settings.smtp_user, settings.smtp_password_file
     return MailServer(
@@ -199,6 +212,7 @@ def _mail_server(settings: NotifierSettings) -> MailServer:
         must_encrypt=settings.smtp_must_encrypt,
         login=Login(user, password_file) if user and password_file else None,
         authority=settings.smtp_authority_file,
+        sign=sign,
     )
 
 

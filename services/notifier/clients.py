@@ -2,20 +2,14 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 import httpx2
-from aiosmtplib import (
-    SMTP,
-    SMTPDataError,
-    SMTPException,
-    SMTPRecipientRefused,
-    SMTPResponseException,
-)
+from aiosmtplib import SMTP, SMTPException, SMTPResponseException
 from pydantic import SecretStr
 
 from connect.service_desk import ServiceDesk
@@ -24,6 +18,11 @@ from services.notifier.letters.letter import Letter
 
 _TIMEOUT_SECONDS: Final = 20.0
 _PERMANENT: Final = 500
+_LONGEST_LINE: Final = 8192
+_ENDS_NO_COMMAND: Final = re.compile(r"[!-;=?-~]+")
+_TAKEN, _GO_ON = 2, 354
+# The first digit of each reply, to MAIL, RCPT and DATA.
+_AS_WANTED: Final = (2, 2, 3)
 # Errors of aiosmtplib carry addresses, so none of them gets further than this module.
 _FAILURES: Final = (SMTPException, OSError, TimeoutError, ValueError)
 
@@ -42,6 +41,7 @@ class MailServer:
     ``name`` is what we call ourselves (RFC 5321 section 4.1.1.1), which must
     not be this machine's name. With ``must_encrypt`` nothing is sent to a server
     that offers no encryption; what is offered and does not work is never passed over.
+    ``sign`` adds what proves by whom a single message was sent; who has many signs them together.
     """
 
     def __init__(
@@ -54,6 +54,7 @@ class MailServer:
         must_encrypt: bool = False,
         login: Login | None = None,
         authority: Path | None = None,
+        sign: Callable[[bytes], bytes] | None = None,
     ) -> None:
         self._host = host
         self._port = port
@@ -61,11 +62,27 @@ class MailServer:
         self._must_encrypt = must_encrypt
         self._login = login
         self._authority = authority
+        self._sign = sign
         self.timeout_seconds = timeout_seconds
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator["MailSession"]:
         """One connection for many messages, opened when the first is sent."""
+        session = MailSession(self._connect, self.timeout_seconds)
+        try:
+            yield session
+        finally:
+            await session.quit()
+
+    async def hand_over(self, letter: Letter) -> Outcome:
+        """Sign and send one message that is of no campaign; never raises, as `MailSession.send`."""
+        if self._sign is not None:
+            signed = await asyncio.to_thread(self._sign, letter.content)
+            letter = replace(letter, content=signed)
+        async with self.session() as session:
+            return await session.send(letter)
+
+    async def _connect(self) -> "_Line":
         client = SMTP(
             hostname=self._host,
             port=self._port,
@@ -75,12 +92,52 @@ class MailServer:
             cert_bundle=str(self._authority) if self._authority else None,
         )
         try:
-            yield MailSession(client, self.timeout_seconds, self._login)
-        finally:
-            if client.is_connected:
-                with suppress(*_FAILURES):
-                    await client.quit()
+            await client.connect()
+            if self._login is not None:
+                password = await asyncio.to_thread(self._login.password_file.read_text, "utf-8")
+                await client.login(self._login.user, password.strip())
+            if client.last_ehlo_response is None:
+                await client.ehlo()
+            # uvloop's is one in all but name.
+            transport = cast("asyncio.Transport", client.transport)
+            return _Line(transport, pipelining=client.supports_extension("pipelining"))
+        except BaseException:
             client.close()
+            raise
+
+
+class _Line:
+    """A connection that was made ready by aiosmtplib, which sends one command at a time.
+
+    With ``pipelining`` several are sent together (RFC 2920), and their replies come one by one.
+    """
+
+    def __init__(self, transport: asyncio.Transport, *, pipelining: bool) -> None:
+        self.pipelining = pipelining
+        self._transport = transport
+        self._reader = asyncio.StreamReader(limit=_LONGEST_LINE)
+        protocol = asyncio.StreamReaderProtocol(self._reader)
+        transport.set_protocol(protocol)
+        protocol.connection_made(transport)
+
+    @property
+    def is_open(self) -> bool:
+        return not self._transport.is_closing() and not self._reader.at_eof()
+
+    def write(self, data: bytes) -> None:
+        self._transport.write(data)
+
+    async def reply(self) -> tuple[int, str]:
+        """Read one whole reply, its code and its last line's text (RFC 5321, section 4.2)."""
+        while True:
+            line = await self._reader.readline()
+            if not line.endswith(b"\n"):
+                raise ConnectionResetError
+            if line[3:4] != b"-":
+                return int(line[:3]), line[4:].decode("ascii", "replace")
+
+    def close(self) -> None:
+        self._transport.close()
 
 
 class MailSession:
@@ -91,10 +148,10 @@ class MailSession:
     message was taken.
     """
 
-    def __init__(self, client: SMTP, step_seconds: float, login: Login | None = None) -> None:
-        self._client = client
+    def __init__(self, connect: Callable[[], Awaitable[_Line]], step_seconds: float) -> None:
+        self._connect = connect
         self._step_seconds = step_seconds
-        self._login = login
+        self._line: _Line | None = None
         self.handing_over = False
 
     async def send(self, letter: Letter) -> Outcome:
@@ -103,61 +160,105 @@ class MailSession:
         Before the message itself is sent nothing can have been taken. From then on
         only an answer tells, and without one the outcome is unknown (RFC 1047).
         """
-        was_open = self._client.is_connected
+        was_open = self._line is not None
         refused = await self._announce(letter)
         if was_open and refused == Deferred(None):
             # It may have ended the connection between two messages, as servers do.
             refused = await self._announce(letter)
         return refused or await self._transfer(letter)
 
+    async def quit(self) -> None:
+        """End the connection, if there is one, as politely as the server lets us."""
+        if self._line is not None and self._line.is_open:
+            await self._step(b"QUIT\r\n")
+        self._close()
+
     async def _announce(self, letter: Letter) -> Outcome | None:
         try:
             async with asyncio.timeout(self._step_seconds):
-                if not self._client.is_connected:
-                    await self._connect()
-                await self._client.mail(letter.sender)
-                await self._client.rcpt(letter.recipient)
-        except SMTPRecipientRefused as refused:
-            await self._reset()
-            return _not_taken(refused.code, refused.message)
-        except SMTPResponseException as refused:
+                if self._line is None or not self._line.is_open:
+                    self._close()
+                    self._line = await self._connect()
+                refused = await self._ask(self._line, letter)
+        except SMTPResponseException as refusal:
             # It turned us away, not this message: that is ours to mend, and the message waits.
-            await self._reset()
-            return Deferred(refused.code)
+            self._close()
+            return Deferred(refusal.code)
         except _FAILURES:
-            self._client.close()
+            self._close()
             return Deferred(None)
-        return None
+        if refused is not None:
+            await self._step(b"RSET\r\n")
+        return refused
 
-    async def _connect(self) -> None:
-        await self._client.connect()
-        if self._login is not None:
-            password = await asyncio.to_thread(self._login.password_file.read_text, "utf-8")
-            await self._client.login(self._login.user, password.strip())
+    async def _ask(self, line: _Line, letter: Letter) -> Outcome | None:
+        """Ask whether the message may come; None where the server waits for it."""
+        if not all(map(_ENDS_NO_COMMAND.fullmatch, (letter.sender, letter.recipient))):
+            raise ValueError
+        commands = (
+            b"MAIL FROM:<%s>\r\n" % letter.sender.encode("ascii"),
+            b"RCPT TO:<%s>\r\n" % letter.recipient.encode("ascii"),
+            b"DATA\r\n",
+        )
+        if line.pipelining:
+            line.write(b"".join(commands))
+        refused: Outcome | None = None
+        code = 0
+        for number, command in enumerate(commands):
+            if not line.pipelining:
+                line.write(command)
+            try:
+                code, text = await line.reply()
+            except _FAILURES:
+                if refused is None:
+                    raise
+                self._close()
+                return refused
+            if code // 100 == _AS_WANTED[number]:
+                continue
+            # A refused sender is ours to mend, whatever the code.
+            refused = refused or (_not_taken(code, text) if number else Deferred(code))
+            if not line.pipelining:
+                break
+        if refused is not None and code == _GO_ON:
+            # It waits for a message that it has nobody for.
+            line.write(b".\r\n")
+            await line.reply()
+        return refused
 
     async def _transfer(self, letter: Letter) -> Outcome:
+        assert self._line is not None
+        stuffed = letter.content.replace(b"\r\n.", b"\r\n..")
         self.handing_over = True
         try:
             async with asyncio.timeout(self._step_seconds):
-                reply = await self._client.data(letter.content)
-        except SMTPDataError as refused:
-            await self._reset()
-            self.handing_over = False
-            return _not_taken(refused.code, refused.message)
+                self._line.write(stuffed + b".\r\n")
+                code, text = await self._line.reply()
         except _FAILURES:
-            self._client.close()
+            self._close()
             self.handing_over = False
             return Unknown()
         self.handing_over = False
-        return Accepted(reply.code)
+        if code // 100 == _TAKEN:
+            return Accepted(code)
+        await self._step(b"RSET\r\n")
+        return _not_taken(code, text)
 
-    async def _reset(self) -> None:
-        """Be ready for the next message, on a new connection where this one is out of order."""
+    async def _step(self, command: bytes) -> None:
+        """Say what has no answer that matters; a connection that is out of order is closed."""
+        if self._line is None:
+            return
         try:
-            if self._client.is_connected:
-                await self._client.rset()
+            async with asyncio.timeout(self._step_seconds):
+                self._line.write(command)
+                await self._line.reply()
         except _FAILURES:
-            self._client.close()
+            self._close()
+
+    def _close(self) -> None:
+        if self._line is not None:
+            self._line.close()
+            self._line = None
 
 
 _ENHANCED: Final = re.compile(r"[245]\.[0-9]{1,3}\.[0-9]{1,3}(?![0-9.])")

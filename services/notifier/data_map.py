@@ -104,6 +104,7 @@ DATA_MAP: Final = DataMap(
                 "status_code": "the mail server's last reply, its number alone",
                 "planned_at": "from when its patience is counted",
                 "accepted_at": "when the mail server took it",
+                "bounced_at": "when it came back, where a server had taken it and could not deliver it",
                 "has_slot": "whether its time is its turn among the messages to its domain",
             },
         ),

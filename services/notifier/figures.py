@@ -24,6 +24,13 @@ class MailFigures:
             namespace=NAMESPACE,
             registry=registry,
         )
+        self.mail_returned_total = Counter(
+            "mail_returned",
+            "What came back of our mail; beside the accepted deliveries it is the rate of bounces.",
+            ("what",),
+            namespace=NAMESPACE,
+            registry=registry,
+        )
         self.deliveries_uncertain = Gauge(
             "deliveries_uncertain",
             "Messages of which nobody knows whether they were taken.",

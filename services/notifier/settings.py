@@ -27,7 +27,7 @@ class NotifierSettings(ServiceSettings):
     # Messages on each connection are claimed so many at once; all of them are uncertain after a
     # crash.
     mail_connections: int = Field(default=4, ge=1, le=50)
-    mail_chunk: int = Field(default=10, ge=1, le=200)
+    mail_chunk: int = Field(default=25, ge=1, le=200)
     # To one domain.
     mail_domain_per_second: float = Field(default=20.0, gt=0, le=10_000)
     mail_domain_connections: int = Field(default=2, ge=1, le=50)
@@ -40,6 +40,10 @@ class NotifierSettings(ServiceSettings):
     smtp_password_file: Path | None = None
     # JSON: {"domain", "keys": [{"selector", "private_key": PEM}]}; RSA-2048 or more, and Ed25519.
     dkim_file: Path | None = None
+    # Both or none: where bounces and complaints are taken by SMTP, and the domain of their
+    # addresses, whose mail is to be brought there.
+    bounce_port: int | None = Field(default=None, ge=0, le=65535)
+    bounce_domain: str | None = None
     vendor_name: str = Field(default="Keepword", min_length=1, max_length=100)
     purger_public_url: str
 
@@ -94,6 +98,13 @@ class NotifierSettings(ServiceSettings):
             raise ValueError("give one plain address, such as privacy@example.com")
         return address
 
+    @field_validator("bounce_domain")
+    @classmethod
+    def _is_a_domain(cls, domain: str | None) -> str | None:
+        if domain is not None and not re.fullmatch(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+", domain):
+            raise ValueError("give a domain, such as bounces.example.com")
+        return domain
+
     @field_validator("vendor_name")
     @classmethod
     def _is_one_line(cls, name: str) -> str:
@@ -133,6 +144,8 @@ class NotifierSettings(ServiceSettings):
             raise ValueError(
                 f"{PREFIX}SMTP_MUST_ENCRYPT: set it, as {PREFIX}SMTP_USER has a password to send"
             )
+        if (self.bounce_port is None) != (self.bounce_domain is None):
+            raise ValueError(f"{PREFIX}BOUNCE_PORT, {PREFIX}BOUNCE_DOMAIN: set both, or none")
         if self.dkim_file is None and not self.development:
             raise ValueError(f"{PREFIX}DKIM_FILE: name the file with the keys that sign our mail")
         return self

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from chassis.metrics import Metrics
 from contracts.classes import DataClass
 from devstack.postgres import Roles
+from devstack.processes import free_port
 from services.notifier.app import build, main
 from tests.notifier.builders import CONTACTS_PATH, settings_for
 
@@ -23,6 +24,7 @@ from tests.notifier.builders import CONTACTS_PATH, settings_for
         ("MAIL_FROM", "Vendor <privacy@vendor.example>"),
         ("MAIL_FROM", "privacy"),
         ("SMTP_PORT", "0"),
+        ("BOUNCE_DOMAIN", "bounces"),
         ("VENDOR_NAME", "a\nb"),
         ("PURGER_PUBLIC_URL", "purger"),
         ("TICKETS", "perhaps"),
@@ -57,6 +59,31 @@ def test_tickets_and_contacts_are_steps_of_their_own(notifier_roles: Roles, tmp_
     assert service.erases.ready is not None
     assert service.erases.attested is not None
     assert service.on_ledger_entry is not None
+
+
+def test_bounces_have_a_port_and_a_domain_or_neither(notifier_roles: Roles, tmp_path: Path) -> None:
+    for given in ({"bounce_port": 0}, {"bounce_domain": "bounces.vendor.example"}):
+        with pytest.raises(ValidationError, match="set both, or none"):
+            settings_for(notifier_roles, tmp_path, **given)
+
+
+async def test_the_port_for_bounces_is_open_where_settings_name_one(
+    notifier_roles: Roles, tmp_path: Path
+) -> None:
+    port = free_port()
+    this: Any = SimpleNamespace(
+        units=None, context=SimpleNamespace(keys=SimpleNamespace(blind_index=None))
+    )
+    named = {"bounce_port": port, "bounce_domain": "bounces.vendor.example"}
+    for settings, wanted in (
+        (settings_for(notifier_roles, tmp_path), False),
+        (settings_for(notifier_roles, tmp_path, **named), True),
+    ):
+        doors = build(settings).other_doors
+        assert doors is not None
+        async with doors(this):
+            with socket.socket() as probe:
+                assert (probe.connect_ex(("127.0.0.1", port)) == 0) is wanted
 
 
 @pytest.mark.parametrize("tickets", ["service-desk", "none"])

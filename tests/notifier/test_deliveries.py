@@ -16,15 +16,14 @@ import structlog
 
 from chassis import logs
 from contracts.classes import DataClass
-from devstack.mail import Answer, MailSink, Moment
-from services.notifier.clients import MailServer
+from devstack.mail import Answer, Moment
 from services.notifier.domain.deliveries import Deferred
 from services.notifier.domain.people import Recipient
 from services.notifier.domain.receipts import Receipt
 from services.notifier.letters.letter import Envelope, Stationery
 from services.notifier.letters.receipts import Receipts
 from services.notifier.store import deliveries as store
-from tests.notifier.builders import CODE, NOW, PURGER, SENDER, Notifier, Purge, a_receipt, a_step
+from tests.notifier.builders import CODE, NOW, PURGER, SENDER, Notifier, Purge, a_step
 from tests.notifier.specimens import sheets_of
 
 MINUTE = timedelta(minutes=1)
@@ -365,32 +364,6 @@ async def test_receipts_are_forgotten_after_30_days(notifier: Notifier) -> None:
     notifier.clock.advance(timedelta(days=2))
     await notifier.mail.tidy()
     assert await notifier.worker.fetchval("SELECT count(*) FROM receipts") == 0
-
-
-async def test_a_server_that_greets_with_a_refusal_fails_nobody() -> None:
-    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"554 5.3.2 Not today\r\n")
-        await writer.drain()
-        writer.close()
-        await writer.wait_closed()
-
-    server = await asyncio.start_server(refuse, "127.0.0.1", 0)
-    async with server:
-        port = server.sockets[0].getsockname()[1]
-        letter = RECEIPTS.write(
-            Receipt(CODE, a_receipt().steps),
-            Recipient("Ada", "ada@c.example", None),
-            ENVELOPE,
-        )
-        async with MailServer("127.0.0.1", port, name="vendor.example").session() as session:
-            outcome = await session.send(letter)
-    assert isinstance(outcome, Deferred)
-
-
-async def test_our_own_name_is_not_this_machines(sink: MailSink) -> None:
-    server = MailServer("127.0.0.1", sink.smtp_port, name="vendor.example")
-    async with server.session() as session:
-        assert session._client.local_hostname == "vendor.example"
 
 
 def test_every_class_has_its_words() -> None:

@@ -19,7 +19,8 @@ from structlog.testing import capture_logs
 
 from contracts.classes import DataClass
 from contracts.suppressions import SuppressionState
-from devstack.mail import Answer, Moment
+from devstack.mail import Answer, MailSink, Moment
+from devstack.postgres import Roles
 from services.config.data_map import DATA_MAP as CONFIG
 from services.installer.data_map import DATA_MAP as INSTALLER
 from services.notifier import requests
@@ -42,7 +43,7 @@ from services.notifier.jobs.requests import Requests
 from services.notifier.store.suppressions import suppressions_of, take_over
 from services.purger.data_map import DATA_MAP as PURGER
 from tests.connect.serving import serving
-from tests.notifier.builders import NOW, Notifier, Purge
+from tests.notifier.builders import NOW, Notifier, Purge, dkim_file, notifier_of
 from tests.notifier.office import a_row, open_office
 from tests.notifier.policy_texts import publish_in_force
 from tests.support.browser import browser
@@ -191,6 +192,18 @@ async def test_the_answer_and_the_mail_are_the_same_whether_anybody_is_known(
     assert "Answered at the latest 23 December 2026" in told
     assert "Good until 30 November 2026, 12:00 UTC" in told
     assert dict(known.headers)["To"] == ADA
+
+
+async def test_the_mail_is_signed_like_every_other(
+    notifier_roles: Roles, tmp_path: Path, sink: MailSink
+) -> None:
+    async with (
+        notifier_of(notifier_roles, tmp_path, sink, dkim_file=dkim_file(tmp_path)) as signing,
+        signing.client() as client,
+    ):
+        await asked(signing, client, "access", f"{uuid4().hex}@c.example")
+    [mail] = sink.mailbox.messages()
+    assert "DKIM-Signature" in dict(mail.headers)
 
 
 async def test_a_request_is_recorded_without_the_address(

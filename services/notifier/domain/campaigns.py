@@ -21,6 +21,11 @@ class Kind(StrEnum):
         """Whether it is news, which a person may decline; the rest is owed to everybody."""
         return self in OPTIONAL
 
+    @property
+    def goes_to_all(self) -> bool:
+        """Whether one campaign goes to people of many tenants."""
+        return self is Kind.POLICY_CHANGE or self.optional
+
 
 OPTIONAL = frozenset({Kind.PRODUCT_UPDATE, Kind.NEW_PRODUCT})
 

@@ -119,7 +119,7 @@ class Pace:
     """
 
     connections: int = 4
-    chunk: int = 10
+    chunk: int = 25
     domain_per_second: float = 20.0
     domain_connections: int = 2
 

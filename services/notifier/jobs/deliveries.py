@@ -16,10 +16,11 @@ import structlog
 from chassis.database import TRANSIENT_ERRORS, Connection, Pool
 from chassis.housekeeping import ERASURE_PROOF_KEPT
 from chassis.jobs import Job
-from chassis.keys import Undecipherable
+from chassis.keys import TenantKeys, Undecipherable
 from chassis.unit_of_work import UnitOfWork, Units
 from services.notifier.clients import MailServer, MailSession
 from services.notifier.context import Context
+from services.notifier.domain.bounces import ReturnPaths
 from services.notifier.domain.campaigns import Kind
 from services.notifier.domain.deliveries import (
     DOMAIN_BURST,
@@ -91,6 +92,7 @@ class _Chunk:
     done: list[store.Done] = field(default_factory=list)
     broken: dict[UUID, Kind] = field(default_factory=dict)
     slowed: set[bytes] = field(default_factory=set)
+    keys: TenantKeys | None = None
 
     @property
     def is_empty(self) -> bool:
@@ -117,7 +119,9 @@ class _Run:
 
     ends_at: float
     tried: int = 0
+    accepted: Counter[Kind] = field(default_factory=Counter)
     server_is_away: bool = False
+    told: dict[UUID, Any] = field(default_factory=dict)
     on_their_way: Counter[bytes] = field(default_factory=Counter)
 
     @property
@@ -139,7 +143,8 @@ class Deliveries:
 
     One transaction records what became of a chunk, claims the next one and reads what it takes to
     write it. So after a crash the messages of one chunk for each connection are uncertain.
-    ``public_url`` is where anyone reaches us; ``sign`` adds what proves by whom a message was sent.
+    ``public_url`` is where anyone reaches us; ``sign`` adds what proves by whom a message was sent;
+    what cannot be delivered comes back to an address of its own in the ``bounce_domain``.
     """
 
     units: Units[Context]
@@ -149,6 +154,7 @@ class Deliveries:
     public_url: str
     pace: Pace = field(default_factory=Pace)
     sign: Callable[[bytes], bytes] | None = None
+    bounce_domain: str | None = None
     figures: MailFigures = field(default_factory=MailFigures)
 
     def jobs(self) -> tuple[Job, ...]:
@@ -212,6 +218,8 @@ class Deliveries:
         ends = await asyncio.gather(
             *(self._connection(run, chunk) for chunk in (first, *others)), return_exceptions=True
         )
+        for kind, number in run.accepted.items():
+            log.info("deliveries accepted", kind=kind, deliveries=number)
         for end in ends:
             if end is not None:
                 raise end
@@ -242,7 +250,7 @@ class Deliveries:
                         await store.let_go(uow.connection, claimed.token)
                     await self._record(uow, chunk)
                     if not run.is_over:
-                        await self._claim(uow, claimed)
+                        await self._claim(uow, run, claimed)
             except _Unreadable as unreadable:
                 await self._pause(unreadable.campaign_id, unreadable.kind)
             except TRANSIENT_ERRORS as failure:
@@ -270,7 +278,7 @@ class Deliveries:
         for campaign_id in chunk.broken:
             await campaigns.pause_campaign(uow.connection, campaign_id)
 
-    async def _claim(self, uow: UnitOfWork[Context], chunk: _Chunk) -> None:
+    async def _claim(self, uow: UnitOfWork[Context], run: _Run, chunk: _Chunk) -> None:
         """Claim what is due, and read whatever it takes to write it."""
         claims = await store.claim_due_deliveries(
             uow.connection, chunk.token, wall=uow.wall, lease=self._lease, limit=self.pace.chunk
@@ -288,30 +296,34 @@ class Deliveries:
                 reached.append((claim, claim.tenant_id, claim.contact_id))
         if not reached:
             return
+        chunk.keys = uow.context.keys.for_a_batch()
         await uow.act_for(*{tenant_id for _, tenant_id, _ in reached})
         sealed = await people.sealed_contacts(
             uow.connection, {(tenant_id, contact_id) for _, tenant_id, contact_id in reached}
         )
-        told = await self._read(uow, chunk, [claim for claim, _, _ in reached])
+        told = await self._read(uow, run, chunk, [claim for claim, _, _ in reached])
         ready = []
         for claim, tenant_id, contact_id in reached:
             contact = sealed.get((tenant_id, contact_id))
-            recipient = contact and self._recipient(uow, claim, tenant_id, contact)
+            recipient = contact and _recipient(chunk.keys, claim, tenant_id, contact)
             if claim.campaign_id in chunk.broken:
                 chunk.settle(claim, NotTried(uow.wall), uow.wall)
             elif not recipient or told[claim.campaign_id] is None:
                 chunk.settle(claim, Unwritable(), uow.wall)
             else:
                 domain = recipient.address.rpartition("@")[2].lower()
-                index = uow.context.keys.blind_index("mail-domain", domain)
+                index = chunk.keys.blind_index("mail-domain", domain)
                 ready.append(_Ready(claim, recipient, index, told[claim.campaign_id]))
         await self._take_slots(uow, chunk, ready)
 
     async def _read(
-        self, uow: UnitOfWork[Context], chunk: _Chunk, claims: list[store.Claim]
+        self, uow: UnitOfWork[Context], run: _Run, chunk: _Chunk, claims: list[store.Claim]
     ) -> dict[UUID, Any]:
         told = {}
         for campaign_id, kind in {claim.campaign_id: claim.kind for claim in claims}.items():
+            if campaign_id in run.told:
+                told[campaign_id] = run.told[campaign_id]
+                continue
             try:
                 told[campaign_id] = await self.writers[kind].read(uow.connection, campaign_id)
             except TRANSIENT_ERRORS:
@@ -320,28 +332,10 @@ class Deliveries:
                 raise _Unreadable(campaign_id, kind) from failure
             except Exception as failure:  # noqa: BLE001 - whatever it is, only this campaign stops
                 self._break(chunk, campaign_id, kind, failure)
+            else:
+                if kind.goes_to_all:
+                    run.told[campaign_id] = told[campaign_id]
         return told
-
-    def _recipient(
-        self,
-        uow: UnitOfWork[Context],
-        claim: store.Claim,
-        tenant_id: UUID,
-        contact: people.SealedContact,
-    ) -> Recipient | None:
-        """Open the contact's seal; None where that fails, or what was in it is no address."""
-        keys = uow.context.keys
-        assert claim.wrapped_key is not None
-        assert claim.kek_id is not None
-        try:
-            key = keys.unwrapped_key(tenant_id, claim.wrapped_key, claim.kek_id)
-            name = keys.open_with(key, tenant_id, NAME, contact.name).decode()
-            address = keys.open_with(key, tenant_id, ADDRESS, contact.address).decode()
-        except Undecipherable:
-            return None
-        if not is_address(address):
-            return None
-        return Recipient(name, address, claim.addon_key, claim.language)
 
     async def _take_slots(
         self, uow: UnitOfWork[Context], chunk: _Chunk, ready: list[_Ready]
@@ -423,6 +417,7 @@ class Deliveries:
 
     def _write(self, chunk: _Chunk, sent_at: datetime) -> list[tuple[_Ready, Letter]]:
         """Write all that is ready, but for campaigns that cannot be written."""
+        keyed_hash = (chunk.keys or self.units.context.keys).blind_index
         written = []
         for item in chunk.ready:
             claim = item.claim
@@ -430,19 +425,23 @@ class Deliveries:
                 continue
             try:
                 letter = self.writers[claim.kind].write(
-                    item.told, item.recipient, self._envelope(claim, sent_at)
+                    item.told, item.recipient, self._envelope(keyed_hash, claim, sent_at)
                 )
             except Exception as failure:  # noqa: BLE001 - whatever it is, only this campaign stops
                 self._break(chunk, claim.campaign_id, claim.kind, failure)
                 continue
+            if self.bounce_domain is not None:
+                paths = ReturnPaths(keyed_hash, self.bounce_domain)
+                letter = replace(letter, sender=paths.of(claim.delivery_id))
             written.append((item, letter))
         # What one person's letter showed is true of the whole campaign.
         return [each for each in written if each[0].claim.campaign_id not in chunk.broken]
 
-    def _envelope(self, claim: store.Claim, sent_at: datetime) -> Envelope:
-        context = self.units.context
-        keyed_hash, about = context.keys.blind_index, (claim.address_index, claim.kind)
-        named = message_id(keyed_hash, claim.campaign_id, claim.address_index, context.mail_domain)
+    def _envelope(
+        self, keyed_hash: Callable[[str, bytes], bytes], claim: store.Claim, sent_at: datetime
+    ) -> Envelope:
+        about, domain = (claim.address_index, claim.kind), self.units.context.mail_domain
+        named = message_id(keyed_hash, claim.campaign_id, claim.address_index, domain)
         if not claim.kind.optional:
             return Envelope(named, sent_at)
         links = Links(keyed_hash, self.public_url)
@@ -473,14 +472,14 @@ class Deliveries:
         self._break(_Chunk(), campaign_id, kind, _Unreadable(campaign_id, kind))
 
     def _tell(self, run: _Run, chunk: _Chunk) -> None:
-        """Count what became of a chunk; what went as it should is one line, each trouble its own."""
+        """Count what became of a chunk, and say what did not go as it should."""
         tried = [each for each in chunk.done if not isinstance(each.outcome, NotTried)]
         run.tried += len(tried)
         counted = Counter((each.claim.kind, _word_for(each.outcome)) for each in tried)
         for (kind, word), number in counted.items():
             self.figures.deliveries_total.labels(kind.value, word).inc(number)
             if word == "accepted":
-                log.info("deliveries accepted", kind=kind, deliveries=number)
+                run.accepted[kind] += number
         for each in tried:
             word = _word_for(each.outcome)
             if word != "accepted":
@@ -493,6 +492,23 @@ class Deliveries:
                     status_code=getattr(each.outcome, "status_code", None),
                     attempts=each.claim.attempts,
                 )
+
+
+def _recipient(
+    keys: TenantKeys, claim: store.Claim, tenant_id: UUID, contact: people.SealedContact
+) -> Recipient | None:
+    """Open the contact's seal; None where that fails, or what was in it is no address."""
+    assert claim.wrapped_key is not None
+    assert claim.kek_id is not None
+    try:
+        key = keys.unwrapped_key(tenant_id, claim.wrapped_key, claim.kek_id)
+        name = keys.open_with(key, tenant_id, NAME, contact.name).decode()
+        address = keys.open_with(key, tenant_id, ADDRESS, contact.address).decode()
+    except Undecipherable:
+        return None
+    if not is_address(address):
+        return None
+    return Recipient(name, address, claim.addon_key, claim.language)
 
 
 def _signed(

@@ -29,7 +29,6 @@ _WHERE_THEY_STAND: Final = (
 )
 _FEWEST_BITS: Final = 2048
 _NAME: Final = re.compile(r"[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})*")
-_SPACES: Final = re.compile(rb"[ \t]+")
 _FOLD: Final = re.compile(rb"\r\n(?=[ \t])")
 _HASH: Final = hashes.SHA256()
 _PADDING: Final = PKCS1v15()
@@ -143,12 +142,18 @@ def _canonical_headers(headers: Sequence[tuple[bytes, bytes]], signed: Sequence[
 
 
 def _canonical_value(value: bytes) -> bytes:
-    return _SPACES.sub(b" ", value.replace(b"\r\n", b"")).strip(b" \t")
+    return _single_spaces(value.replace(b"\r\n", b"")).strip(b" ")
 
 
 def _canonical_body(body: bytes) -> bytes:
     """RFC 6376, section 3.4.4; an empty body is nothing at all."""
-    if b"\t" in body or b"  " in body or b" \r\n" in body or body.endswith(b" "):
-        body = b"\r\n".join(_SPACES.sub(b" ", line).rstrip(b" ") for line in body.split(b"\r\n"))
+    body = _single_spaces(body).replace(b" \r\n", b"\r\n").removesuffix(b" ")
     body = body.rstrip(b"\r\n") if body.endswith(b"\r\n") else body
     return body + b"\r\n" if body else b""
+
+
+def _single_spaces(text: bytes) -> bytes:
+    text = text.replace(b"\t", b" ")
+    while b"  " in text:
+        text = text.replace(b"  ", b" ")
+    return text

@@ -9,6 +9,7 @@ from datetime import datetime
 from email.headerregistry import Address
 from email.policy import SMTP
 from email.utils import format_datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -74,6 +75,10 @@ class Stationery:
         self._vendor_name = vendor_name
         self._sender = sender
         self._news_sender = news_sender or sender
+        self._from = {
+            each: _header("From", _mailbox(vendor_name, each))
+            for each in (sender, self._news_sender)
+        }
         self._domain = sender.rpartition("@")[2]
         self._pages = Environment(
             loader=_InlinedStyles(pages),
@@ -104,19 +109,19 @@ class Stationery:
             sender = self._news_sender
             said["unsubscribing"] = unsubscribing
         headers = [
-            ("From", _mailbox(self._vendor_name, sender)),
-            ("To", _mailbox(recipient.name, recipient.address)),
-            ("Subject", _on_one_line(self._render(f"{template}.subject.txt", said))),
-            ("Date", format_datetime(envelope.sent_at)),
-            ("Message-ID", envelope.message_id),
+            self._from[sender],
+            _header("To", _mailbox(recipient.name, recipient.address)),
+            _subject(self._render(f"{template}.subject.txt", said)),
+            _header("Date", format_datetime(envelope.sent_at)),
+            _header("Message-ID", envelope.message_id),
             # RFC 3834: no out-of-office answer is wanted.
-            ("Auto-Submitted", "auto-generated"),
+            "Auto-Submitted: auto-generated\r\n",
         ]
         if unsubscribing is not None:
             headers += [
-                ("List-Id", f"<{unsubscribing.list_name}.{self._domain}>"),
-                ("List-Unsubscribe", f"<{unsubscribing.one_click_url}>"),
-                ("List-Unsubscribe-Post", "List-Unsubscribe=One-Click"),
+                _header("List-Id", f"<{unsubscribing.list_name}.{self._domain}>"),
+                _header("List-Unsubscribe", f"<{unsubscribing.one_click_url}>"),
+                _header("List-Unsubscribe-Post", "List-Unsubscribe=One-Click"),
             ]
         # Whoever writes a part cannot know this, as who lacks the key cannot know the Message-ID.
         boundary = f"=_{hashlib.sha256(envelope.message_id.encode()).hexdigest()[:40]}"
@@ -132,11 +137,13 @@ class Stationery:
         return self._pages.get_template(page).render(said)
 
 
-def _multipart(headers: list[tuple[str, str]], boundary: str, text: str, html: str) -> bytes:
+def _multipart(headers: list[str], boundary: str, text: str, html: str) -> bytes:
     """Put a message of two forms into the form it has on the wire."""
-    lines = [_header(name, value) for name, value in headers]
-    lines.append("MIME-Version: 1.0\r\n")
-    lines.append(f'Content-Type: multipart/alternative; boundary="{boundary}"\r\n\r\n')
+    lines = [
+        *headers,
+        "MIME-Version: 1.0\r\n",
+        f'Content-Type: multipart/alternative; boundary="{boundary}"\r\n\r\n',
+    ]
     return b"".join(
         (
             "".join(lines).encode("ascii"),
@@ -182,7 +189,16 @@ def _mailbox(name: str, address: str) -> str:
     name = _on_one_line(name)
     if _PLAIN_NAME.fullmatch(name):
         return f"{name} <{address}>"
+    if name and _PLAIN.fullmatch(name):
+        quoted = name.replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{quoted}" <{address}>'
     return str(Address(name, addr_spec=address))
+
+
+@lru_cache(maxsize=16)
+def _subject(text: str) -> str:
+    """Write the subject, which is the same in most letters of a campaign."""
+    return _header("Subject", _on_one_line(text))
 
 
 def _on_one_line(text: str) -> str:

@@ -194,8 +194,7 @@ class NewsPages:
         letter = self._letter(
             notifier.context, kept.news, reader, named, notifier.units.clock.wall(), mark=TEST_MARK
         )
-        async with self._server.session() as session:
-            outcome = await session.send(letter)
+        outcome = await self._server.hand_over(letter)
         if isinstance(outcome, Accepted):
             return await self._answer(request, kept, form, said=_outcome(outcome))
         return await self._answer(request, kept, form, problem=NewsRefused(_outcome(outcome)))

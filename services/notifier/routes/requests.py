@@ -149,8 +149,7 @@ class RequestPages:
         )
         envelope = Envelope(named, notifier.units.clock.wall())
         letter = self._letters.write(received, self._links(notifier), address, language, envelope)
-        async with self._server.session() as session:
-            outcome = await session.send(letter)
+        outcome = await self._server.hand_over(letter)
         log.info(
             "request received",
             request_id=received.request_id,
