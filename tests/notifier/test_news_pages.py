@@ -210,8 +210,8 @@ def test_staff_pages_are_there_in_development_only(
     notifier: Notifier, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     def paths(*, development: bool) -> set[str]:
-        folder = tmp_path_factory.mktemp("settings")
-        settings = settings_for(notifier.roles, folder, development=development)
+        settings = settings_for(notifier.roles, tmp_path_factory.mktemp("settings"))
+        settings = settings.model_copy(update={"development": development})
         return {route.path for router in build(settings).routers for route in router.routes}  # type: ignore[attr-defined]
 
     assert f"{NEWS}/{{news}}" in paths(development=True)
