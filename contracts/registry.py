@@ -6,6 +6,7 @@ from functools import cache
 from contracts.censuses import CensusDoubted, CensusListed, CensusTaken, StatesDoubted
 from contracts.ledger import LedgerEntry, LedgerHead, RestoredEntry
 from contracts.messages import Kind, Message
+from contracts.news import ProductUpdateAnnounced
 from contracts.policies import PolicyState
 from contracts.purges import (
     DataErased,
@@ -29,6 +30,7 @@ from contracts.topics import (
     INSTALLER_TENANTS,
     NOTIFIER_CENSUSES,
     NOTIFIER_ERASURES,
+    NOTIFIER_NOTICES,
     NOTIFIER_POLICIES,
     NOTIFIER_SUPPRESSIONS,
     PURGER_CENSUSES,
@@ -98,6 +100,7 @@ MESSAGE_TYPES = (
     MessageType("erasure-asked", ErasureAsked, (CONFIG_REQUESTS,)),
     MessageType("erasure-withdrawn", ErasureWithdrawn, (CONFIG_REQUESTS,)),
     MessageType("policy-changed", PolicyState, (NOTIFIER_POLICIES,)),
+    MessageType("product-update-announced", ProductUpdateAnnounced, (NOTIFIER_NOTICES,)),
     MessageType("tenant-erased", LedgerEntry, (PURGER_LEDGER,), schema=3),
     MessageType("erasure-receipted", LedgerEntry, (PURGER_LEDGER,), schema=3),
     MessageType("database-restored", RestoredEntry, (PURGER_LEDGER,)),

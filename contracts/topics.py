@@ -90,6 +90,15 @@ NOTIFIER_POLICIES = Topic(
     _COMPACTED,
     key="number",
 )
+NOTIFIER_NOTICES = Topic(
+    "notifier.notices.v1",
+    Kind.EVENT,
+    "notifier",
+    1,
+    DataClass.PLUMBING,
+    _kept(30),
+    key="campaign_id",
+)
 PURGER_LEDGER = Topic(
     "purger.ledger.v1", Kind.LOG, "purger", 1, DataClass.ERASURE_PROOF, _kept(400), key="number"
 )
@@ -132,6 +141,7 @@ ALL_TOPICS = (
     NOTIFIER_ERASURES,
     CONFIG_REQUESTS,
     NOTIFIER_POLICIES,
+    NOTIFIER_NOTICES,
     PURGER_LEDGER,
     NOTIFIER_SUPPRESSIONS,
     INSTALLER_CENSUSES,
@@ -171,6 +181,7 @@ _SUBSCRIPTIONS: Mapping[str, tuple[Topic, ...]] = MappingProxyType(
             PURGER_PURGES,
             PURGER_CENSUSES,
             NOTIFIER_POLICIES,
+            NOTIFIER_NOTICES,
             NOTIFIER_SUPPRESSIONS,
         ),
     }

@@ -7,6 +7,7 @@ from contracts.classes import DataClass
 from contracts.topics import (
     NOTIFIER_CENSUSES,
     NOTIFIER_ERASURES,
+    NOTIFIER_NOTICES,
     NOTIFIER_POLICIES,
     NOTIFIER_SUPPRESSIONS,
 )
@@ -321,6 +322,7 @@ DATA_MAP: Final = DataMap(
                 "changed_at": "from when its age is counted",
                 "send_at": "when it is sent",
                 "planned_at": "when its recipients were planned",
+                "announced_at": "when other services were told that it is being sent",
             },
         ),
         Table(
@@ -437,6 +439,13 @@ DATA_MAP: Final = DataMap(
             purpose="tells which revisions of the policy there are: numbers, dates, hashes of texts",
             retention="for ever",
             promise="P8",
+        ),
+        StoredTopic(
+            name=NOTIFIER_NOTICES.name,
+            data_class=NOTIFIER_NOTICES.erases_as,
+            purpose="tells that news of a product is being sent: its id, kind, app and time",
+            retention="30 days",
+            promise="P9",
         ),
         StoredTopic(
             name=NOTIFIER_SUPPRESSIONS.name,

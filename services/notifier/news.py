@@ -58,6 +58,8 @@ async def schedule(
     kept = await _locked(uow, campaign_id, version)
     if kept.stage is not Stage.APPROVED:
         raise NewsRefused("Only what is approved can be scheduled.")
+    if kept.announced_at is not None:
+        raise NewsRefused("It was sent before a restore, to people who cannot be known any more.")
     at = send_at or uow.now
     require_good_time(at, now=uow.now)
     if not await store.count_recipients(uow.connection, kept.news.kind, kept.news.segment):

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from contextlib import aclosing
+from uuid import UUID
 
 import structlog
 
@@ -9,11 +10,12 @@ from chassis.broker import KafkaAccess
 from chassis.own_topics import last_said
 from chassis.service import Running
 from chassis.unit_of_work import Units
+from contracts.news import ProductUpdateAnnounced
 from contracts.policies import PolicyState
 from contracts.suppressions import SuppressionState
-from contracts.topics import NOTIFIER_POLICIES, NOTIFIER_SUPPRESSIONS
+from contracts.topics import NOTIFIER_NOTICES, NOTIFIER_POLICIES, NOTIFIER_SUPPRESSIONS
 from services.notifier.context import Context
-from services.notifier.store import campaigns, lifecycle, policies, suppressions
+from services.notifier.store import campaigns, lifecycle, news, policies, suppressions
 from services.notifier.store import deliveries as store
 
 log = structlog.get_logger(__name__)
@@ -32,6 +34,7 @@ async def take_over(notifier: Running[Context], kafka: KafkaAccess) -> None:
         async for partition in partitions:
             said += [each.state for each in partition]
     await name_lost_revisions(notifier.units, said)
+    await stop_news_that_began(notifier.units, kafka)
     await take_over_suppressions(notifier.units, kafka)
 
 
@@ -64,6 +67,19 @@ async def name_lost_revisions(
     if lost:
         log.error("restored, revisions of the policy are lost, publish them again", numbers=lost)
     return lost
+
+
+async def stop_news_that_began(units: Units[Context], kafka: KafkaAccess) -> int:
+    """Send no news that the lost database has begun to send, nobody knows to whom; count it."""
+    announced: list[UUID] = []
+    async with aclosing(last_said(kafka, NOTIFIER_NOTICES, ProductUpdateAnnounced)) as partitions:
+        async for partition in partitions:
+            announced += [said.state.campaign_id for said in partition]
+    async with units.begin() as uow:
+        stopped = await news.stop_announced(uow.connection, announced, now=uow.now)
+    if stopped:
+        log.error("restored, news stopped as the lost database had begun it", news=stopped)
+    return stopped
 
 
 async def take_over_suppressions(units: Units[Context], kafka: KafkaAccess) -> None:

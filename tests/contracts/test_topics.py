@@ -14,6 +14,7 @@ from contracts.topics import (
     INSTALLER_ERASURES,
     INSTALLER_TENANTS,
     NOTIFIER_ERASURES,
+    NOTIFIER_NOTICES,
     NOTIFIER_POLICIES,
     NOTIFIER_SUPPRESSIONS,
     PURGER_CENSUSES,
@@ -77,6 +78,7 @@ def test_what_state_replaced_is_gone_within_five_days(topic: Topic) -> None:
         (INSTALLER_ERASURES, 30),
         (CONFIG_ERASURES, 30),
         (NOTIFIER_ERASURES, 30),
+        (NOTIFIER_NOTICES, 30),
         (CONFIG_REQUESTS, 30),
         (PURGER_LEDGER, 400),
         (CONFIG_CENSUSES, 1),
@@ -98,6 +100,8 @@ def test_what_is_of_no_tenant_is_one_sequence_and_the_rest_is_spread_by_tenant()
             assert (topic.partitions, topic.key) == (1, "owner")
         elif topic is NOTIFIER_POLICIES:
             assert (topic.partitions, topic.key) == (1, "number")
+        elif topic is NOTIFIER_NOTICES:
+            assert (topic.partitions, topic.key) == (1, "campaign_id")
         elif topic is not PURGER_LEDGER:
             keyed_by = "recipient_index" if topic is NOTIFIER_SUPPRESSIONS else "tenant_id"
             assert (topic.partitions, topic.key) == (6, keyed_by)
@@ -113,8 +117,9 @@ def test_the_settings_are_text_and_cannot_be_changed(topic: Topic) -> None:
 def test_what_is_said_about_an_erasure_outlives_the_tenant_and_its_state_does_not() -> None:
     assert INSTALLER_TENANTS.erases_as is DataClass.INSTALLATION
     assert NOTIFIER_SUPPRESSIONS.erases_as is DataClass.PLUMBING
+    of_no_tenant = {NOTIFIER_NOTICES, NOTIFIER_POLICIES, NOTIFIER_SUPPRESSIONS}
     for topic in ALL_TOPICS:
-        if topic not in {INSTALLER_TENANTS, NOTIFIER_POLICIES, NOTIFIER_SUPPRESSIONS}:
+        if topic not in {INSTALLER_TENANTS, *of_no_tenant}:
             assert topic.erases_as is DataClass.ERASURE_PROOF
 
 
@@ -177,10 +182,12 @@ def allowed(service: str, operation: str) -> set[str]:
             {
                 "notifier.erasures.v1",
                 "notifier.censuses.v1",
+                "notifier.notices.v1",
                 "notifier.policies.v1",
                 "notifier.suppressions.v1",
             },
             {
+                "notifier.notices.v1",
                 "notifier.policies.v1",
                 "notifier.suppressions.v1",
                 "purger.censuses.v1",

@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from chassis.erasure import NOBODY
+from contracts.news import ProductUpdateAnnounced
 from contracts.tenants import ClassState
 from services.notifier import news as process
 from services.notifier.domain.campaigns import CampaignState, Kind
@@ -419,6 +420,23 @@ async def test_it_waits_for_its_time(notifier: Notifier) -> None:
     assert await jobs(notifier).plan() == 1
 
 
+async def test_that_it_is_being_sent_is_said_once_and_names_nobody(notifier: Notifier) -> None:
+    await notifier.tenant(ADA)
+    campaign_id = await send(notifier, a_news(segment=Segment(addon_key="com.example.app")))
+    await jobs(notifier).plan()
+    rows = await notifier.worker.fetch(
+        "SELECT payload FROM outbox WHERE topic = 'notifier.notices.v1'"
+    )
+    assert [ProductUpdateAnnounced.decode(row["payload"]) for row in rows] == [
+        ProductUpdateAnnounced(
+            campaign_id=campaign_id,
+            news_kind=Kind.PRODUCT_UPDATE.value,
+            addon_key="com.example.app",
+            announced_at=NOW,
+        )
+    ]
+
+
 async def test_what_is_paused_waits_and_what_is_stopped_stays_so(notifier: Notifier) -> None:
     await notifier.tenant(ADA)
     campaign_id = await scheduled(notifier)
@@ -479,6 +497,19 @@ async def test_after_a_restore_all_news_waits_for_a_person(notifier: Notifier) -
         )
         == "uncertain"
     )
+
+
+async def test_news_that_was_sent_before_a_restore_is_not_scheduled_again(
+    notifier: Notifier,
+) -> None:
+    await notifier.tenant(ADA)
+    campaign_id = await write(notifier)
+    async with notifier.units.begin() as uow:
+        assert await store.stop_announced(uow.connection, [campaign_id], now=uow.now) == 1
+        assert await store.stop_announced(uow.connection, [campaign_id], now=uow.now) == 0
+    await approve(notifier, campaign_id)
+    with pytest.raises(NewsRefused, match="before a restore"):
+        await schedule(notifier, campaign_id)
 
 
 async def test_old_news_is_forgotten_and_drafts_and_what_runs_are_not(notifier: Notifier) -> None:

@@ -15,14 +15,17 @@ from chassis.relay import Relay
 from chassis.service import Resources, Running
 from contracts.policies import PolicyState
 from contracts.tenants import Version
-from contracts.topics import NOTIFIER_POLICIES, NOTIFIER_SUPPRESSIONS
+from contracts.topics import NOTIFIER_NOTICES, NOTIFIER_POLICIES, NOTIFIER_SUPPRESSIONS
 from devstack.kafka import create_topics
+from services.notifier.domain.news import Stage
 from services.notifier.domain.people import ADDRESS_INDEX
 from services.notifier.domain.suppressions import EVERYTHING, Reason
 from services.notifier.store.campaigns import resume_campaign
 from services.notifier.store.suppressions import lift, suppress, suppressions_of
 from services.notifier.takeover import name_lost_revisions, take_over
 from tests.notifier.builders import NOW, Notifier, Purge
+from tests.notifier.news_texts import jobs as news_jobs
+from tests.notifier.news_texts import kept, scheduled
 from tests.notifier.policy_texts import publish
 from tests.notifier.test_policy_changes import jobs
 from tests.support.chassis import no_restate
@@ -32,7 +35,9 @@ from tests.support.topics import read_all
 @pytest.fixture
 async def bus(access: KafkaAccess) -> KafkaAccess:
     """The session's broker, with the topics that notifier reads itself."""
-    await create_topics([NOTIFIER_SUPPRESSIONS, NOTIFIER_POLICIES], **access.client_options())
+    await create_topics(
+        [NOTIFIER_SUPPRESSIONS, NOTIFIER_POLICIES, NOTIFIER_NOTICES], **access.client_options()
+    )
     return access
 
 
@@ -216,3 +221,26 @@ async def test_what_was_lifted_last_is_not_taken_over_and_what_stands_here_stays
 async def forget_suppressions(notifier: Notifier) -> None:
     """Let the database be one from before anybody was suppressed."""
     await notifier.worker.execute("DELETE FROM suppressions")
+
+
+async def test_news_that_the_lost_database_had_begun_is_never_begun_again(
+    notifier: Notifier, bus: KafkaAccess
+) -> None:
+    await notifier.tenant("ada@c.example")
+    begun, other = await scheduled(notifier), await scheduled(notifier, at=NOW + timedelta(days=1))
+    await news_jobs(notifier).plan()
+    async with relaying(notifier, bus), asyncio.timeout(60):
+        while not any(
+            record.key == str(begun).encode()
+            for record in await read_all(bus, NOTIFIER_NOTICES.name)
+        ):
+            await asyncio.sleep(0.1)
+    # What a backup of an hour before has.
+    await notifier.worker.execute("UPDATE product_news SET planned_at = NULL, announced_at = NULL")
+    await notifier.worker.execute("UPDATE campaigns SET state = 'waiting'")
+    await notifier.worker.execute("DELETE FROM deliveries")
+    await restored(notifier, bus)
+
+    assert (await kept(notifier, begun)).stage is Stage.STOPPED
+    assert (await kept(notifier, other)).stage is Stage.PAUSED
+    assert await news_jobs(notifier).plan() == await notifier.mail.run() == 0

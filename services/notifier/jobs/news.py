@@ -8,6 +8,7 @@ import structlog
 from chassis.database import Pool
 from chassis.jobs import Job
 from chassis.unit_of_work import Units
+from contracts.news import ProductUpdateAnnounced
 from services.notifier.context import Context
 from services.notifier.domain.news import KEPT
 from services.notifier.store import news as store
@@ -31,7 +32,7 @@ class NewsJobs:
         )
 
     async def plan(self) -> int:
-        """Plan to tell everybody of what is due; return how many are told."""
+        """Plan to tell everybody of what is due, and say so; return how many are told."""
         told = 0
         clock = self.units.clock
         for campaign_id in await store.due(self.worker, now=clock.now()):
@@ -41,7 +42,22 @@ class NewsJobs:
             if planned is not None:
                 log.info("news planned", campaign_id=campaign_id, recipients=planned)
                 told += planned
+        await self._announce()
         return told
+
+    async def _announce(self) -> None:
+        async with self.units.begin() as uow:
+            for campaign_id, kind, segment in await store.take_unannounced(
+                uow.connection, now=uow.now
+            ):
+                uow.outbox.add(
+                    ProductUpdateAnnounced(
+                        campaign_id=campaign_id,
+                        news_kind=kind.value,
+                        addon_key=segment.addon_key,
+                        announced_at=uow.now,
+                    )
+                )
 
     async def finish(self) -> int:
         """Call done what is through; return how many campaigns."""

@@ -16,6 +16,7 @@ CREATE TABLE product_news (
     changed_at timestamptz NOT NULL,
     send_at timestamptz,
     planned_at timestamptz,
+    announced_at timestamptz,
     CHECK ((subject_de IS NULL) = (text_de IS NULL)),
     CHECK ((stage = 'scheduled') = (send_at IS NOT NULL)),
     CHECK (planned_at IS NULL OR stage = 'scheduled')

@@ -55,6 +55,10 @@
       clearTimeout(waiting);
       waiting = setTimeout(look, event.target.type === "radio" ? 0 : TYPING_MS);
     });
+    // A form has one submission at a time: a look would take the place of what a person sends.
+    editor.addEventListener("submit", (event) => {
+      if (event.submitter !== show) clearTimeout(waiting);
+    });
     fill();
   }
 

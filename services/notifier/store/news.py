@@ -1,6 +1,6 @@
 """News of products: what was written, whom it reaches, and the planning of what tells them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -55,6 +55,7 @@ class Kept:
     stage: Stage
     send_at: datetime | None
     planned_at: datetime | None
+    announced_at: datetime | None
 
 
 _KEPT: Final = """
@@ -183,6 +184,7 @@ def _kept(row: asyncpg.Record) -> Kept:
         stage_of(Stage(row["stage"]), campaign, planned=row["planned_at"] is not None),
         row["send_at"],
         row["planned_at"],
+        row["announced_at"],
     )
 
 
@@ -313,6 +315,45 @@ async def plan_recipients(
             "UPDATE campaigns SET state = 'sending' WHERE campaign_id = $1", campaign_id
         )
     return planned
+
+
+async def take_unannounced(
+    connection: Connection, *, now: datetime
+) -> list[tuple[UUID, Kind, Segment]]:
+    """Note that others are told of what is being sent, and give what they were not told of."""
+    rows = await connection.fetch(
+        """
+        UPDATE product_news SET announced_at = $1
+         WHERE planned_at IS NOT NULL AND announced_at IS NULL
+        RETURNING campaign_id, kind, addon_key, product, edition, region
+        """,
+        now,
+    )
+    return [(row["campaign_id"], Kind(row["kind"]), Segment(*row[2:])) for row in rows]
+
+
+async def stop_announced(
+    connection: Connection, campaign_ids: Collection[UUID], *, now: datetime
+) -> int:
+    """Let none of this news begin that has not begun here, as it has elsewhere; count it."""
+    rows = await connection.fetch(
+        """
+        UPDATE product_news SET announced_at = $2
+         WHERE campaign_id = ANY($1::uuid[]) AND announced_at IS NULL
+        RETURNING campaign_id, planned_at
+        """,
+        list(campaign_ids),
+        now,
+    )
+    begun_elsewhere = [row["campaign_id"] for row in rows if row["planned_at"] is None]
+    await connection.execute(
+        """
+        UPDATE campaigns SET state = 'stopped'
+         WHERE campaign_id = ANY($1::uuid[]) AND state IN ('waiting', 'paused')
+        """,
+        begun_elsewhere,
+    )
+    return len(begun_elsewhere)
 
 
 async def finish(pool: Pool) -> list[UUID]:
