@@ -18,6 +18,7 @@ from contracts.topics import (
     CONFIG_ERASURES,
     INSTALLER_ERASURES,
     INSTALLER_TENANTS,
+    NOTIFIER_NOTICES,
     PURGER_CENSUSES,
     PURGER_COMMANDS,
     SERVICES,
@@ -182,6 +183,6 @@ async def the_marker_is_found_nowhere(world: World, canary: Canary, tenant_id: U
             await asyncio.sleep(1)
     found = await everywhere.search(world.stack, canary)
     assert found.places == set()
-    # There purger speaks only when in doubt.
+    # There purger speaks only when in doubt, and notifier only of news.
     read = {topic.name for topic in ALL_TOPICS if found.pieces[f"topic {topic.name}"]}
-    assert {topic.name for topic in ALL_TOPICS} - read <= {PURGER_CENSUSES.name}
+    assert {topic.name for topic in ALL_TOPICS} - read <= {NOTIFIER_NOTICES.name, PURGER_CENSUSES.name}
