@@ -55,14 +55,18 @@ class Sheets:
             loader=FileSystemLoader(Path(__file__).parent.parent / "pages"),
             autoescape=False,  # noqa: S701 - makes words, which sheet.html escapes
             undefined=StrictUndefined,
+            auto_reload=False,
         )
-
         self._words.filters["named_by"] = _named_by
+        self._common: Mapping[Language, Any] = {
+            language: self._words.get_template(f"words.{language}.jinja").make_module(self._always)
+            for language in Language
+        }
 
     def sheet(self, name: str, told: Mapping[str, Any], recipient: Recipient) -> Sheet:
         """Put what is told into the words of the recipient's language."""
         language = recipient.language
-        common: Any = self._words.get_template(f"words.{language}.jinja").make_module(self._always)
+        common = self._common[language]
         words: Any = self._words.get_template(f"{name}.{language}.jinja").make_module(
             {**self._always, **told, "app": recipient.addon_key, "words": common}
         )
