@@ -51,6 +51,8 @@ _DOMAINS = 2_000
 _ROWS_OF_A_COPY = 10_000
 _SENDER = "privacy@vendor.example"
 _TEMPLATE = "bench"
+_CONTACT = ["tenant_id", "contact_id", "name", "address", "address_index"]
+_AUDIENCE = ["tenant_id", "contact_id", "address_index", "roles", "language", "since"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,8 +243,8 @@ async def _copy(owner: Pool, keys: TenantKeys, numbers: Sequence[int], now: date
         for table, rows, columns in (
             ("tenants", tenants, ["tenant_id", "addon_key", "contacts"]),
             ("tenant_keys", tenant_keys, ["tenant_id", "wrapped_key", "kek_id", "made_at"]),
-            ("contacts", contacts, None),
-            ("audience", audience, None),
+            ("contacts", contacts, _CONTACT),
+            ("audience", audience, _AUDIENCE),
         ):
             await connection.copy_records_to_table(table, records=rows, columns=columns)
 

@@ -30,6 +30,12 @@ from services.notifier.domain.people import ADDRESS, ADDRESS_INDEX, NAME
 IN_FLIGHT = Pace().connections * Pace().chunk
 KINDS = (Kind.POLICY_CHANGE, Kind.PRODUCT_UPDATE)
 VICTIMS = ("notifier", "sink", "database")
+COLUMNS = {
+    "tenants": ["tenant_id", "addon_key", "contacts"],
+    "tenant_keys": ["tenant_id", "wrapped_key", "kek_id", "made_at"],
+    "contacts": ["tenant_id", "contact_id", "name", "address", "address_index"],
+    "audience": ["tenant_id", "contact_id", "address_index", "roles", "language", "since"],
+}
 
 
 @dataclass
@@ -87,12 +93,7 @@ class Scene:
         now, people = datetime.now(UTC), recipients // len(KINDS)
         tenants = [(uuid4(), self.keys) for _ in range(max(1, people // 10))]
         owner = await asyncpg.connect(self.roles.owner_url)
-        rows: dict[str, list[tuple[object, ...]]] = {
-            "tenants": [],
-            "tenant_keys": [],
-            "contacts": [],
-            "audience": [],
-        }
+        rows: dict[str, list[tuple[object, ...]]] = {table: [] for table in COLUMNS}
         for tenant_id, keys in tenants:
             new = keys.new_wrapped_key(tenant_id)
             rows["tenants"].append((tenant_id, "app", "live"))
@@ -110,8 +111,7 @@ class Scene:
                 rows["audience"].append((tenant_id, contact, index, ["technical"], "en", now))
         await owner.execute("ALTER TABLE contacts NO FORCE ROW LEVEL SECURITY")
         for table, records in rows.items():
-            columns = ["tenant_id", "addon_key", "contacts"] if table == "tenants" else None
-            await owner.copy_records_to_table(table, records=records, columns=columns)
+            await owner.copy_records_to_table(table, records=records, columns=COLUMNS[table])
         await owner.execute("ALTER TABLE contacts FORCE ROW LEVEL SECURITY")
         for kind in KINDS:
             campaign_id = uuid4()
