@@ -185,4 +185,7 @@ async def the_marker_is_found_nowhere(world: World, canary: Canary, tenant_id: U
     assert found.places == set()
     # There purger speaks only when in doubt, and notifier only of news.
     read = {topic.name for topic in ALL_TOPICS if found.pieces[f"topic {topic.name}"]}
-    assert {topic.name for topic in ALL_TOPICS} - read <= {NOTIFIER_NOTICES.name, PURGER_CENSUSES.name}
+    assert {topic.name for topic in ALL_TOPICS} - read <= {
+        NOTIFIER_NOTICES.name,
+        PURGER_CENSUSES.name,
+    }
