@@ -171,7 +171,7 @@ def writers(settings: NotifierSettings) -> Mapping[Kind, Writer[Any]]:
     stationery, sheets = _paper(settings)
     receipts = Receipts(stationery, sheets, settings.purger_public_url)
     notices = NoticeLetters(stationery, sheets)
-    policy_changes = PolicyChanges(stationery, settings.public_url)
+    policy_changes = PolicyChanges(stationery, sheets, settings.public_url)
     return {
         Kind.RECEIPT: Writer(receipt_of, receipts.write),
         Kind.POLICY_CHANGE: Writer(revision_of, policy_changes.write),
@@ -224,7 +224,7 @@ def _editors(settings: NotifierSettings, server: MailServer) -> tuple[APIRouter,
     return (
         pages.router(),
         NewsPages(pages, letters, server, settings.public_url).router(),
-        PolicyDraftPages(pages, settings, stationery).router(),
+        PolicyDraftPages(pages, settings, stationery, sheets).router(),
         CampaignPages(pages).router(),
     )
 

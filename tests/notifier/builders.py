@@ -405,7 +405,7 @@ def _writer(settings: NotifierSettings) -> Writer[Revision | News | Receipt]:
         your_data_url=None,
     )
     receipts = Receipts(stationery, sheets, PURGER)
-    changes = PolicyChanges(stationery, settings.public_url)
+    changes = PolicyChanges(stationery, sheets, settings.public_url)
     news = NewsLetters(stationery, sheets)
 
     def write(told: Revision | News | Receipt, recipient: Recipient, envelope: Envelope) -> Letter:

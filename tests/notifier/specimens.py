@@ -11,10 +11,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from email import message_from_bytes, policy
+from io import BytesIO
 from pathlib import Path
 from typing import Final, NamedTuple
 from uuid import UUID
 
+from PIL import Image
 from playwright.async_api import Browser, ViewportSize, async_playwright
 
 from chassis.erasure import NOBODY
@@ -24,11 +26,13 @@ from services.notifier.domain.campaigns import Kind
 from services.notifier.domain.lifecycle import Event, Facts, Word
 from services.notifier.domain.news import News, Segment, Words
 from services.notifier.domain.people import Language, Recipient
+from services.notifier.domain.policies import Revision, campaign_of
 from services.notifier.domain.receipts import Receipt
 from services.notifier.domain.requests import AnswerLinks, PersonRequest, RequestKind, due_on
 from services.notifier.letters.letter import Envelope, Letter, Stationery, Unsubscribing
 from services.notifier.letters.lifecycle import Notices
 from services.notifier.letters.news import NewsLetters
+from services.notifier.letters.policies import PolicyChanges
 from services.notifier.letters.receipts import Receipts
 from services.notifier.letters.requests import RequestLetters
 from services.notifier.letters.sheets import Sheets
@@ -40,6 +44,7 @@ SCREENS: Final = Path(__file__).parents[2] / "docs" / "screens"
 ENVELOPE: Final = Envelope("<1@vendor.example>", NOW)
 
 _STATIONERY: Final = Stationery(sender=SENDER, vendor_name="Vendor Ltd.")
+_NOTIFIER: Final = "https://notifier.vendor.example"
 _START: Final = datetime(2027, 4, 14, tzinfo=UTC)
 _END: Final = datetime(2027, 4, 28, tzinfo=UTC)
 _DATES: Final = {"start_at": _START, "erase_by": _END}
@@ -101,8 +106,22 @@ NEWS: Final = News(
 )
 DECLINED_AT: Final = Unsubscribing(
     NEWS.kind,
-    "https://notifier.vendor.example/unsubscribe/token",
-    "https://notifier.vendor.example/preferences/token",
+    f"{_NOTIFIER}/unsubscribe/token",
+    f"{_NOTIFIER}/preferences/token",
+)
+
+
+REVISION: Final = Revision(
+    number=2,
+    campaign_id=campaign_of(2),
+    text_hash="0" * 64,
+    summary={
+        Language.ENGLISH: "We keep browsers' error reports for 90 days; until now it was a year.",
+        Language.GERMAN: "Fehlerberichte aus Browsern behalten wir 90 Tage, bisher war es ein Jahr.",
+    },
+    published_at=NOW,
+    effective_at=datetime(2027, 1, 1, tzinfo=UTC),
+    early_because=None,
 )
 
 
@@ -145,6 +164,10 @@ def specimens() -> Iterator[tuple[str, Parts]]:
             yield f"{name}.{language}", written(word, language)
         letter = receipts.write(receipt, reader(language), ENVELOPE)
         yield f"receipt.{language}", parts_of(letter)
+        letter = PolicyChanges(_STATIONERY, sheets_of(), _NOTIFIER).write(
+            REVISION, reader(language), ENVELOPE
+        )
+        yield f"policy-change.{language}", parts_of(letter)
         for kind in (RequestKind.ACCESS, RequestKind.ERASURE):
             yield f"request-{kind}.{language}", parts_of(_request(kind, language))
         news = NewsLetters(_STATIONERY, sheets_of())
@@ -154,7 +177,7 @@ def specimens() -> Iterator[tuple[str, Parts]]:
 
 def _request(kind: RequestKind, language: Language) -> Letter:
     request = PersonRequest(UUID(int=7), kind, b"a" * 32, NOW, due_on(NOW))
-    links = AnswerLinks(lambda *_: b"x" * 32, "https://notifier.vendor.example")
+    links = AnswerLinks(lambda *_: b"x" * 32, _NOTIFIER)
     letters = RequestLetters(_STATIONERY, sheets_of())
     return letters.write(request, links, "ada@customer.example", language, ENVELOPE)
 
@@ -184,6 +207,8 @@ PICTURES: Final = (
     ("welcome-back.en", "light", PHONE),
     ("receipt.en", "light", DESK),
     ("receipt.de", "dark", PHONE),
+    ("policy-change.en", "light", DESK),
+    ("policy-change.de", "dark", PHONE),
     ("request-access.en", "light", DESK),
     ("news.en", "light", DESK),
     ("news.de", "dark", PHONE),
@@ -214,7 +239,9 @@ async def _photograph() -> None:
         for name, scheme, size in PICTURES:
             shape = "phone" if size is PHONE else "desk"
             picture = await draw(browser, letters[name].html, scheme, size)
-            (SCREENS / f"mail-{name.replace('.', '-')}-{scheme}-{shape}.png").write_bytes(picture)
+            file = SCREENS / f"mail-{name.replace('.', '-')}-{scheme}-{shape}.png"
+            # A letter has few colours: so it takes a third of the room.
+            Image.open(BytesIO(picture)).quantize(64).save(file, optimize=True)
         await browser.close()
 
 

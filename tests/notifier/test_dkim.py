@@ -19,10 +19,12 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-from services.notifier.domain.people import Recipient
+from services.notifier.domain.people import Language, Recipient
 from services.notifier.letters.dkim import BadDkimFile, Signer
 from services.notifier.letters.letter import Envelope, Stationery, Unsubscribing
+from services.notifier.letters.policies import PolicyChanges
 from tests.notifier.builders import NOW
+from tests.notifier.specimens import REVISION, sheets_of
 
 DOMAIN = "vendor.example"
 
@@ -114,24 +116,12 @@ def test_both_signatures_of_odd_messages_verify(
 
 def a_letter(**others: str) -> bytes:
     url = f"https://n.{DOMAIN}/unsubscribe/{'x' * 100}"
-    return (
-        Stationery(
-            sender=f"privacy@{DOMAIN}", vendor_name="Vendör, Ltd.", news_sender=f"n@{DOMAIN}"
-        )
-        .letter(
-            "policy-change.de",
-            {
-                "number": 2,
-                "effective_on": NOW.date(),
-                "summary": "Für alle",
-                "policy_url": "u",
-                "difference_url": None,
-            },
-            Recipient(others.get("name", "Zoë"), "zoe@c.example", "app"),
-            Envelope("<1@vendor.example>", NOW, Unsubscribing("news", url, url)),
-        )
-        .content
+    stationery = Stationery(
+        sender=f"privacy@{DOMAIN}", vendor_name="Vendör, Ltd.", news_sender=f"n@{DOMAIN}"
     )
+    recipient = Recipient(others.get("name", "Zoë"), "zoe@c.example", "app", Language.GERMAN)
+    envelope = Envelope("<1@vendor.example>", NOW, Unsubscribing("news", url, url))
+    return PolicyChanges(stationery, sheets_of(), url).write(REVISION, recipient, envelope).content
 
 
 def test_what_a_letter_needs_is_signed(signer: Signer, verify: Verify) -> None:

@@ -251,7 +251,7 @@ async def test_a_revision_is_seen_as_page_and_as_mail_before(client: httpx2.Asyn
     mail = await post(client, f"{DRAFTS}/preview", **POLICY, view="mail", language="de")
     assert "Wir speichern weniger." in mail.text
     text = await post(client, f"{DRAFTS}/preview", by="", view="text")
-    assert "Revision 1 takes effect" in text.text
+    assert "Revision 1 is in force" in text.text
     nothing = await post(client, f"{DRAFTS}/preview", text="", light="dark")
     assert "Nothing to show yet" in nothing.text
 

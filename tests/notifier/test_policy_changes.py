@@ -181,10 +181,14 @@ async def test_who_is_planned_while_the_tenant_is_erased_leaves_no_delivery_behi
 @pytest.mark.parametrize(
     ("language", "subject", "greeting"),
     [
-        (Language.ENGLISH, "Our privacy policy changes on 2026-12-24 (revision 2)", "Dear Ada Ex,"),
+        (
+            Language.ENGLISH,
+            "Our privacy policy changes on 24 December 2026 (revision 2)",
+            "Dear Ada Ex,",
+        ),
         (
             Language.GERMAN,
-            "Unsere Datenschutzerklärung ändert sich am 24.12.2026 (Fassung 2)",
+            "Unsere Datenschutzerklärung ändert sich am 24. Dezember 2026 (Fassung 2)",
             "Guten Tag Ada Ex,",
         ),
     ],
@@ -203,13 +207,13 @@ async def test_the_letter_says_what_changes_and_where_it_stands(
     (mail,) = notifier.mails
     assert mail.subject == subject
     assert greeting in mail.text
-    assert SUMMARY[language] in mail.text
+    assert SUMMARY[language] in " ".join(mail.text.split())
     assert SUMMARY[language].replace("&", "&amp;") in mail.html
     assert set(re.findall(r"https?://[^\s\"<]+", mail.text + mail.html)) == {
         "http://127.0.0.1/policy/2",
         "http://127.0.0.1/policy/diff/1...2",
     }
-    assert not re.search(r"(?i)<(img|script|link|iframe|style)|src=|url\(", mail.html)
+    assert not re.search(r"(?i)<(img|script|link|iframe)|src=|url\(", mail.html)
     assert "List-Unsubscribe" not in dict(mail.headers)
 
 

@@ -27,6 +27,7 @@ from services.notifier.domain.policies import (
 from services.notifier.domain.policy_text import as_html
 from services.notifier.letters.letter import Envelope, Stationery
 from services.notifier.letters.policies import PolicyChanges
+from services.notifier.letters.sheets import Sheets
 from services.notifier.routes.staff import StaffPages, form_of, notifier_of, number_in, see
 from services.notifier.settings import NotifierSettings
 from services.notifier.store import policies as store
@@ -40,10 +41,14 @@ class PolicyDraftPages:
     """The pages on which a revision comes about; ``notice`` is how long before its day it does."""
 
     def __init__(
-        self, pages: StaffPages, settings: NotifierSettings, stationery: Stationery
+        self,
+        pages: StaffPages,
+        settings: NotifierSettings,
+        stationery: Stationery,
+        sheets: Sheets,
     ) -> None:
         self._pages = pages
-        self._changes = PolicyChanges(stationery, str(settings.public_url))
+        self._changes = PolicyChanges(stationery, sheets, str(settings.public_url))
         self._notice = timedelta(days=settings.policy_notice_days)
 
     def router(self) -> APIRouter:
