@@ -1,10 +1,16 @@
 """Tells Kafka at once that consumers have died, which it would notice by itself in 45 s."""
 
+import asyncio
+import time
 from collections.abc import Collection
-from typing import Any
+from typing import Any, Final
 
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import GroupLoadInProgressError
 from aiokafka.protocol.group import LeaveGroupRequest
+
+_READ_WITHIN_SECONDS: Final = 30.0
+_LOOK_EVERY_SECONDS: Final = 0.2
 
 
 async def forget_consumers(services: Collection[str], **client_options: Any) -> None:
@@ -18,12 +24,23 @@ async def forget_consumers(services: Collection[str], **client_options: Any) -> 
     await admin.start()
     try:
         prefixes = tuple(f"{service}." for service in services)
-        known = [name for name, _ in await admin.list_consumer_groups()]
-        for group in known:
+        for group in await _groups(admin):
             if group.startswith(prefixes):
                 await _empty(admin, group)
     finally:
         await admin.close()
+
+
+async def _groups(admin: AIOKafkaAdminClient) -> list[str]:
+    """Name all groups, once a broker that has just started has read them."""
+    gives_up_at = time.monotonic() + _READ_WITHIN_SECONDS
+    while True:
+        try:
+            return [name for name, _ in await admin.list_consumer_groups()]
+        except GroupLoadInProgressError:
+            if time.monotonic() > gives_up_at:
+                raise
+        await asyncio.sleep(_LOOK_EVERY_SECONDS)
 
 
 async def _empty(admin: AIOKafkaAdminClient, group: str) -> None:

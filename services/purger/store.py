@@ -672,15 +672,21 @@ class Order:
 async def claim_unanswered_steps(
     connection: Connection, *, now: datetime, silence: timedelta, limit: int
 ) -> list[Order]:
-    """Take up to ``limit`` steps for which an owner was asked in vain for a while."""
+    """Take up to ``limit`` steps for which an owner was asked in vain for a while.
+
+    A purge that the ledger has closed in a restored database has steps without an answer for ever.
+    """
     rows = await connection.fetch(
         """
         WITH due AS (
-            SELECT purge_id, step FROM steps
-             WHERE ledger_number IS NOT NULL AND erased_at IS NULL AND ask_again_at <= $1
-             ORDER BY ask_again_at
+            SELECT purge_id, step
+              FROM steps
+              JOIN purges USING (purge_id)
+             WHERE ledger_number IS NOT NULL AND erased_at IS NULL AND steps.ask_again_at <= $1
+               AND phase IN ('erasing', 'erased')
+             ORDER BY steps.ask_again_at
              LIMIT $3
-               FOR UPDATE SKIP LOCKED)
+               FOR UPDATE OF steps SKIP LOCKED)
         UPDATE steps s
            SET times_asked = s.times_asked + 1,
                ask_again_at = $1::timestamptz

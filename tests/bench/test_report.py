@@ -99,6 +99,8 @@ def test_an_unknown_name_is_refused_with_the_names_that_there_are(
         "sweep",
         "schedules",
         "due-backlog",
+        "mail",
+        "mail-memory",
         "canary",
         "campaign-plan",
     ]

@@ -179,12 +179,12 @@ async def test_content_moves_under_the_other_tenants_key_before_its_own_is_destr
         await read_in_the_ledger(config, command)
     if "command" in told_by:
         await obey(config, command)
-    assert await config.eraser_job().run() == 0
+    assert await config.erase() == 0
     assert await config.rows(old) == before
 
     with capture_logs() as logs:
         await mover(config).run()
-    assert await config.eraser_job().run() == 1
+    assert await config.erase() == 1
 
     after = await config.rows(new)
     told = ("datasource_id", "name", "kind", "url", "options", "created_at", "version")
@@ -214,7 +214,7 @@ async def test_the_customer_finds_it_all_beside_what_was_there(config: Config) -
     await fill(config, new, "Sales", "Sales (moved)", "Stock")
     await merge(config, old, new)
     await mover(config).run()
-    await config.eraser_job().run()
+    await config.erase()
 
     async with config.client(new) as client:
         items = (await client.get(PATH)).json()["items"]
@@ -251,7 +251,7 @@ async def test_one_without_credentials_moves_too_and_one_that_cannot_be_read_wit
         "whole": True,
         "open": False,
     }
-    await config.eraser_job().run()
+    await config.erase()
     assert await config.rows(old) == []
 
 
@@ -271,7 +271,7 @@ async def test_two_imports_in_a_row_bring_it_to_the_last_tenant(config: Config) 
     for old, new in ((first, second), (second, third)):
         await merge(config, old, new)
         await mover(config).run()
-        await config.eraser_job().run()
+        await config.erase()
     assert await names_of(config, third) == ["Sales", "Sales (moved)"]
     assert [await config.rows(each) for each in (first, second)] == [[], []]
 
@@ -319,7 +319,7 @@ async def test_it_goes_on_where_it_was_cut_off_and_nothing_goes_twice(
 
     assert await names_of(config, new) == sorted(set(names) - set(gone))
     assert (await move_of(config, command))["state"] == "moved"
-    await config.eraser_job().run()
+    await config.erase()
     [answer] = await answers(config, old)
     assert answer.counts[DataClass.CONTENT] == rows
 
@@ -342,12 +342,12 @@ async def test_a_move_that_fails_holds_up_its_own_erasure_and_no_other(
     monkeypatch.setattr(store, "add_moved_datasource", fails_for_one)
     with pytest.raises(ExceptionGroup, match="moves failed"):
         await mover(config).run()
-    assert await config.eraser_job().run() == 1
+    assert await config.erase() == 1
     assert [len(await config.rows(each)) for each in (stuck, old, new)] == [1, 0, 1]
 
     monkeypatch.setattr(store, "add_moved_datasource", add)
     await mover(config).run()
-    assert await config.eraser_job().run() == 1
+    assert await config.erase() == 1
     assert await names_of(config, new) == ["Sales", "Stock"]
 
 
@@ -363,7 +363,7 @@ async def test_two_purges_of_one_tenant_bring_each_row_once(
     await merge(config, old, new)
     await mover(config).run()
     assert await names_of(config, new) == ["Sales", "Stock", "Wages"]
-    await config.eraser_job().run()
+    await config.erase()
     assert await config.rows(old) == []
 
 
@@ -388,13 +388,13 @@ async def test_asked_again_it_answers_again_and_moves_nothing_twice(config: Conf
     await obey(config, command)
     await mover(config).run()
     await obey(config, command)
-    await config.eraser_job().run()
+    await config.erase()
 
     config.clock.advance(timedelta(minutes=1))
     await obey(config, command)
     # Nothing is noted again, or an answer could wait for a tenant that is gone meanwhile.
     assert await config.worker.fetch("SELECT 1 FROM moves WHERE tenant_id = $1", old) == []
-    assert await config.eraser_job().run() == 1
+    assert await config.erase() == 1
 
     assert await names_of(config, new) == ["Sales"]
     first, second = await answers(config, old)
@@ -418,7 +418,7 @@ async def test_what_can_be_kept_nowhere_is_erased_and_not_moved(config: Config, 
 
     assert [entry["event"] for entry in logs] == ["content not moved but erased"]
     assert (await move_of(config, command))["state"] == "given-up"
-    await config.eraser_job().run()
+    await config.erase()
     assert await config.rows(old) == await config.rows(new) == []
     [answer] = await answers(config, old)
     assert answer.counts[DataClass.CONTENT] == 1
@@ -434,7 +434,7 @@ async def test_a_tenant_that_begins_to_purge_halfway_takes_what_it_has_along(
     await mover(config)._go_on(command.purge_id)
     await config.order_erasure(new)
     await mover(config).run()
-    await config.eraser_job().run()
+    await config.erase()
 
     assert await config.rows(old) == await config.rows(new) == []
     counts = [(await answers(config, each))[0].counts[DataClass.CONTENT] for each in (old, new)]
@@ -453,7 +453,7 @@ async def test_a_purge_of_the_other_tenant_waits_for_the_batch_that_is_moving(
 
     async def purge() -> int:
         await config.order_erasure(new)
-        return await config.eraser_job().run()
+        return await config.erase()
 
     async def read_while_it_begins(*given: Any, **named: Any) -> list[store.StoredDatasource]:
         purging.append(asyncio.create_task(purge()))
@@ -464,7 +464,7 @@ async def test_a_purge_of_the_other_tenant_waits_for_the_batch_that_is_moving(
     monkeypatch.setattr(store, "stored_datasources", read_while_it_begins)
     await mover(config).run()
     await purging[0]
-    await config.eraser_job().run()
+    await config.erase()
 
     assert await config.rows(old) == await config.rows(new) == []
     keys = {row["tenant_id"] for row in await config.worker.fetch("SELECT * FROM tenant_keys")}
@@ -484,14 +484,14 @@ async def test_a_move_waits_for_a_tenant_that_was_not_heard_of_yet(config: Confi
     await fill(config, old, "Sales")
     command = await merge(config, old, new)
     await mover(config).run()
-    assert await config.eraser_job().run() == 0
+    assert await config.erase() == 0
     assert (await move_of(config, command))["state"] == "open"
 
     await config.know(Tenant(new, TenantStatus.INSTALLED, Platform.CONNECT, ClassState.LIVE))
 
     await mover(config).run()
     assert await names_of(config, new) == ["Sales"]
-    assert await config.eraser_job().run() == 1
+    assert await config.erase() == 1
 
 
 async def test_a_move_that_never_can_be_delays_an_erasure_by_three_days_at_most(
@@ -502,7 +502,7 @@ async def test_a_move_that_never_can_be_delays_an_erasure_by_three_days_at_most(
     await merge(config, old, uuid4())
     config.clock.advance(PATIENCE)
     await mover(config).run()
-    assert await config.eraser_job().run() == 1
+    assert await config.erase() == 1
     assert await config.rows(old) == []
 
 
@@ -513,4 +513,4 @@ async def test_a_purge_without_another_tenant_moves_nothing(config: Config) -> N
     await obey(config, command)
     await read_in_the_ledger(config, command)
     assert await config.worker.fetch("SELECT 1 FROM moves WHERE tenant_id = $1", old) == []
-    assert await config.eraser_job().run() == 1
+    assert await config.erase() == 1

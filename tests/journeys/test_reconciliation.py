@@ -27,7 +27,8 @@ async def connected(url: str) -> AsyncIterator["asyncpg.Connection[asyncpg.Recor
 
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(60):
+    # An order so fresh after the last that its owner lets it pass comes again after a minute.
+    async with asyncio.timeout(150):
         while not await condition():
             await asyncio.sleep(0.2)
 

@@ -699,7 +699,7 @@ class Purger(Copied):
             asked += [
                 ("order", self._order(purge_id, step))
                 for step in kept.steps
-                if step.started and not step.answered
+                if step.started and not step.answered and kept.plan.phase in _UNDER_WAY
             ]
         return asked
 

@@ -777,11 +777,13 @@ def a_licence(status: str, *, ends_on: date | None, updated_on: date) -> Licence
     )
 
 
-def live(*, examples: int) -> None:
+def live(*, examples: int, always_the_same: bool) -> None:
     run_state_machine_as_test(
         TenantsLives,
         settings=settings(
             max_examples=examples,
+            derandomize=always_the_same,
+            database=None,
             stateful_step_count=60,
             deadline=None,
             suppress_health_check=list(HealthCheck),
@@ -791,10 +793,11 @@ def live(*, examples: int) -> None:
 
 @pytest.mark.timeout(600)  # to make what was found small takes minutes
 def test_200_lives_are_as_promised() -> None:
-    live(examples=200)
+    # So a change is judged by itself; the long series looks where nobody has been.
+    live(examples=200, always_the_same=True)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(900)
 def test_2000_lives_are_as_promised() -> None:
-    live(examples=2_000)
+    live(examples=2_000, always_the_same=False)

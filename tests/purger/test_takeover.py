@@ -106,6 +106,23 @@ async def brake_reason(purger: Purger) -> str | None:
         return (await store.read_brake(uow.connection)).reason
 
 
+async def test_what_the_ledger_has_closed_is_not_ordered_for_ever(purger: Purger) -> None:
+    """The copy was made while owners were asked, and their answers are in the lost days."""
+    orders = await purger.begin()
+    (plan,) = (await purger.state()).plans
+    async with purger.units.begin() as uow:
+        await store.move_purges(uow.connection, [plan.purge_id], Phase.CLOSED, now=uow.now)
+    for _ in range(3):
+        purger.clock.advance(timedelta(days=1))
+        await purger.sweeps.ask_again()
+    assert len(await purger.said(PurgeStarted)) == len(orders)
+
+    async with purger.units.begin() as uow:
+        await store.move_purges(uow.connection, [plan.purge_id], Phase.ERASING, now=uow.now)
+    await purger.sweeps.ask_again()
+    assert len(await purger.said(PurgeStarted)) == 2 * len(orders)
+
+
 async def test_the_ledger_goes_on_from_the_last_entry_that_was_published(twins: Twins) -> None:
     await twins.lost.finish_wave_one(twins.tenant)
     published = await twins.lost.ledger()
