@@ -85,6 +85,7 @@ def test_a_folder_can_be_used_at_once_after_its_user_was_killed(tmp_path: Path) 
     again.stop()
 
 
+@pytest.mark.long
 def test_two_stacks_started_at_once_do_not_collide(tmp_path: Path) -> None:
     parents = [start_in_another_process(tmp_path / name, "kafka") for name in ("one", "two")]
     try:

@@ -124,6 +124,7 @@ async def test_passwords_stand_on_no_command_line(stack: LocalStack) -> None:
         assert not [password for password in roles.values() if password in command]
 
 
+@pytest.mark.long
 async def test_a_service_that_cannot_start_says_why_and_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "keys").mkdir()
     (tmp_path / "keys" / "ledger.pem").write_text("no key")

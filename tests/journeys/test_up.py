@@ -164,6 +164,7 @@ def test_when_a_service_dies_it_says_so_and_stops_the_rest(started: Callable[...
     assert living(processes) == []
 
 
+@pytest.mark.long
 def test_ctrl_c_while_it_starts_leaves_nothing_behind(started: Callable[..., Up]) -> None:
     up = started()
     up.wait_until_started("services.")
@@ -175,6 +176,7 @@ def test_ctrl_c_while_it_starts_leaves_nothing_behind(started: Callable[..., Up]
     assert living(processes) == []
 
 
+@pytest.mark.long
 def test_reset_forgets_what_was_and_nothing_that_is_not_its_own(
     started: Callable[..., Up], folder: Path
 ) -> None:
