@@ -406,9 +406,7 @@ def too_late_to_hold(
     That is what is no longer live, and what the installer has been asked for.
     """
     asked_for = {each for plan in plans if plan.phase not in _CAN_BE_HELD for each in plan.takes}
-    return frozenset(
-        each for each in classes if each in asked_for or tenant.classes[each] is not ClassState.LIVE
-    )
+    return held_too_late(classes, tenant) | asked_for.intersection(classes)
 
 
 def held_too_late(held: Collection[DataClass], tenant: TenantState) -> frozenset[DataClass]:

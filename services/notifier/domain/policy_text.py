@@ -98,6 +98,7 @@ def addresses(text: str) -> list[str]:
     ]
 
 
+@lru_cache(maxsize=32)
 def as_plain(text: str) -> str:
     """Write a text for who reads mail without any markup, in lines of 76 letters."""
     lines: list[str] = []

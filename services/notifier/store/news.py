@@ -9,7 +9,7 @@ from uuid import UUID
 import asyncpg
 
 from chassis.database import Connection, Pool
-from services.notifier.domain.campaigns import CampaignState, Kind
+from services.notifier.domain.campaigns import OPTIONAL, CampaignState, Kind
 from services.notifier.domain.deliveries import MOST_DOUBTS
 from services.notifier.domain.news import Act, News, Segment, Stage, Words, stage_of
 from services.notifier.domain.people import Language
@@ -369,7 +369,7 @@ async def finish(pool: Pool) -> list[UUID]:
         RETURNING c.campaign_id
         """,
         MOST_DOUBTS,
-        [Kind.PRODUCT_UPDATE, Kind.NEW_PRODUCT],
+        list(OPTIONAL),
     )
     return [row["campaign_id"] for row in rows]
 
