@@ -407,8 +407,10 @@ class Installer(Copied):
                 erased=self.guards.get(tenant_id, frozenset()),
             )
             match decision:
-                case Renew(said):
+                case Renew(said, seen_at):
                     self._take(said)
+                    if seen_at is not None:
+                        self.accesses[tenant_id] = Access(seen_at)
                 case Adopt(said):
                     self._take(said)
                     orphans.append(tenant_id)
