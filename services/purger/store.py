@@ -1324,9 +1324,19 @@ async def take_over_plan(
 
 
 async def take_over_wishes(
-    connection: Connection, tenant_id: UUID, wishes: Sequence[Wish], *, now: datetime
+    connection: Connection,
+    tenant_id: UUID,
+    wishes: Sequence[Wish],
+    withdrawn: Collection[UUID],
+    *,
+    now: datetime,
 ) -> None:
-    """Let the wishes of a tenant that stand be these; who asked and why is not said on the bus."""
+    """Let the wishes of a tenant that stand be these; who asked and why is not said on the bus.
+
+    Those that were ``withdrawn`` will not count when they come once more.
+    """
+    for wish_id in withdrawn:
+        await withdraw_wish(connection, wish_id, tenant_id, made_by=WishedBy.CUSTOMER, now=now)
     for told in wishes:
         await record_wish(
             connection,
@@ -1562,6 +1572,25 @@ async def standing_wishes(
         made = Wish(wish_id=row["wish_id"], asked_at=row["asked_at"], by=row["made_by"])
         found[row["tenant_id"]] += (made,)
     return found
+
+
+async def withdrawn_wishes(
+    connection: Connection, tenant_ids: Collection[UUID], *, since: datetime
+) -> dict[UUID, tuple[UUID, ...]]:
+    """List the wishes that these tenants themselves withdrew since a time."""
+    found: dict[UUID, tuple[UUID, ...]] = dict.fromkeys(tenant_ids, ())
+    rows = await connection.fetch(
+        """
+        SELECT tenant_id, array_agg(wish_id ORDER BY withdrawn_at, wish_id) AS wish_ids
+          FROM wishes
+         WHERE tenant_id = ANY($1::uuid[]) AND made_by = $2 AND withdrawn_at >= $3
+         GROUP BY tenant_id
+        """,
+        list(tenant_ids),
+        WishedBy.CUSTOMER,
+        since,
+    )
+    return found | {row["tenant_id"]: tuple(row["wish_ids"]) for row in rows}
 
 
 async def drop_old_wishes(connection: Connection, *, before: datetime) -> None:

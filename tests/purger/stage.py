@@ -778,6 +778,9 @@ class Purger(Copied):
                 taken = kept or Kept(state.tenant_id, plan)
                 self.purges[said.purge_id] = replace(taken, plan=plan, ask_again_at=None)
         standing = {wish.wish_id for wish in state.wishes}
+        for wish_id in state.withdrawn_wishes:
+            known = self.wishes.get(wish_id, KeptWish(state.tenant_id, None))
+            self.wishes[wish_id] = replace(known, withdrawn=True)
         for told in state.wishes:
             self.wishes.setdefault(told.wish_id, KeptWish(state.tenant_id, told.asked_at))
         for wish_id, wish in self.wishes.items():
@@ -885,6 +888,11 @@ class Purger(Copied):
                 )
                 for hold_id, (whose, each) in self.holds.items()
                 if whose == tenant_id
+            ),
+            withdrawn_wishes=tuple(
+                wish_id
+                for wish_id, wish in self.wishes.items()
+                if wish.tenant_id == tenant_id and wish.withdrawn
             ),
         )
 

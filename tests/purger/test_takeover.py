@@ -37,6 +37,7 @@ from services.purger.store import KeptHold
 from services.purger.takeover import continue_ledger, continue_purges
 from tests.purger.builders import LEFT_AT, a_tenant, acceptance, answer
 from tests.purger.conftest import Purger
+from tests.purger.test_wishes import asked, withdrawn
 
 PAIR = [
     EntryKind.TENANT_ERASED,
@@ -327,6 +328,26 @@ async def test_wishes_and_holds_that_stand_come_back_and_those_that_ended_do_not
     assert [each.wish_id for each in expected.wishes] == [wish_id]
     assert holds[tenant_id] == expected.holds
     assert [each.hold_id for each in expected.holds] == [hold.hold_id]
+
+
+async def test_a_wish_that_was_withdrawn_does_not_stand_when_it_is_heard_of_once_more(
+    twins: Twins,
+) -> None:
+    first, second = [asked(twins.tenant) for _ in range(2)]
+    for said in (twins.tenant, first, withdrawn(first), second):
+        await twins.lost.hear(said)
+    twins.lost.clock.set((await twins.lost.state()).plans[-1].start_at)
+    await twins.lost.sweeps.ask_for_due_purges()
+    (asking,) = await twins.lost.said(PurgeRequested)
+    await twins.lost.hear(acceptance(asking, twins.lost.clock.now()))
+
+    await twins.restore()
+    for said in (twins.tenant, first, withdrawn(first), second):
+        await twins.restored.hear(said)
+
+    async with twins.restored.units.begin() as uow:
+        wishes = await store.standing_wishes(uow.connection, [twins.tenant.tenant_id])
+    assert [each.wish_id for each in wishes[twins.tenant.tenant_id]] == [second.wish_id]
 
 
 async def test_a_hold_of_a_tenant_whose_state_has_not_come_again_yet_goes_on_being_said(
