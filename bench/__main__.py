@@ -40,6 +40,7 @@ BENCHMARKS = {
         mail.MEMORY,
         canary.BENCHMARK,
         campaign_plan.BENCHMARK,
+        campaign_plan.NEWS,
     )
 }
 INCOMPLETE, UNKNOWN = 1, 2
