@@ -137,13 +137,17 @@ async def schedule_purge(
 ) -> None:
     """Write a plan down, or write it anew; a purge that is under way stays as it is.
 
+    One whose end the ledger proves is over, whatever a state says that is heard of once more.
     ``traceparent`` names the trace in which it goes on when it is due.
     """
     await connection.execute(
         f"""
         INSERT INTO purges AS p ({_PLAN}, changed_at, traceparent, ask_again_at)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14,
-                CASE WHEN $10 = 'requested' THEN $13::timestamptz END)
+        SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, phase, $11, $12, $13, $14,
+               CASE WHEN phase = 'requested' THEN $13::timestamptz END
+          FROM (SELECT CASE WHEN EXISTS (SELECT FROM ledger
+                                          WHERE purge_id = $1 AND part = 'receipt-closed')
+                            THEN 'closed' ELSE $10 END AS phase) AS known
         ON CONFLICT (purge_id) DO UPDATE
            SET deadline = excluded.deadline, erase_by = excluded.erase_by,
                start_at = excluded.start_at, rule_version = excluded.rule_version,

@@ -827,6 +827,8 @@ class Purger(Copied):
         return bool(ended)
 
     def _schedule(self, tenant_id: UUID, plan: Plan) -> None:
+        if (plan.purge_id, "receipt-closed") in self.parts:
+            plan = plan.model_copy(update={"phase": Phase.CLOSED})
         known = self.purges.get(plan.purge_id)
         if known is None:
             self.purges[plan.purge_id] = Kept(tenant_id, plan)

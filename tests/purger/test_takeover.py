@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from chassis.epochs import ensure_epoch
 from chassis.own_topics import Said
-from contracts.classes import DataClass
+from contracts.classes import TENANT_CLASSES, DataClass
 from contracts.ledger import (
     GENESIS,
     BrokenChain,
@@ -27,7 +27,7 @@ from contracts.purges import (
     PurgeStarted,
     WishedBy,
 )
-from contracts.tenants import TenantState
+from contracts.tenants import ClassState, TenantState, TenantStatus, Version
 from services.purger import store, takeover
 from services.purger.context import Work
 from services.purger.domain import ForkedLedgerError, entries_beyond, part_of
@@ -196,6 +196,35 @@ async def test_a_purge_whose_end_the_ledger_proves_is_closed_though_nobody_says_
         await takeover.begin_next_life(uow)
         plans = await store.plans_of(uow.connection, [twins.tenant.tenant_id])
     assert [plan.phase for plan in plans[twins.tenant.tenant_id][1]] == [Phase.CLOSED]
+
+
+async def test_what_the_ledger_has_closed_is_not_begun_anew_by_a_state_of_before(
+    twins: Twins,
+) -> None:
+    for order in await twins.lost.finish_wave_one(twins.tenant):
+        await twins.lost.hear(answer(order, twins.lost.clock.now()))
+    entries = await twins.lost.ledger()
+    (asking,) = await twins.lost.said(PurgeRequested)
+    of_before = twins.tenant.model_copy(
+        update={
+            "version": Version(epoch=twins.tenant.version.epoch, n=99),
+            "status": TenantStatus.PURGING,
+            "purge_id": asking.purge_id,
+            "classes": dict.fromkeys(TENANT_CLASSES, ClassState.PURGING),
+        }
+    )
+    async with twins.restored.units.begin() as uow:
+        await ensure_epoch(uow.connection, wall=uow.wall, force=True)
+        await continue_ledger(uow, entries)
+
+    await twins.restored.hear(of_before)
+    await twins.restored.hear(acceptance(asking, twins.restored.clock.now()))
+
+    async with twins.restored.units.begin() as uow:
+        plans = await store.plans_of(uow.connection, [twins.tenant.tenant_id])
+    assert [plan.phase for plan in plans[twins.tenant.tenant_id][1]] == [Phase.CLOSED]
+    assert await twins.restored.said(PurgeStarted) == []
+    assert await twins.restored.ledger() == entries
 
 
 async def test_to_take_over_again_changes_nothing(twins: Twins) -> None:
