@@ -135,7 +135,13 @@ def _groups() -> dict[str, typer.Typer]:
         "purges": purges,
         "events": _group(
             "What services said: look at it, and let one of them say or hear it again.",
-            {"tail": tail_events, "find": find_events, "show": show_event},
+            {
+                "tail": tail_events,
+                "find": find_events,
+                "show": show_event,
+                "restate": restate_events,
+                "rebuild": rebuild_events,
+            },
         ),
     }
 
@@ -808,6 +814,43 @@ def show_event(
     from cli.events.look import run_show  # noqa: PLC0415 - see above
 
     raise typer.Exit(run_show(ce_id, source=source, services=services or ()))
+
+
+Confirm = Annotated[
+    str | None,
+    typer.Option("--confirm", metavar="WORD", help="What you would type, for a script."),
+]
+
+
+def restate_events(
+    service: Annotated[
+        str | None, typer.Argument(metavar="[SERVICE]", help="Only this owner of state.")
+    ] = None,
+    tenants: Annotated[
+        list[UUID] | None,
+        typer.Option("--tenant", metavar="TENANT", help="Only of this tenant. Repeatable."),
+    ] = None,
+) -> None:
+    """Let the owners of state say all of it again, so that whoever follows it can be built anew.
+
+    Of tenants the installer does, and purger of their purges; notifier of revisions and of who is
+    not written to. Without a name all owners do whose databases are named, as for `find`. Harmless:
+    what is known already is known by its version. Exit status 1 where a tenant is unknown.
+    """
+    from cli.events.rebuild import run_restate  # noqa: PLC0415 - see above
+
+    raise typer.Exit(run_restate(service, tenants=tenants or ()))
+
+
+def rebuild_events(service: Service, dry_run: DryRun = False, confirm: Confirm = None) -> None:
+    """Let a service forget what it has built from others' states, and read these again.
+
+    Stop all its replicas first, start them afterwards. Which tables these are stands in its data
+    map; what it owns itself stays. Exit status 1 where it runs, or you do not confirm.
+    """
+    from cli.events.rebuild import run_rebuild  # noqa: PLC0415 - see above
+
+    raise typer.Exit(run_rebuild(service, dry_run=dry_run, confirmed=confirm))
 
 
 # -- the end of keepword events -------------------------------------------------------------------

@@ -3,31 +3,34 @@
 Of a message's body only those fields are shown that the contracts classify as fit for the bus.
 """
 
-import asyncio
 import json
 import sys
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
-import asyncpg
-from aiokafka.errors import KafkaError
 from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from chassis.broker import KafkaAccess
-from chassis.database import connect
 from chassis.history import Told, Wanted, newest
-from cli.databases import advice
-from cli.events.questions import Misunderstood, environment, kafka_of, outboxes
+from cli.events.places import (
+    Misunderstood,
+    complain,
+    connected,
+    environment,
+    kafka_of,
+    outboxes,
+    run,
+)
 from cli.events.topics import Record, bounds, pages, partitions_of, readable, reader, said_at
-from cli.running import FAILED, INTERRUPTED, MISUSED
+from cli.running import FAILED, INTERRUPTED
 from contracts.classes import shown
 from contracts.envelope import Envelope, MalformedEnvelope, from_headers
 from contracts.registry import by_ce_type
@@ -150,25 +153,18 @@ async def _found(
     wanted: Wanted, source: str, services: Sequence[str], limit: int
 ) -> Sequence[Seen]:
     if source == "outbox":
-        return await _in_outboxes(outboxes(services, environment()), wanted, limit)
+        return await _in_outboxes(services, wanted, limit)
     if source == "topic":
         return await _in_topics(kafka_of(environment()), wanted, limit)
     raise Misunderstood(f"--from {source}: look into the outbox or a topic.")
 
 
-async def _in_outboxes(urls: Mapping[str, str], wanted: Wanted, limit: int) -> list[Seen]:
+async def _in_outboxes(services: Sequence[str], wanted: Wanted, limit: int) -> list[Seen]:
     found: list[Seen] = []
-    for service, url in urls.items():
-        try:
-            connection = await connect(url, name="keepword events")
-            try:
-                rows = await newest(connection, wanted, limit=limit)
-            finally:
-                await connection.close()
-        except asyncpg.UndefinedTableError:
-            raise Misunderstood(f"The {service}'s database is none, or is not migrated.") from None
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as failure:
-            raise _Away(f"{service}: {type(failure).__name__}. {advice(service)}") from None
+    named = environment()
+    for service in outboxes(services, named):
+        async with connected(service, named) as connection:
+            rows = await newest(connection, wanted, limit=limit)
         found += [Seen.of_row(service, each) for each in rows]
     return sorted(found, key=lambda each: each.said_at)[-limit:]
 
@@ -247,38 +243,18 @@ def _envelope(headers: Any) -> Envelope | None:
 # -- on the screen ----------------------------------------------------------------------------------
 
 
-class _Away(Exception):  # noqa: N818 - names what is so
-    """A server does not answer; the message says which."""
-
-
-def _run(look: Callable[[Write], Any], if_none: str, *, at_once: bool = False) -> int:
+def _run(look: Callable[[Write], Awaitable[int]], if_none: str, *, at_once: bool = False) -> int:
     """Look, and write what is seen: lines of JSON for programs, a table for a person."""
-    console, complaints = Console(), Console(stderr=True)
+    console = Console()
     rows: list[Seen] = []
     write: Write = _write_json if not console.is_terminal else rows.append
     if at_once and console.is_terminal:
         write = lambda seen: console.print(_line(seen), soft_wrap=True)  # noqa: E731 - one of three ways
-    try:
-        status: int = asyncio.run(look(write))
-    except Misunderstood as misunderstood:
-        complaints.print(str(misunderstood), soft_wrap=True, markup=False, highlight=False)
-        return MISUSED
-    except _Away as away:
-        complaints.print(str(away), soft_wrap=True, markup=False, highlight=False)
-        return FAILED
-    except (KafkaError, OSError) as failure:
-        complaints.print(
-            f"Kafka: {type(failure).__name__}. Is it running, and are its address, user name and"
-            " password right?",
-            soft_wrap=True,
-        )
-        return FAILED
-    except KeyboardInterrupt:
-        return 0 if at_once else INTERRUPTED
+    status = run(lambda: look(write), when_stopped=0 if at_once else INTERRUPTED)
     if rows:
         console.print(table(rows))
     if status == FAILED and if_none:
-        complaints.print(if_none, soft_wrap=True)
+        complain(if_none)
     return status
 
 

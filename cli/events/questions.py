@@ -1,84 +1,19 @@
 """Understands what a person asks for: which messages, of which time, from where."""
 
 import difflib
-import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-from chassis.broker import KafkaAccess
 from chassis.history import Wanted
-from cli.databases import database_url, database_variable
-from cli.doctor import kafka_access
+from cli.events.places import Misunderstood
 from contracts.registry import MESSAGE_TYPES
-from contracts.topics import SERVICES
-from devstack.provider import KAFKA_VARIABLE
-from devstack.stack import known_environment, state_folder
 
 _AGO: Final = re.compile(r"(\d{1,5})([smhd])")
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _TRACEPARENT: Final = re.compile(r"(?:[0-9a-f]{2}-)?([0-9a-f]{32})(?:-.*)?")
-_POD_VARIABLE: Final = "KEEPWORD_DATABASE_URL"
-
-
-class Misunderstood(Exception):  # noqa: N818 - names what is so
-    """The command line makes no sense; the message says what would."""
-
-
-def environment() -> Mapping[str, str]:
-    """Give the environment, or that of the `keepword up` which runs here, where it names nothing."""
-    named = (_POD_VARIABLE, *map(database_variable, SERVICES))
-    if kafka_access(os.environ) is not None or any(os.environ.get(name) for name in named):
-        return os.environ
-    return known_environment(state_folder(os.environ)) or os.environ
-
-
-def kafka_of(environment: Mapping[str, str]) -> KafkaAccess:
-    """Read how Kafka is reached; raises ``Misunderstood`` where it is not said."""
-    access = kafka_access(environment)
-    if access is None:
-        raise Misunderstood(
-            f"No Kafka is named. Set {KAFKA_VARIABLE}, or in a pod what its service has."
-        )
-    return access
-
-
-def outbox_url(service: str, environment: Mapping[str, str]) -> str:
-    """Read where a service's database is; raises ``Misunderstood`` where it is not said."""
-    url = database_url(service, environment)
-    if url is None:
-        raise Misunderstood(
-            f"Set {database_variable(service)} to the address of the {service}'s database, with"
-            f" its runtime role. In the {service}'s own pod {_POD_VARIABLE} is it already."
-        )
-    return url
-
-
-def outboxes(services: Sequence[str], environment: Mapping[str, str]) -> dict[str, str]:
-    """Read where these services' databases are, or without names all that are said."""
-    for service in services:
-        known_service(service)
-    if services:
-        return {service: outbox_url(service, environment) for service in services}
-    found = {
-        service: url for service in SERVICES if (url := environment.get(database_variable(service)))
-    }
-    if not found:
-        names = ", ".join(map(database_variable, SERVICES))
-        raise Misunderstood(
-            f"No database is named. Set one or more of {names}; in a service's own pod add"
-            " --service with its name. Or look into Kafka with --from topic."
-        )
-    return found
-
-
-def known_service(name: str) -> str:
-    """Return the name of a service; raises ``Misunderstood`` for another."""
-    if name not in SERVICES:
-        raise Misunderstood(f"No such service: {name}. There are {', '.join(SERVICES)}.")
-    return name
 
 
 def ce_types(names: Iterable[str]) -> tuple[str, ...]:
