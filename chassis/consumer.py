@@ -113,6 +113,11 @@ class ConsumerHaltedError(Exception):
 _NOT_THE_MESSAGES_FAULT: tuple[type[BaseException], ...] = (*TRANSIENT_ERRORS, ConsumerHaltedError)
 
 
+def main_group(service: str) -> str:
+    """Name the consumer group of a service that hears everything but the ledger."""
+    return f"{service}.main.v1"
+
+
 class Consumer(Generic[C]):
     """One consumer group of a service over all the topics that it hears."""
 

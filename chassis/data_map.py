@@ -29,7 +29,9 @@ class Table:
     ``erase_where`` is a condition in SQL that leaves out rows which an erasure
     must not touch; the eraser role sees no rows but those of tables with a
     ``tenant_column``, unless ``eraser_reads``. The worker role sees a table of a
-    service only if it is a ``job_table``.
+    service only if it is a ``job_table``. ``built_from`` names the state topics of
+    other services from which it is built, and can be built again from nothing,
+    unless ``rows_stay`` says why its rows have to be there meanwhile.
     """
 
     name: str
@@ -47,6 +49,8 @@ class Table:
     owner_writes_alone: bool = False
     # Whether a receipt counts its rows: not those that are about the tenant, but of our own making.
     counted: bool = True
+    built_from: tuple[str, ...] = ()
+    rows_stay: str = ""
 
     def __post_init__(self) -> None:
         """Refuse what would leave a gap in the record of processing."""

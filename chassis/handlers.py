@@ -77,6 +77,8 @@ class Handler(Generic[C]):
     function: Callable[[Any, UnitOfWork[C]], Awaitable[Outcome | None]]
     # A tenant that is erased in this class is past: the message is dropped and counted.
     writes: DataClass | None
+    # Why it must not be run again for what it has dealt with: it reaches outside, as mail does.
+    once: str = ""
 
     @property
     def together(
@@ -95,24 +97,26 @@ class Handlers(Generic[C]):
     forgetting: dict[type[Message], Handler[C]] = field(default_factory=dict)
 
     def follows(
-        self, model: type[M], *, writes: DataClass | None = None
+        self, model: type[M], *, writes: DataClass | None = None, once: str = ""
     ) -> Callable[[Function[M, C]], Function[M, C]]:
         """Take every newer state of a key; a version that was passed never arrives."""
-        return self._register(model, Kind.STATE, writes)
+        return self._register(model, Kind.STATE, writes, once)
 
-    def obeys(self, model: type[M]) -> Callable[[Function[M, C]], Function[M, C]]:
+    def obeys(
+        self, model: type[M], *, once: str = ""
+    ) -> Callable[[Function[M, C]], Function[M, C]]:
         """Take commands addressed to this service; the same one may come again."""
-        return self._register(model, Kind.COMMAND, None)
+        return self._register(model, Kind.COMMAND, None, once)
 
     def hears(
-        self, model: type[M], *, writes: DataClass | None = None
+        self, model: type[M], *, writes: DataClass | None = None, once: str = ""
     ) -> Callable[[Function[M, C]], Function[M, C]]:
-        """Take each event once; the inbox drops repeats."""
-        return self._register(model, Kind.EVENT, writes)
+        """Take each event once; the inbox drops repeats, which ``once`` says not to force."""
+        return self._register(model, Kind.EVENT, writes, once)
 
     def reads(self, model: type[M]) -> Callable[[Function[M, C]], Function[M, C]]:
         """Take entries of a log, in the log's order; the function knows repeats by their number."""
-        return self._register(model, Kind.LOG, None)
+        return self._register(model, Kind.LOG, None, "")
 
     def forgets(self, model: type[Message]) -> Callable[[Forgetting[C]], Forgetting[C]]:
         """Take the tombstone of a state's key."""
@@ -124,7 +128,7 @@ class Handlers(Generic[C]):
         return register
 
     def _register(
-        self, model: type[M], kind: Kind, writes: DataClass | None
+        self, model: type[M], kind: Kind, writes: DataClass | None, once: str
     ) -> Callable[[Function[M, C]], Function[M, C]]:
         def register(function: Function[M, C]) -> Function[M, C]:
             if model in self.by_model:
@@ -132,7 +136,7 @@ class Handlers(Generic[C]):
                     f"{self.service} already has {self.by_model[model].name} for "
                     f"{model.__name__}: a message has one handler"
                 )
-            self.by_model[model] = Handler(function.__name__, model, kind, function, writes)
+            self.by_model[model] = Handler(function.__name__, model, kind, function, writes, once)
             return function
 
         return register

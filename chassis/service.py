@@ -18,7 +18,7 @@ from chassis import logs, shutdown, tracing
 from chassis.broker import KafkaAccess
 from chassis.census import FOLLOWED_VERSIONS, TAKEN_EVERY, Census, with_doubts
 from chassis.clock import Clock, OffsetClock, SystemClock
-from chassis.consumer import Consumer
+from chassis.consumer import Consumer, main_group
 from chassis.data_map import DataMap
 from chassis.database import TRANSIENT_ERRORS, Pool, open_pool_patiently
 from chassis.epochs import epoch_in
@@ -347,7 +347,7 @@ class _Core(Generic[C]):
         if not service.topics:
             return
         consumer = Consumer(
-            name=f"{self._settings.service}.main.v1",
+            name=main_group(self._settings.service),
             topics=service.topics,
             handlers=with_doubts(service.handlers, census),
             units=units,

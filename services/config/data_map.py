@@ -4,7 +4,13 @@ from typing import Final
 
 from chassis.data_map import DataMap, StoredTopic, Table, usual_externals
 from contracts.classes import DataClass
-from contracts.topics import CONFIG_CENSUSES, CONFIG_ERASURES, CONFIG_REQUESTS
+from contracts.topics import (
+    CONFIG_CENSUSES,
+    CONFIG_ERASURES,
+    CONFIG_REQUESTS,
+    INSTALLER_TENANTS,
+    PURGER_PURGES,
+)
 
 _TENANT: Final = "whose data it is, as the pseudonym that only the installer can resolve"
 
@@ -40,6 +46,7 @@ DATA_MAP: Final = DataMap(
             retention="goes with the tenant's content",
             counted=False,
             tenant_column="tenant_id",
+            built_from=(INSTALLER_TENANTS.name,),
             columns={
                 "tenant_id": _TENANT,
                 "status": "whether the app is installed",
@@ -73,6 +80,7 @@ DATA_MAP: Final = DataMap(
             purpose="shows the customer what will be erased and when",
             retention="until purger sets the tombstone of the tenant's purges",
             tenant_column="tenant_id",
+            built_from=(PURGER_PURGES.name,),
             columns={
                 "tenant_id": _TENANT,
                 "state": "purges, wishes and holds as purger told them: ids, classes and times",

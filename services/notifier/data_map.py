@@ -5,6 +5,7 @@ from typing import Final
 from chassis.data_map import DataMap, External, StoredTopic, Table, usual_externals
 from contracts.classes import DataClass
 from contracts.topics import (
+    INSTALLER_TENANTS,
     NOTIFIER_CENSUSES,
     NOTIFIER_ERASURES,
     NOTIFIER_NOTICES,
@@ -147,6 +148,8 @@ DATA_MAP: Final = DataMap(
             counted=False,
             tenant_column="tenant_id",
             job_table=True,
+            built_from=(INSTALLER_TENANTS.name,),
+            rows_stay="what the Marketplace's report said of a tenant is in no event",
             columns={
                 "tenant_id": _TENANT,
                 "addon_key": "which of the vendor's apps it is",
@@ -200,6 +203,8 @@ DATA_MAP: Final = DataMap(
             counted=False,
             tenant_column="tenant_id",
             job_table=True,
+            built_from=(INSTALLER_TENANTS.name,),
+            rows_stay="a tenant that is being purged says its licences no more",
             columns={
                 "tenant_id": _TENANT,
                 "numbers": "in capitals and without SEN-; empty where it has no licence",
@@ -250,6 +255,8 @@ DATA_MAP: Final = DataMap(
             counted=False,
             tenant_column="tenant_id",
             job_table=True,
+            built_from=(INSTALLER_TENANTS.name,),
+            rows_stay="whether people were welcomed is in no event",
             columns={
                 "tenant_id": _TENANT,
                 "installed": "whether the app is installed",

@@ -4,7 +4,7 @@ from typing import Final
 
 from chassis.data_map import DataMap, StoredTopic, Table, usual_externals
 from contracts.classes import DataClass
-from contracts.topics import PURGER_CENSUSES
+from contracts.topics import INSTALLER_TENANTS, PURGER_CENSUSES
 
 _TENANT: Final = "whose purge it is, as the pseudonym that only the installer can resolve"
 
@@ -18,6 +18,7 @@ DATA_MAP: Final = DataMap(
             purpose="what decides when a tenant's data must go",
             retention="until the installer sets the tenant's tombstone",
             tenant_column="tenant_id",
+            built_from=(INSTALLER_TENANTS.name,),
             columns={
                 "tenant_id": _TENANT,
                 "epoch": "the version's epoch",
