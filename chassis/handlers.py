@@ -77,6 +77,8 @@ class Handler(Generic[C]):
     function: Callable[[Any, UnitOfWork[C]], Awaitable[Outcome | None]]
     # A tenant that is erased in this class is past: the message is dropped and counted.
     writes: DataClass | None
+    # Later commands of its purge do not wait where this one was given up.
+    nothing_waits: bool = False
 
     @property
     def together(
@@ -100,9 +102,14 @@ class Handlers(Generic[C]):
         """Take every newer state of a key; a version that was passed never arrives."""
         return self._register(model, Kind.STATE, writes)
 
-    def obeys(self, model: type[M]) -> Callable[[Function[M, C]], Function[M, C]]:
-        """Take commands addressed to this service; the same one may come again."""
-        return self._register(model, Kind.COMMAND, None)
+    def obeys(
+        self, model: type[M], *, nothing_waits: bool = False
+    ) -> Callable[[Function[M, C]], Function[M, C]]:
+        """Take commands addressed to this service; the same one may come again.
+
+        Where one is given up, later ones of its purge wait behind it, unless ``nothing_waits``.
+        """
+        return self._register(model, Kind.COMMAND, None, nothing_waits=nothing_waits)
 
     def hears(
         self, model: type[M], *, writes: DataClass | None = None
@@ -124,7 +131,12 @@ class Handlers(Generic[C]):
         return register
 
     def _register(
-        self, model: type[M], kind: Kind, writes: DataClass | None
+        self,
+        model: type[M],
+        kind: Kind,
+        writes: DataClass | None,
+        *,
+        nothing_waits: bool = False,
     ) -> Callable[[Function[M, C]], Function[M, C]]:
         def register(function: Function[M, C]) -> Function[M, C]:
             if model in self.by_model:
@@ -132,7 +144,9 @@ class Handlers(Generic[C]):
                     f"{self.service} already has {self.by_model[model].name} for "
                     f"{model.__name__}: a message has one handler"
                 )
-            self.by_model[model] = Handler(function.__name__, model, kind, function, writes)
+            self.by_model[model] = Handler(
+                function.__name__, model, kind, function, writes, nothing_waits
+            )
             return function
 
         return register
