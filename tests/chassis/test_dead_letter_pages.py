@@ -1,14 +1,18 @@
 """The page of dead letters: one set of routes for every service, without a script, by keyboard."""
 
+import asyncio
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import ClassVar
+from typing import ClassVar, Literal
 from uuid import UUID, uuid4
 
 import httpx2
 import pytest
+import uvicorn
 from aiokafka import ConsumerRecord
 from fastapi import FastAPI
+from playwright.async_api import Browser, expect
 
 from chassis.dead_letters import written
 from chassis.dead_letters.routes import dead_letters_router
@@ -16,8 +20,13 @@ from chassis.dead_letters.written import Failure, State
 from chassis.problems import answer_with_problems
 from contracts.envelope import to_headers
 from contracts.messages import Kind
+from devstack.processes import LOOPBACK, free_port
+from tests.support.browser import browser
 from tests.support.bus import a_command, an_envelope
 from tests.support.chassis import Sample
+from tests.support.pages import contrast, overflow
+
+__all__ = ["browser"]
 
 ROOT = "/development/dead-letters"
 WORD = {"by": "Kim Keeper", "reason": "OPS-7"}
@@ -144,3 +153,52 @@ async def test_the_page_is_ours_alone(office: Office) -> None:
         answer = await http.post(f"{ROOT}/{letter}/discard", data=WORD, headers=foreign)
         assert answer.status_code == 403
     assert await office.state(letter) == "open"
+
+
+@pytest.fixture
+async def site(office: Office, browser: Browser) -> AsyncIterator[str]:
+    port = free_port()
+    config = uvicorn.Config(office.app, host=LOOPBACK, port=port, log_config=None, lifespan="off")
+    server = uvicorn.Server(config)
+    task = asyncio.create_task(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.01)
+    yield f"http://{LOOPBACK}:{port}{ROOT}"
+    for context in browser.contexts:
+        await context.close()
+    server.should_exit = True
+    await task
+
+
+async def test_a_letter_is_mended_and_tried_again_by_keyboard_on_a_telephone_in_any_light(
+    office: Office, browser: Browser, site: str
+) -> None:
+    letter = await office.letter(purge_id=uuid4())
+    said: list[str] = []
+    schemes: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+    for scheme in schemes:
+        context = await browser.new_context(
+            color_scheme=scheme, viewport={"width": 320, "height": 640}
+        )
+        page = await context.new_page()
+        page.on("console", lambda line: said.append(line.text))
+        await page.goto(site)
+        for selector in (".quiet", ".state", "a"):
+            assert await contrast(page, selector) >= 4.5, selector
+        assert await overflow(page) == 0
+        await page.get_by_role("link", name="keepword.purge-started.v1").press("Enter")
+        await page.get_by_role("link", name=letter).press("Enter")
+        assert await overflow(page) == 0
+        for selector in (".state", "dt", "button", "label"):
+            assert await contrast(page, selector) >= 4.5, selector
+    await page.get_by_label("What it says").fill(office.body.decode().replace("first", "second"))
+    await page.get_by_label("Your name").fill("Kim Keeper")
+    await page.get_by_label("Why").fill("OPS-7")
+    await page.get_by_role("button", name="Keep as a new version").press("Enter")
+    await expect(page.get_by_role("alert")).to_contain_text("has to stay")
+    assert await overflow(page) == 0
+    await page.get_by_role("button", name="Try again").press("Enter")
+    await expect(page.locator(".state")).to_have_text("Being tried")
+    assert await office.state(letter) == "redriving"
+    # A refusal is an answer of its own status, which the browser notes.
+    assert [line for line in said if "409" not in line] == []
