@@ -11,7 +11,8 @@ import typer
 HELP = """Keeps the word that a vendor gives its customers about their data.
 
 Exit status: 0 when all went well, 1 when something failed or did not verify, 2 when the command
-line or the environment makes no sense, 130 when it was interrupted before it was done.
+line or the environment makes no sense, 3 when a broker is not as agreed, 130 when it was interrupted
+before it was done.
 """
 
 State = Annotated[
@@ -141,6 +142,10 @@ def _groups() -> dict[str, typer.Typer]:
                 "redrive": redrive_dead_letters,
                 "discard": discard_dead_letters,
             },
+        ),
+        "topics": _group(
+            "Topics and permissions on the broker, against those of the contracts.",
+            {"plan": plan_topics, "apply": apply_topics},
         ),
         "contracts": _group(
             "Messages between services: what has changed since their last release.",
@@ -860,6 +865,47 @@ def new_contract_version(
     from cli.contracts import run_new_version  # noqa: PLC0415 - see above
 
     raise typer.Exit(run_new_version(name))
+
+
+def plan_topics() -> None:
+    """Show which topics, settings and permissions are not as the contracts say; change nothing.
+
+    A table at a terminal, JSON lines in a pipe. Kafka is the one at KAFKA_BOOTSTRAP_SERVERS, or as
+    a service has it: KEEPWORD_KAFKA_BOOTSTRAP_SERVERS, ..._USERNAME, ..._PASSWORD, ..._CA_FILE. The
+    user has to be allowed to describe topics, their settings, and permissions.
+    Exit status 3 where something is not as agreed, so that a pipeline stops there.
+    """
+    from cli.topics import run_plan  # noqa: PLC0415 - see above
+
+    raise typer.Exit(run_plan())
+
+
+def apply_topics(
+    confirm: Annotated[
+        int | None,
+        typer.Option(
+            "--confirm",
+            metavar="N",
+            min=0,
+            help="How many steps to confirm the plan shows. [default: asked for at a terminal]",
+        ),
+    ] = None,
+    *,
+    dry_run: DryRun = False,
+) -> None:
+    """Make topics, settings and permissions as the contracts say, as far as that harms nobody.
+
+    What loses records that are there now, or the order of a key, is done only where you say how
+    many such steps you have seen. Never done: fewer partitions, more of a state or of the ledger
+    (its old records would stay for ever), taking a topic or a permission away.
+
+    Example: `keepword topics plan; keepword topics apply --confirm 1`
+
+    Exit status 3 where something is still not as agreed, 1 where the broker refuses.
+    """
+    from cli.topics import run_apply  # noqa: PLC0415 - see above
+
+    raise typer.Exit(run_apply(confirmed=confirm, dry_run=dry_run))
 
 
 def version() -> None:
