@@ -6,8 +6,9 @@ What a handler lets out is caught here and nowhere else.
 
 import asyncio
 import random
+import re
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Generic, TypeAlias, TypeVar
@@ -18,10 +19,11 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord
 from faststream.kafka import KafkaBroker
 from pydantic import ValidationError
 
-from chassis import dead_letters
 from chassis.data_map import MARKS_OF_A_TENANT
 from chassis.database import TRANSIENT_ERRORS
-from chassis.dead_letters import Failure
+from chassis.dead_letters import written
+from chassis.dead_letters.redrives import Letter, back_to_open, settle_redriven, take_up
+from chassis.dead_letters.written import Failure, Held, State, command_in, uuid_in
 from chassis.handlers import DeadLetter, Handler, Handlers, Outcome, Retry
 from chassis.logs import bound
 from chassis.metrics import Metrics
@@ -34,12 +36,14 @@ from contracts.envelope import Envelope, MalformedEnvelope, from_headers
 from contracts.messages import Kind, Message
 from contracts.registry import by_ce_type
 from contracts.tenants import Version
-from contracts.topics import Topic
+from contracts.topics import SERVICES, Topic
 
 log = structlog.get_logger(__name__)
 
 C = TypeVar("C")
 Record: TypeAlias = "ConsumerRecord[bytes | None, bytes | None]"
+
+_STEP = re.compile(r"[a-z][a-z0-9-]{0,63}")
 
 # Of the last so many records, this share may become dead letters before the consumer stops: when
 # nearly everything fails the fault is ours, and a person should look before more is passed by.
@@ -78,6 +82,29 @@ class _Arrived(Generic[C]):
     def argument(self) -> Any:
         return self.message if self.message is not None else self.tenant_id
 
+    @property
+    def command(self) -> tuple[UUID, str] | None:
+        """Its purge and step, for a command behind which later ones of the purge wait."""
+        if self.handler.kind is not Kind.COMMAND or self.handler.nothing_waits:
+            return None
+        purge_id, step = getattr(self.message, "purge_id", None), getattr(self.message, "step", "")
+        return (purge_id, step) if purge_id and step else None
+
+    def failure(self, reason: str, error_type: str | None = None, attempts: int = 1) -> Failure:
+        purge_id, step = self.command or (getattr(self.message, "purge_id", None), None)
+        return Failure(
+            handler=self.handler.name,
+            reason=reason,
+            error_type=error_type,
+            attempts=attempts,
+            tenant_id=self.tenant_id,
+            ce_id=self.envelope.id,
+            type=self.envelope.type,
+            purge_id=purge_id,
+            step=step,
+            kind=self.handler.kind,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class _Unreadable:
@@ -104,6 +131,15 @@ class _MustRetryError(Exception):
 
 class _MustGiveUpError(Exception):
     """A handler asked for its message to be written down."""
+
+
+@dataclass(frozen=True, slots=True)
+class _GivenUp:
+    """Why a message is not tried any more, and how often it was."""
+
+    reason: str
+    error_type: str | None
+    attempts: int
 
 
 class ConsumerHaltedError(Exception):
@@ -142,6 +178,8 @@ class Consumer(Generic[C]):
         """
         self.name = name
         self._topics = topics
+        self._kinds = {topic.name: topic.kind for topic in topics}
+        self._keyed_by_tenant = {topic.name for topic in topics if topic.key == "tenant_id"}
         self._proofs = frozenset(
             topic.name for topic in topics if topic.erases_as is DataClass.ERASURE_PROOF
         )
@@ -306,52 +344,53 @@ class Consumer(Generic[C]):
 
     async def _alone(self, reading: "_Arrived[C] | _Unreadable | _NotOurs") -> None:
         """Try one message until it is done or given up; either moves the position on."""
+
+        async def work(uow: UnitOfWork[C]) -> None:
+            await self._work(uow, [reading])
+
+        failure = await self._tried(reading, work)
+        if failure is not None:
+            await self._give_up(reading, failure)
+            return
+        self._recent.append(isinstance(reading, _Unreadable))
+        self._halt_if_all_fails()
+
+    async def _tried(
+        self,
+        reading: "_Arrived[C] | _Unreadable | _NotOurs",
+        work: Callable[[UnitOfWork[C]], Awaitable[None]],
+    ) -> "_GivenUp | None":
+        """Do a message's work, each attempt in a transaction of its own; say why it is given up."""
         name = reading.handler.name if isinstance(reading, _Arrived) else "parser"
         for attempt in range(1, self._retries.attempts + 1):
             try:
                 async with self._units.begin() as uow:
-                    await self._work(uow, [reading])
+                    await work(uow)
             except _NOT_THE_MESSAGES_FAULT:
                 raise
             except _MustGiveUpError as error:
-                await self._give_up(reading, str(error), None, attempt)
-                return
+                return _GivenUp(str(error), None, attempt)
             except Exception as error:  # noqa: BLE001 - the handler's fault, whatever it is
                 self._metrics.retries_total.labels(handler=name).inc()
                 if attempt == self._retries.attempts:
-                    await self._give_up(reading, _reason(error), type(error).__name__, attempt)
-                    return
+                    return _GivenUp(_reason(error), type(error).__name__, attempt)
                 pause = self._retries.pause_seconds(attempt)
                 if isinstance(error, _MustRetryError):
                     pause = max(pause, error.retry.after.total_seconds())
                 await asyncio.sleep(min(pause, self._retries.longest_pause.total_seconds()))
             else:
-                self._recent.append(isinstance(reading, _Unreadable))
-                self._halt_if_all_fails()
-                return
+                return None
+        raise AssertionError("there is at least one attempt")
 
     async def _give_up(
-        self,
-        reading: "_Arrived[C] | _Unreadable | _NotOurs",
-        reason: str,
-        error_type: str | None,
-        attempts: int,
+        self, reading: "_Arrived[C] | _Unreadable | _NotOurs", why: "_GivenUp"
     ) -> None:
         if not isinstance(reading, _Arrived):  # not even its dead letter can be written
-            log.error("cannot write a dead letter", group=self.name, error=error_type)
+            log.error("cannot write a dead letter", group=self.name, error=why.error_type)
             raise ConsumerHaltedError(self.name)
         self._recent.append(True)
         self._halt_if_all_fails()
-        failure = Failure(
-            handler=reading.handler.name,
-            reason=reason,
-            error_type=error_type,
-            attempts=attempts,
-            tenant_id=reading.tenant_id,
-            ce_id=reading.envelope.id,
-            type=reading.envelope.type,
-            purge_id=getattr(reading.message, "purge_id", None),
-        )
+        failure = reading.failure(why.reason, why.error_type, why.attempts)
         async with self._units.begin() as uow:
             await self._work(uow, [_Unreadable(reading.record, failure)])
 
@@ -361,11 +400,58 @@ class Consumer(Generic[C]):
             log.error("nearly everything fails", group=self.name)
             raise ConsumerHaltedError(self.name)
 
+    # -- dead letters -------------------------------------------------------------------------
+
+    async def redrive(self, letter: Letter) -> None:
+        """Try a dead letter again as if it had just come, and note with it what became of it.
+
+        The guard, the inbox and its purge's order hold as they always do. One that is settled
+        meanwhile, or whose turn has not come, is left alone.
+        """
+        reading = self._read(letter.record())
+        failed: _GivenUp | None
+        if isinstance(reading, _Arrived):
+            failed = await self._tried(reading, lambda uow: self._redo(uow, letter, reading))
+        elif isinstance(reading, _Unreadable):
+            failed = _GivenUp(reading.failure.reason, None, 1)
+        else:
+            failed = _GivenUp("no handler here takes it", None, 1)
+        if failed is None:
+            return
+        failure = (
+            reading.failure(failed.reason, failed.error_type, failed.attempts)
+            if isinstance(reading, _Arrived)
+            else replace(letter.failure, reason=failed.reason, error_type=None)
+        )
+        async with self._units.begin() as uow:
+            await back_to_open(uow, letter, failure)
+        log.error("dead letter failed again", handler=failure.handler, reason=failure.reason)
+
+    async def _redo(self, uow: UnitOfWork[C], letter: Letter, reading: _Arrived[C]) -> None:
+        erased = await self._lock_and_guard(uow, [reading])
+        if not await take_up(uow, letter):
+            return
+        handled = await self._pass_on(uow, [reading], erased)
+        await settle_redriven(uow, letter, was_handled=bool(handled))
+
     # -- one transaction ----------------------------------------------------------------------
 
     async def _work(
         self, uow: UnitOfWork[C], readings: Sequence["_Arrived[C] | _Unreadable | _NotOurs"]
     ) -> None:
+        erased = await self._lock_and_guard(uow, readings)
+        fresh = await self._move_on(uow, readings)
+        commands = [command for r in fresh if (command := _command_of(r))]
+        held = await written.held(uow, self.name, {purge_id for purge_id, _ in commands})
+        again = [command for command in commands if held.knows(command)]
+        arrived = await self._in_turn(uow, fresh, held)
+        wanted = await self._pass_on(uow, arrived, erased)
+        done = [r.command for r in wanted if r.command in again]
+        await self._settle_what_is_past(uow, wanted, [each for each in done if each is not None])
+
+    async def _lock_and_guard(
+        self, uow: UnitOfWork[C], readings: Sequence["_Arrived[C] | _Unreadable | _NotOurs"]
+    ) -> Mapping[UUID, frozenset[DataClass]]:
         told = [(r.handler, r.tenant_id) for r in readings if isinstance(r, _Arrived)]
         writing = {tenant for handler, tenant in told if tenant and handler.writes}
         # The same erasure is ordered by command and by ledger, each heard in an order of its own.
@@ -374,30 +460,71 @@ class Consumer(Generic[C]):
             for handler, tenant in told
             if tenant and handler.kind in {Kind.COMMAND, Kind.LOG}
         }
-        erased: Mapping[UUID, frozenset[DataClass]] = {}
         if writing or ordering:
             await uow.lock_tenants(writing, exclusively=ordering)
-        if writing:
-            erased = await uow.erased_classes(writing)
-        fresh = await self._move_on(uow, readings)
+        return await uow.erased_classes(writing) if writing else {}
+
+    async def _in_turn(
+        self,
+        uow: UnitOfWork[C],
+        fresh: Sequence["_Arrived[C] | _Unreadable | _NotOurs"],
+        held: Held,
+    ) -> list[_Arrived[C]]:
+        """Return what is to be handled now; what cannot be read or has to wait is written down."""
+        arrived = []
         for reading in fresh:
-            if isinstance(reading, _Unreadable):
-                if not self._passes_failures_by:
-                    log.error("cannot go past this record", reason=reading.failure.reason)
-                    raise ConsumerHaltedError(self.name)
-                await dead_letters.write(uow, self.name, reading.record, reading.failure)
-                self._metrics.dead_letters_total.labels(
-                    handler=reading.failure.handler, reason=reading.failure.error_type or "refused"
-                ).inc()
-                log.error(
-                    "dead letter",
-                    handler=reading.failure.handler,
-                    topic=reading.record.topic,
-                    partition=reading.record.partition,
-                    offset=reading.record.offset,
-                    reason=reading.failure.reason,
-                )
-        arrived = [r for r in fresh if isinstance(r, _Arrived)]
+            match reading:
+                case _Unreadable():
+                    await self._write_down(uow, reading, held)
+                case _Arrived() if reading.command and held.must_wait(*reading.command):
+                    await self._park(uow, reading, held)
+                case _Arrived():
+                    arrived.append(reading)
+        return arrived
+
+    async def _write_down(self, uow: UnitOfWork[C], reading: _Unreadable, held: Held) -> None:
+        record, failure = reading.record, reading.failure
+        if not self._passes_failures_by:
+            log.error("cannot go past this record", reason=failure.reason)
+            raise ConsumerHaltedError(self.name)
+        if held.knows(failure.command):
+            await written.count_again(uow, self.name, failure)
+        else:
+            await written.write(uow, self.name, record, failure)
+            if failure.command:
+                held.add(failure.command)
+        self._metrics.dead_letters_total.labels(
+            handler=failure.handler, reason=failure.error_type or "refused"
+        ).inc()
+        log.error(
+            "dead letter",
+            handler=failure.handler,
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            reason=failure.reason,
+        )
+
+    async def _park(self, uow: UnitOfWork[C], reading: _Arrived[C], held: Held) -> None:
+        assert reading.command is not None
+        failure = reading.failure("waits behind an earlier command of its purge", attempts=0)
+        if not held.knows(reading.command):
+            await written.write(uow, self.name, reading.record, failure, state=State.PARKED)
+            held.add(reading.command)
+        log.warning(
+            "command parked",
+            handler=failure.handler,
+            purge_id=str(failure.purge_id),
+            step=failure.step,
+        )
+
+    async def _pass_on(
+        self,
+        uow: UnitOfWork[C],
+        arrived: Sequence[_Arrived[C]],
+        erased: Mapping[UUID, frozenset[DataClass]],
+    ) -> list[_Arrived[C]]:
+        """Give to their handlers what is no repeat and not of the erased; return what was given."""
         arrived = await self._once(uow, self._newest(arrived))
         wanted = []
         for reading in arrived:
@@ -408,6 +535,20 @@ class Consumer(Generic[C]):
                 wanted.append(reading)
         for group in _groups(wanted):
             await self._handle(uow, group)
+        return wanted
+
+    async def _settle_what_is_past(
+        self,
+        uow: UnitOfWork[C],
+        handled: Sequence[_Arrived[C]],
+        again: Sequence[tuple[UUID, str]],
+    ) -> None:
+        """Settle dead letters that are repaired by what has just been handled."""
+        states = {(r.record.topic, r.record.key) for r in handled if r.handler.kind is Kind.STATE}
+        if states:
+            await written.overtake_states(uow, self.name, states)
+        if again:
+            await written.overtake_commands(uow, self.name, again)
 
     async def _move_on(
         self, uow: UnitOfWork[C], readings: Sequence["_Arrived[C] | _Unreadable | _NotOurs"]
@@ -571,7 +712,7 @@ class Consumer(Generic[C]):
         try:
             envelope = from_headers(record.headers)
         except MalformedEnvelope as error:
-            return _Unreadable(record, Failure("parser", f"headers: {error}"))
+            return self._unreadable(record, None, f"headers: {error}")
         known = by_ce_type(envelope.type)
         if known is None:
             return _NotOurs(record)
@@ -588,7 +729,10 @@ class Consumer(Generic[C]):
             message = handler.model.decode(record.value)
         except ValidationError as error:
             places = sorted({".".join(map(str, e["loc"])) or "(body)" for e in error.errors()})
-            return _unreadable(record, envelope, f"body does not fit: {', '.join(places)}")
+            reason = f"body does not fit: {', '.join(places)}"
+            if handler.kind is Kind.COMMAND:
+                return self._unreadable_command(record, envelope, handler, reason)
+            return self._unreadable(record, envelope, reason)
         owner = getattr(message, "owner", None)
         if handler.kind is Kind.COMMAND and owner != self._handlers.service:
             return _NotOurs(record)
@@ -603,8 +747,36 @@ class Consumer(Generic[C]):
         try:
             tenant_id = UUID((record.key or b"").decode("ascii"))
         except ValueError:
-            return _unreadable(record, envelope, "tombstone without a tenant's key")
+            return self._unreadable(record, envelope, "tombstone without a tenant's key")
         return _Arrived(record, envelope, handler, None, tenant_id)
+
+    def _unreadable(self, record: Record, envelope: Envelope | None, reason: str) -> _Unreadable:
+        """Give a record up; whose it is its key still tells, so that it is erased with the tenant."""
+        return _Unreadable(
+            record,
+            Failure(
+                "parser",
+                reason,
+                tenant_id=uuid_in(record.key) if record.topic in self._keyed_by_tenant else None,
+                ce_id=envelope.id if envelope else None,
+                type=envelope.type if envelope else None,
+                kind=self._kinds.get(record.topic, Kind.EVENT),
+            ),
+        )
+
+    def _unreadable_command(
+        self, record: Record, envelope: Envelope, handler: Handler[C], reason: str
+    ) -> "_Unreadable | _NotOurs":
+        told = command_in(record.value or b"")
+        owner, purge_id, step = told.get("owner"), uuid_in(told.get("purge_id")), told.get("step")
+        if owner in SERVICES and owner != self._handlers.service:
+            return _NotOurs(record)
+        found = self._unreadable(record, envelope, reason)
+        holds = isinstance(step, str) and _STEP.fullmatch(step) and not handler.nothing_waits
+        return _Unreadable(
+            record,
+            replace(found.failure, purge_id=purge_id, step=str(step) if holds else None),
+        )
 
 
 def _version_of(state: Message | None) -> Version:
@@ -654,8 +826,15 @@ async def _forget(uow: UnitOfWork[C], tenant_ids: Sequence[UUID]) -> None:
         )
 
 
-def _unreadable(record: Record, envelope: Envelope, reason: str) -> _Unreadable:
-    return _Unreadable(record, Failure("parser", reason, ce_id=envelope.id, type=envelope.type))
+def _command_of(
+    reading: "_Arrived[C] | _Unreadable | _NotOurs",
+) -> tuple[UUID, str] | None:
+    match reading:
+        case _Arrived():
+            return reading.command
+        case _Unreadable():
+            return reading.failure.command
+    return None
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka publishes no types

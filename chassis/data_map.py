@@ -326,7 +326,7 @@ PARTITION_FUNCTIONS: Final = (
 _TENANT: Final = "whose data it is about, as the pseudonym that only the installer can resolve"
 
 # What the plumbing holds of a tenant beside its messages to send and its key.
-MARKS_OF_A_TENANT: Final = ("inbox", "followed_states", "dead_letters")
+MARKS_OF_A_TENANT: Final = ("inbox", "followed_states", "dead_letter_versions", "dead_letters")
 
 PLUMBING: Final = (
     Table(
@@ -466,6 +466,43 @@ PLUMBING: Final = (
             "attempts": "how often it was tried",
             "state": "whether somebody has dealt with it",
             "first_failed_at": "from when its age is counted",
+            "number": "the order in which letters came",
+            "kind": "whether it is state, command, event or log",
+            "step": "which step of the purge a command is about",
+            "outcome": "what became of it",
+            "settled_at": "when that was",
+        },
+    ),
+    Table(
+        name="dead_letter_versions",
+        data_class=DataClass.PLUMBING,
+        promise="P12",
+        purpose="mended bodies of dead letters; the original stays as it came",
+        retention="goes with the dead letter",
+        tenant_column="tenant_id",
+        column_classes={"payload": DataClass.INSTALLATION},
+        columns={
+            "dead_letter_id": "which dead letter it is of",
+            "version": "which version, counted from the original as 1",
+            "tenant_id": _TENANT,
+            "payload": "the body to try instead",
+            "made_at": "when it was made",
+        },
+    ),
+    Table(
+        name="dead_letter_acts",
+        data_class=DataClass.PLUMBING,
+        promise="P12",
+        purpose="who of our staff mended, tried again or put aside a dead letter, and why",
+        retention="400 days",
+        columns={
+            "act_id": "names the act, and orders them",
+            "dead_letter_id": "which dead letter it is about",
+            "fingerprint": "the cause of that letter, which outlives it",
+            "act": "what was done",
+            "by_whom": "who of our staff did it",
+            "reason": "why, in words that name nobody",
+            "at": "when",
         },
     ),
     Table(

@@ -79,6 +79,8 @@ class Handler(Generic[C]):
     writes: DataClass | None
     # Why it must not be run again for what it has dealt with: it reaches outside, as mail does.
     once: str = ""
+    # Later commands of its purge do not wait where this one was given up.
+    nothing_waits: bool = False
 
     @property
     def together(
@@ -103,10 +105,13 @@ class Handlers(Generic[C]):
         return self._register(model, Kind.STATE, writes, once)
 
     def obeys(
-        self, model: type[M], *, once: str = ""
+        self, model: type[M], *, once: str = "", nothing_waits: bool = False
     ) -> Callable[[Function[M, C]], Function[M, C]]:
-        """Take commands addressed to this service; the same one may come again."""
-        return self._register(model, Kind.COMMAND, None, once)
+        """Take commands addressed to this service; the same one may come again.
+
+        Where one is given up, later ones of its purge wait behind it, unless ``nothing_waits``.
+        """
+        return self._register(model, Kind.COMMAND, None, once, nothing_waits=nothing_waits)
 
     def hears(
         self, model: type[M], *, writes: DataClass | None = None, once: str = ""
@@ -128,7 +133,13 @@ class Handlers(Generic[C]):
         return register
 
     def _register(
-        self, model: type[M], kind: Kind, writes: DataClass | None, once: str
+        self,
+        model: type[M],
+        kind: Kind,
+        writes: DataClass | None,
+        once: str,
+        *,
+        nothing_waits: bool = False,
     ) -> Callable[[Function[M, C]], Function[M, C]]:
         def register(function: Function[M, C]) -> Function[M, C]:
             if model in self.by_model:
@@ -136,7 +147,9 @@ class Handlers(Generic[C]):
                     f"{self.service} already has {self.by_model[model].name} for "
                     f"{model.__name__}: a message has one handler"
                 )
-            self.by_model[model] = Handler(function.__name__, model, kind, function, writes, once)
+            self.by_model[model] = Handler(
+                function.__name__, model, kind, function, writes, once, nothing_waits
+            )
             return function
 
         return register

@@ -7,6 +7,7 @@ import structlog
 
 from chassis.clock import Clock
 from chassis.database import Pool
+from chassis.dead_letters.acts import ACTS_KEPT
 from chassis.epochs import note_alive
 from chassis.jobs import Job
 from chassis.keys import Rewrapped, TenantKeys
@@ -68,6 +69,7 @@ class Housekeeping:
         for statement, kept in (
             ("DELETE FROM inbox WHERE received_at < $1", OUTBOX_AND_INBOX_KEPT),
             ("DELETE FROM dead_letters WHERE first_failed_at < $1", DEAD_LETTERS_KEPT),
+            ("DELETE FROM dead_letter_acts WHERE at < $1", ACTS_KEPT),
             (
                 "DELETE FROM erasures WHERE state = 'erased' AND erased_at < $1",
                 ERASURE_PROOF_KEPT,
@@ -92,9 +94,24 @@ class Housekeeping:
         age = (self.clock.wall() - oldest).total_seconds() if oldest else 0.0
         self.metrics.outbox_unsent.set(row["unsent"])
         self.metrics.outbox_oldest_seconds.set(max(0.0, age))
-        self.metrics.dead_letters_open.set(
-            await self.worker.fetchval("SELECT count(*) FROM dead_letters WHERE state = 'open'")
+        await self._measure_dead_letters()
+
+    async def _measure_dead_letters(self) -> None:
+        row = await self.worker.fetchrow(
+            """
+            SELECT count(*) FILTER (WHERE state = 'open') AS open,
+                   count(*) FILTER (WHERE state = 'parked') AS parked,
+                   min(first_failed_at) AS oldest
+              FROM dead_letters
+             WHERE state IN ('open', 'parked', 'redriving')
+            """
         )
+        assert row is not None
+        oldest = row["oldest"]
+        age = (self.clock.now() - oldest).total_seconds() if oldest else 0.0
+        self.metrics.dead_letters_open.set(row["open"])
+        self.metrics.dead_letters_parked.set(row["parked"])
+        self.metrics.dead_letters_oldest_seconds.set(max(0.0, age))
 
     async def rewrap_keys(self) -> Rewrapped:
         """Wrap the tenants' keys under the current key-encryption key.

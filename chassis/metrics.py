@@ -67,6 +67,18 @@ class Metrics:
             namespace=NAMESPACE,
             registry=registry,
         )
+        self.dead_letters_parked = Gauge(
+            "dead_letters_parked",
+            "Commands that wait behind an open dead letter of their purge.",
+            namespace=NAMESPACE,
+            registry=registry,
+        )
+        self.dead_letters_oldest_seconds = Gauge(
+            "dead_letters_oldest_seconds",
+            "Age of the oldest dead letter that nobody has settled yet, 0 where there is none.",
+            namespace=NAMESPACE,
+            registry=registry,
+        )
         self.retries_total = Counter(
             "retries",
             "Further attempts at a record whose handler failed.",

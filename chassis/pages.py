@@ -5,10 +5,26 @@ from dataclasses import dataclass
 from hashlib import sha256
 from http import HTTPStatus
 from pathlib import Path
+from typing import Final
+from urllib.parse import parse_qsl
+from uuid import UUID
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
+
+from chassis.problems import Problem
+
+STAFF_HEADERS: Final = {
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+    "cache-control": "no-store",
+    "x-robots-tag": "noindex",
+}
+"""What pages for staff have in common; each page has a content policy besides."""
+
+_MOST_FIELDS: Final = 40
+_OWN_SITES: Final = frozenset({"same-origin", "none"})
 
 
 def templates_in(folder: Path) -> Environment:
@@ -25,6 +41,30 @@ def templates_in(folder: Path) -> Environment:
 def wants_page(request: Request) -> bool:
     """Whether a person's browser asks; programs get JSON."""
     return "text/html" in request.headers.get("accept", "")
+
+
+async def form_of(request: Request) -> dict[str, str]:
+    """Read a form of our own pages for staff; raises ``Problem`` for what another site sends."""
+    if request.headers.get("sec-fetch-site", "none") not in _OWN_SITES:
+        raise Problem(403, detail="This form can be sent from its own page alone.")
+    body = (await request.body()).decode("utf-8", "replace")
+    try:
+        return dict(parse_qsl(body, keep_blank_values=True, max_num_fields=_MOST_FIELDS))
+    except ValueError:
+        raise Problem(400, detail="That is not a form of ours.") from None
+
+
+def see(location: str) -> Response:
+    """Lead to a page after something was done; ``location`` is relative to what was asked for."""
+    return RedirectResponse(location, status_code=HTTPStatus.SEE_OTHER, headers=STAFF_HEADERS)
+
+
+def id_in(text: str) -> UUID | None:
+    """Read an id in a path; None for what is none."""
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,8 @@ from chassis.clock import Clock, OffsetClock, SystemClock
 from chassis.consumer import Consumer, main_group
 from chassis.data_map import DataMap
 from chassis.database import TRANSIENT_ERRORS, Pool, open_pool_patiently
+from chassis.dead_letters.redrives import Redrives
+from chassis.dead_letters.routes import dead_letters_router
 from chassis.epochs import epoch_in
 from chassis.erasure import Attested, EraserJob, Ready
 from chassis.handlers import Handlers
@@ -182,6 +184,8 @@ def build_app(service: Service[Any], doors: asyncio.Event) -> FastAPI:
     tell_the_truth(app, service.openapi)
     for router in service.routers:
         app.include_router(router)
+    if settings.development:
+        app.include_router(dead_letters_router(settings.service))
     service.health.add_readiness(
         "doors", lambda: None if doors.is_set() else "starting: waiting for database, kafka, ledger"
     )
@@ -287,8 +291,8 @@ class _Core(Generic[C]):
         if service.on_start is not None:
             await service.on_start(this)
         census = Census(units, eraser, service.data_map, service.census_versions)
-        await self._start_consumer(stack, units, cluster_id, census)
-        self._start_jobs(stack, this, eraser, census, wakes)
+        consumer = await self._start_consumer(stack, units, cluster_id, census)
+        self._start_jobs(stack, this, eraser, census, consumer=consumer, wakes=wakes)
         if service.other_doors is not None:
             await stack.enter_async_context(service.other_doors(this))
         assert self.app is not None
@@ -342,10 +346,10 @@ class _Core(Generic[C]):
 
     async def _start_consumer(
         self, stack: AsyncExitStack, units: Units[C], cluster_id: str, census: Census[C]
-    ) -> None:
+    ) -> Consumer[C] | None:
         service = self._service
         if not service.topics:
-            return
+            return None
         consumer = Consumer(
             name=main_group(self._settings.service),
             topics=service.topics,
@@ -355,6 +359,7 @@ class _Core(Generic[C]):
             cluster_id=cluster_id,
         )
         await self._run_consumer(stack, consumer, "consumer")
+        return consumer
 
     async def _run_consumer(self, stack: AsyncExitStack, consumer: Consumer[C], name: str) -> None:
         broker = self._kafka.consuming_broker()
@@ -411,6 +416,8 @@ class _Core(Generic[C]):
         this: Running[C],
         eraser: Pool,
         census: Census[C],
+        *,
+        consumer: Consumer[C] | None,
         wakes: dict[str, Callable[[], None]],
     ) -> None:
         service = self._service
@@ -418,6 +425,8 @@ class _Core(Generic[C]):
             this.units.clock, this.resources.worker, service.metrics, this.resources.tenant_keys
         )
         jobs = [*service.jobs(this), *housekeeping.jobs()]
+        if consumer is not None:
+            jobs.append(Redrives(this.units, consumer.name, consumer.redrive).job())
         if state_models(this.units.service):
             jobs.append(Job("heartbeat", _HEARTBEAT_EVERY, lambda: beat(this.units)))
         if census.classes:

@@ -10,12 +10,10 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
 
 import asyncpg
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from rich.console import Console
@@ -28,6 +26,7 @@ from chassis.erasure import is_blind
 from chassis.migrations import newest_versions
 from cli.record import data_map_of
 from cli.running import FAILED, MISUSED
+from cli.topics import Real, kafka_access, look, plan
 from contracts.ledger import GENESIS, BrokenChain, LedgerEntry, LedgerHead, verify_chain
 from contracts.topics import ALL_TOPICS, SERVICES, Topic
 from devstack.provider import KAFKA_VARIABLE, ROLE_VARIABLES
@@ -40,6 +39,7 @@ _CLOCKS_MAY_DIFFER: Final = timedelta(seconds=5)
 _ENTRIES_A_PAGE: Final = 1_000
 _RESIDUE: Final = "KEEPWORD_RESIDUE_DAYS"
 _USUAL_RESIDUE: Final = 14
+_AS_AGREED: Final = "`keepword topics apply` makes it as contracts/topics.py says."
 _VERBS: Final = ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE")
 _KEY_FILES: Final = (
     "KEY_ENCRYPTION_KEYS_FILE",
@@ -124,7 +124,7 @@ async def examine(environment: Mapping[str, str]) -> list[Finding]:
         findings += await check_database(data_map_of(service), urls)
         if service == "purger":
             findings += await check_ledger(urls, public_keys(environment))
-    access = kafka_access(environment)
+    access = kafka_access(environment, "keepword-doctor")
     if access is not None:
         findings += await check_topics(access, ALL_TOPICS)
     findings += check_residue([data_map_of(service) for service in SERVICES], environment)
@@ -134,7 +134,9 @@ async def examine(environment: Mapping[str, str]) -> list[Finding]:
 
 
 def _is_named(environment: Mapping[str, str]) -> bool:
-    return bool(database_urls(environment)) or kafka_access(environment) is not None
+    return (
+        bool(database_urls(environment)) or kafka_access(environment, "keepword-doctor") is not None
+    )
 
 
 # -- the environment ----------------------------------------------------------------------------
@@ -165,20 +167,6 @@ def _kind(role: str) -> str:
 def _service_of(url: str, kind: str) -> str | None:
     service = (urlsplit(url).username or "").removesuffix(f"_{kind}")
     return service if service in SERVICES else None
-
-
-def kafka_access(environment: Mapping[str, str]) -> KafkaAccess | None:
-    """Read how Kafka is reached, as services do; None where it is not named."""
-    servers = environment.get("KEEPWORD_KAFKA_BOOTSTRAP_SERVERS") or environment.get(KAFKA_VARIABLE)
-    if not servers:
-        return None
-    return KafkaAccess(
-        servers,
-        "keepword-doctor",
-        username=environment.get("KEEPWORD_KAFKA_USERNAME"),
-        password=environment.get("KEEPWORD_KAFKA_PASSWORD"),
-        ca_file=environment.get("KEEPWORD_KAFKA_CA_FILE"),
-    )
 
 
 def public_keys(environment: Mapping[str, str]) -> dict[str, Ed25519PublicKey]:
@@ -388,57 +376,26 @@ def _require_gapless(page: Iterable[LedgerEntry], after: int) -> None:
 
 async def check_topics(access: KafkaAccess, topics: Sequence[Topic]) -> list[Finding]:
     """Compare the broker's topics with the contracts, word for word."""
-    admin = AIOKafkaAdminClient(**access.client_options(), request_timeout_ms=10_000)
     try:
-        await admin.start()
-        described = {each["topic"]: each for each in await admin.describe_topics()}
-        here = [topic for topic in topics if topic.name in described]
-        answers = await admin.describe_configs(
-            [ConfigResource(ConfigResourceType.TOPIC, topic.name) for topic in here]
-        )
+        real = await look(access.client_options(), topics, at_permissions=False)
     except (KafkaError, OSError, TimeoutError) as error:
         advice = "Is it running, and are user name and password right?"
         return [failed("kafka", type(error).__name__, advice)]
-    finally:
-        await admin.close()
-    configs, refused = _configs_of(answers)
-    return [_topic(topic, described, configs, refused) for topic in topics]
+    return [_topic(topic, real) for topic in topics]
 
 
-def _configs_of(answers: Iterable[Any]) -> tuple[dict[str, dict[str, str]], set[str]]:
-    configs: dict[str, dict[str, str]] = {}
-    refused: set[str] = set()
-    for answer in answers:
-        for code, _, _, name, entries in answer.resources:
-            if code:
-                refused.add(name)
-            configs[name] = {entry[0]: entry[1] for entry in entries}
-    return configs, refused
-
-
-def _topic(
-    topic: Topic,
-    described: Mapping[str, Any],
-    configs: Mapping[str, Mapping[str, str]],
-    refused: set[str],
-) -> Finding:
-    check = f"topic {topic.name}"
-    if topic.name not in described:
-        return failed(check, "is not there, or may not be seen", "Create it as contracts/ say.")
-    complaints = []
-    partitions = len(described[topic.name]["partitions"])
-    if partitions != topic.partitions:
-        complaints.append(f"has {partitions} partitions, not {topic.partitions}")
-    if topic.name in refused:
+def _topic(topic: Topic, real: Real) -> Finding:
+    check, found = f"topic {topic.name}", real.topics.get(topic.name)
+    if found is None:
+        return failed(check, "is not there, or may not be seen", _AS_AGREED)
+    if found.config is None:
         advice = "Look with a user that may describe configurations."
         return warning(check, "its configuration may not be seen from here", advice)
-    found = configs.get(topic.name, {})
-    complaints += [
-        f"{name} is {found.get(name)}, not {value}"
-        for name, value in topic.config.items()
-        if found.get(name) != value
+    complaints = [
+        f"{step.about.removeprefix(check).lstrip(', ')} is {step.found}, not {step.wanted}"
+        for step in plan(real, [topic], ())
     ]
-    return _all_well(check, complaints, "as agreed", "Set it to what contracts/topics.py says.")
+    return _all_well(check, complaints, "as agreed", _AS_AGREED)
 
 
 # -- what lies outside ----------------------------------------------------------------------------

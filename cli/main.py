@@ -12,7 +12,8 @@ import typer
 HELP = """Keeps the word that a vendor gives its customers about their data.
 
 Exit status: 0 when all went well, 1 when something failed or did not verify, 2 when the command
-line or the environment makes no sense, 130 when it was interrupted before it was done.
+line or the environment makes no sense, 3 when a broker is not as agreed, 130 when it was interrupted
+before it was done.
 """
 
 State = Annotated[
@@ -142,6 +143,24 @@ def _groups() -> dict[str, typer.Typer]:
                 "restate": restate_events,
                 "rebuild": rebuild_events,
             },
+        ),
+        "dead-letters": _group(
+            "Records that a service gave up: look, mend, try again, put aside.",
+            {
+                "list": list_dead_letters,
+                "show": show_dead_letter,
+                "edit": edit_dead_letter,
+                "redrive": redrive_dead_letters,
+                "discard": discard_dead_letters,
+            },
+        ),
+        "topics": _group(
+            "Topics and permissions on the broker, against those of the contracts.",
+            {"plan": plan_topics, "apply": apply_topics},
+        ),
+        "contracts": _group(
+            "Messages between services: what has changed since their last release.",
+            {"diff": diff_contracts, "new-version": new_contract_version},
         ),
     }
 
@@ -854,6 +873,182 @@ def rebuild_events(service: Service, dry_run: DryRun = False, confirm: Confirm =
 
 
 # -- the end of keepword events -------------------------------------------------------------------
+LetterId = Annotated[UUID, typer.Argument(metavar="LETTER", help="The letter's id.")]
+Letters = Annotated[
+    str, typer.Argument(metavar="LETTER|GROUP", help="A letter's id, or a group of one cause.")
+]
+WhyKept = Annotated[
+    str,
+    typer.Option("--reason", metavar="TEXT", help="Why; it is kept. A ticket's number, no names."),
+]
+
+
+def list_dead_letters(
+    services: Annotated[
+        list[str] | None, typer.Argument(metavar="[SERVICE]...", help="Only these services.")
+    ] = None,
+    *,
+    group: Annotated[
+        str | None, typer.Option("--group", metavar="GROUP", help="The letters of one cause.")
+    ] = None,
+) -> None:
+    """Show what services gave up, by cause: those that wait longest first.
+
+    A table at a terminal, JSON lines in a pipe. Reads the databases that the environment names:
+    KEEPWORD_INSTALLER_DATABASE_URL, likewise CONFIG, PURGER, NOTIFIER; a service's own pod has its
+    own at KEEPWORD_DATABASE_URL. So do the commands beside this one.
+
+    Examples:
+        keepword dead-letters list
+        keepword dead-letters list config --group 3f9a1c0de4b85a67
+    """
+    from cli.dead_letters import run_list  # noqa: PLC0415 - see above
+
+    raise typer.Exit(run_list(services or [], group=group))
+
+
+def show_dead_letter(
+    service: Service,
+    letter: LetterId,
+    *,
+    body: Annotated[
+        bool, typer.Option("--body", help="The body alone, to mend it in a file.")
+    ] = False,
+) -> None:
+    """Show one letter: where it came from, why it was given up, what was done, what it says.
+
+    Example: `keepword dead-letters show config LETTER --body > body.json`
+
+    Exit status 1 where there is no such letter.
+    """
+    from cli.dead_letters import run_show  # noqa: PLC0415 - see above
+
+    raise typer.Exit(run_show(service, letter, body_only=body))
+
+
+def edit_dead_letter(
+    service: Service,
+    letter: LetterId,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The mended body, in JSON.")],
+    *,
+    by: By,
+    reason: WhyKept,
+    dry_run: DryRun = False,
+) -> None:
+    """Keep a mended body as the letter's next version; the original stays as it came.
+
+    It has to be readable as what it is, and about the same tenant, purge and step. Nothing is
+    tried yet: that is `redrive`. A state is not edited; its owner restates it.
+    Exit status 1 where it is refused.
+    """
+    from cli.dead_letters import run_edit  # noqa: PLC0415 - see above
+
+    raise typer.Exit(run_edit(service, letter, file, by=by, reason=reason, dry_run=dry_run))
+
+
+def redrive_dead_letters(
+    service: Service, which: Letters, by: By, reason: WhyKept, dry_run: DryRun = False
+) -> None:
+    """Have a letter, or all open ones of a group, tried again by the running service.
+
+    As if it had just come: an event that was handled meanwhile is dropped, and nothing of an erased
+    tenant is written. Waits some seconds for what becomes of it. What is parked behind a command
+    follows by itself.
+
+    Example: `keepword dead-letters redrive config 3f9a1c0de4b85a67 --by Kim --reason OPS-7`
+
+    Exit status 1 where it is refused, fails again, or the service does not run.
+    """
+    from cli.dead_letters import run_redrive  # noqa: PLC0415 - see above
+
+    raise typer.Exit(run_redrive(service, which, by=by, reason=reason, dry_run=dry_run))
+
+
+def discard_dead_letters(
+    service: Service, which: Letters, by: By, reason: WhyKept, dry_run: DryRun = False
+) -> None:
+    """Put a letter, or a group, aside for good; what waited behind it goes on.
+
+    It stays to be seen until its 30 days are over, and is never tried again.
+    Exit status 1 where it is refused.
+    """
+    from cli.dead_letters import run_discard  # noqa: PLC0415 - see above
+
+    raise typer.Exit(run_discard(service, which, by=by, reason=reason, dry_run=dry_run))
+
+
+def diff_contracts(
+    types: Annotated[
+        list[str] | None, typer.Argument(metavar="[TYPE]...", help="Only these messages.")
+    ] = None,
+) -> None:
+    """Compare today's models with the released schemas, and say why a change is refused.
+
+    Old data and old readers stay for ever, so a message may only gain optional fields with a
+    default. Reads contracts/schemas of the checkout that it runs from; changes nothing.
+
+    Example: `keepword contracts diff data-erased`
+
+    Exit status 1 where a change is refused, or waits for a new version.
+    """
+    from cli.contracts import run_diff  # noqa: PLC0415 - see above
+
+    raise typer.Exit(run_diff(types or []))
+
+
+def new_contract_version(
+    name: Annotated[str, typer.Argument(metavar="TYPE", help="The message, as data-erased.")],
+) -> None:
+    """Write the next version of a message's schema, and a golden sample to fill in.
+
+    Only where the model has changed in a way that is allowed. Earlier files are never touched.
+    What remains to be done by hand is said at the end. Exit status 1 where it is not allowed, or
+    nothing has changed.
+    """
+    from cli.contracts import run_new_version  # noqa: PLC0415 - see above
+
+    raise typer.Exit(run_new_version(name))
+
+
+def plan_topics() -> None:
+    """Show which topics, settings and permissions are not as the contracts say; change nothing.
+
+    A table at a terminal, JSON lines in a pipe. Kafka is the one at KAFKA_BOOTSTRAP_SERVERS, or as
+    a service has it: KEEPWORD_KAFKA_BOOTSTRAP_SERVERS, ..._USERNAME, ..._PASSWORD, ..._CA_FILE. The
+    user has to be allowed to describe topics, their settings, and permissions.
+    Exit status 3 where something is not as agreed, so that a pipeline stops there.
+    """
+    from cli.topics import run_plan  # noqa: PLC0415 - see above
+
+    raise typer.Exit(run_plan())
+
+
+def apply_topics(
+    confirm: Annotated[
+        int | None,
+        typer.Option(
+            "--confirm",
+            metavar="N",
+            min=0,
+            help="How many steps to confirm the plan shows. [default: asked for at a terminal]",
+        ),
+    ] = None,
+    *,
+    dry_run: DryRun = False,
+) -> None:
+    """Make topics, settings and permissions as the contracts say, as far as that harms nobody.
+
+    What loses records that are there now, or the order of a key, is done only where you say how
+    many such steps you have seen. Never done: fewer partitions, more of a state or of the ledger
+    (its old records would stay for ever), taking a topic or a permission away.
+
+    Example: `keepword topics plan; keepword topics apply --confirm 1`
+
+    Exit status 3 where something is still not as agreed, 1 where the broker refuses.
+    """
+    from cli.topics import run_apply  # noqa: PLC0415 - see above
+
+    raise typer.Exit(run_apply(confirmed=confirm, dry_run=dry_run))
 
 
 def version() -> None:

@@ -18,6 +18,7 @@ from devstack.stack import NotOurFolderError
 
 FAILED: Final = 1
 MISUSED: Final = 2
+DIFFERS: Final = 3
 INTERRUPTED: Final = 130
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

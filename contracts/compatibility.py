@@ -8,7 +8,7 @@ Schema = Mapping[str, Any]
 _UNKNOWN = "unknown"
 """An enum with this value has an arm for values that came later; without it no value is added."""
 
-_DOCUMENTATION = {"$schema", "$id", "$defs", "$comment", "title", "description", "examples"}
+DOCUMENTATION = {"$schema", "$id", "$defs", "$comment", "title", "description", "examples"}
 _STRUCTURE = {"$ref", "anyOf", "oneOf", "enum", "const", "properties", "required"}
 _NESTED = {"items", "propertyNames", "additionalProperties"}
 _NO_LESS = {"minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties"}
@@ -151,7 +151,7 @@ def _values(schema: Schema) -> list[Any] | None:
 
 def _plain(old: Schema, new: Schema, at: str) -> Iterator[str]:
     """Compare the keywords that have no schema in them, documentation left aside."""
-    skipped = _DOCUMENTATION | _STRUCTURE | _NESTED
+    skipped = DOCUMENTATION | _STRUCTURE | _NESTED
     for keyword in sorted((old.keys() | new.keys()) - skipped):
         before, after = old.get(keyword, _ABSENT), new.get(keyword, _ABSENT)
         if keyword.startswith("x-") or (before == after and type(before) is type(after)):

@@ -103,6 +103,7 @@ PLANTED_IN: Final = frozenset(
     {
         *(f"dump of {service}" for service in SERVICES),
         *(f"table {service}.dead_letters" for service in SERVICES),
+        *(f"table {service}.dead_letter_versions" for service in SERVICES),
         *(
             f"table installer.{table}"
             for table in ("tenants", "installations", "aliases", "access_checks", "links", "outbox")
@@ -223,6 +224,13 @@ async def plant(
                 uuid4(),
                 tenant_id,
                 canary.marker,
+                canary.marker.encode(),
+                at,
+            )
+            await connection.execute(
+                "INSERT INTO dead_letter_versions SELECT dead_letter_id, 2, tenant_id, $2, $3"
+                " FROM dead_letters WHERE tenant_id = $1",
+                tenant_id,
                 canary.marker.encode(),
                 at,
             )

@@ -282,16 +282,15 @@ def start_kafka(
 async def create_topics(
     topics: Iterable[TopicLike], *, bootstrap_servers: str, **client_options: Any
 ) -> None:
-    """Create the topics that do not exist yet, with one replica each.
+    """Create the topics that do not exist yet, with as many replicas as the broker gives by itself.
 
     A topic that exists is left as it is, settings included.
 
     Raises:
         KafkaSetupError: the broker refuses one of them; the others are created.
     """
-    wanted = [
-        NewTopic(each.name, each.partitions, 1, topic_configs=dict(each.config)) for each in topics
-    ]
+    # For the broker to choose replicas, the client wants an assignment to be named, and none in it.
+    wanted = [NewTopic(each.name, each.partitions, -1, {}, dict(each.config)) for each in topics]
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, **client_options)
     try:
         await admin.start()

@@ -14,8 +14,8 @@ from chassis.broker import KafkaAccess
 from chassis.database import Connection, connect, open_pool
 from chassis.unit_of_work import Units
 from cli.databases import advice, clock_of, database_url, database_variable
-from cli.doctor import kafka_access
 from cli.running import FAILED, INTERRUPTED, MISUSED
+from cli.topics import kafka_access
 from contracts.topics import SERVICES
 from devstack.provider import KAFKA_VARIABLE
 from devstack.stack import known_environment, state_folder
@@ -23,6 +23,7 @@ from devstack.stack import known_environment, state_folder
 Environment: TypeAlias = Mapping[str, str]
 
 _POD_VARIABLE: Final = "KEEPWORD_DATABASE_URL"
+_CLIENT: Final = "keepword-events"
 
 
 class Misunderstood(Exception):  # noqa: N818 - names what is so
@@ -32,14 +33,14 @@ class Misunderstood(Exception):  # noqa: N818 - names what is so
 def environment() -> Environment:
     """Give the environment, or that of the `keepword up` which runs here, where it names nothing."""
     named = (_POD_VARIABLE, *map(database_variable, SERVICES))
-    if kafka_access(os.environ) is not None or any(os.environ.get(name) for name in named):
+    if kafka_access(os.environ, _CLIENT) is not None or any(os.environ.get(name) for name in named):
         return os.environ
     return known_environment(state_folder(os.environ)) or os.environ
 
 
 def kafka_of(environment: Environment) -> KafkaAccess:
     """Read how Kafka is reached; raises ``Misunderstood`` where it is not said."""
-    access = kafka_access(environment)
+    access = kafka_access(environment, _CLIENT)
     if access is None:
         raise Misunderstood(
             f"No Kafka is named. Set {KAFKA_VARIABLE}, or in a pod what its service has."

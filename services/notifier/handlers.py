@@ -77,7 +77,7 @@ async def forget_purges(tenant_id: UUID, uow: UnitOfWork[Context]) -> None:
     await lifecycle.forget_life(uow.connection, tenant_id)
 
 
-@handlers.obeys(PurgeReminder, once=_MAILS)
+@handlers.obeys(PurgeReminder, once=_MAILS, nothing_waits=True)
 async def remind_people(command: PurgeReminder, uow: UnitOfWork[Context]) -> None:
     """Remind a tenant's people of a purge that will start, unless it was withdrawn meanwhile."""
     tenant_id = command.tenant_id

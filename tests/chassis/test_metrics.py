@@ -13,6 +13,8 @@ EXPECTED = {
     "outbox_unsent": set(),
     "dead_letters": {"handler", "reason"},
     "dead_letters_open": set(),
+    "dead_letters_oldest_seconds": set(),
+    "dead_letters_parked": set(),
     "retries": {"handler"},
     "writes_suppressed": {"where", "class"},
     "relay_sent": set(),

@@ -10,7 +10,7 @@ from chassis.own_topics import Said, last_said, pages_of
 from contracts.envelope import to_headers
 from contracts.tenants import TenantState
 from contracts.topics import INSTALLER_TENANTS, Topic
-from tests.chassis.test_consumer import an_envelope
+from tests.support.bus import an_envelope
 from tests.support.chassis import a_tenant
 from tests.support.topics import a_topic
 

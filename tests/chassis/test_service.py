@@ -28,7 +28,7 @@ from contracts.tenants import TenantState
 from contracts.topics import ALL_TOPICS, INSTALLER_TENANTS, PURGER_LEDGER
 from devstack.kafka import RunningKafka, create_topics, start_kafka
 from devstack.processes import free_port
-from tests.chassis.test_consumer import an_envelope
+from tests.support.bus import an_envelope
 from tests.support.chassis import SAMPLE_MAP, Sample, a_tenant
 
 

@@ -193,7 +193,7 @@ async def test_topics_are_compared_with_the_contracts_word_for_word(access: Kafk
 
     assert found == {
         f"topic {odd.name}": "retention.ms is 99999999999, not 2592000000",
-        f"topic {narrow.name}": "has 1 partitions, not 6",
+        f"topic {narrow.name}": "partitions is 1, not 6",
         f"topic {missing.name}": "is not there, or may not be seen",
     }
 

@@ -25,7 +25,7 @@ from contracts.envelope import to_headers
 from contracts.topics import ALL_TOPICS, INSTALLER_TENANTS
 from devstack.kafka import RunningKafka, create_topics
 from services.config.data_map import DATA_MAP
-from tests.chassis.test_consumer import an_envelope
+from tests.support.bus import an_envelope
 from tests.support.chassis import Sample, a_tenant, sample_of
 from tests.support.stack import Migrated
 

@@ -1,11 +1,8 @@
 """Drills: databases come back from older copies, Kafka is lost, and nothing else comes back."""
 
 import asyncio
-import os
-import re
 import secrets
 import shutil
-import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import ExitStack, aclosing
 from dataclasses import dataclass, field
@@ -37,6 +34,7 @@ from tests.support.journey import (
     whole_ledger,
     without_given_servers,
 )
+from tests.support.runbooks import follow
 
 RUNBOOK = ROOT / "docs" / "runbooks" / "restore.md"
 RECEIPTED = [
@@ -53,35 +51,17 @@ ERASES = {
 }
 
 
-def commands(name: str) -> str:
-    """The commands of a block of the runbook."""
-    [found] = re.findall(
-        rf"^```sh {name}\n(.*?)^```$", RUNBOOK.read_text(), re.MULTILINE | re.DOTALL
-    )
-    return str(found)
-
-
 async def follow_runbook(block: str, url: str, **variables: str) -> None:
     """Run a block's commands as a person would, at the database of this URL."""
     parts = urlsplit(url)
-    tools = [str(binary("pg_dump").parent), str(Path(sys.executable).parent), os.environ["PATH"]]
-    process = await asyncio.create_subprocess_exec(
-        "bash",
-        "-euc",
-        commands(block),
-        env={
-            "PATH": ":".join(tools),
-            "PGHOST": str(parts.hostname),
-            "PGPORT": str(parts.port),
-            "PGUSER": unquote(str(parts.username)),
-            "PGPASSWORD": unquote(str(parts.password)),
-            "PGDATABASE": parts.path.removeprefix("/"),
-            **variables,
-        },
-        stderr=asyncio.subprocess.PIPE,
-    )
-    _, errors = await process.communicate()
-    assert process.returncode == 0, errors.decode()
+    where = {
+        "PGHOST": str(parts.hostname),
+        "PGPORT": str(parts.port),
+        "PGUSER": unquote(str(parts.username)),
+        "PGPASSWORD": unquote(str(parts.password)),
+        "PGDATABASE": parts.path.removeprefix("/"),
+    }
+    await follow(RUNBOOK, block, where | variables, tools=(binary("pg_dump").parent,))
 
 
 @dataclass

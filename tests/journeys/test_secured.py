@@ -2,7 +2,9 @@ from pathlib import Path
 
 import httpx2
 
+from cli.topics import look, plan
 from contracts.purges import Phase
+from contracts.topics import ALL_TOPICS, acls
 from devstack.journey import Journey
 from devstack.stack import start_local_stack
 from tests.support.journey import entrust, leave, let_it_start, without_given_servers
@@ -17,6 +19,7 @@ async def test_the_permissions_of_the_contracts_are_enough_for_the_whole_journey
         httpx2.AsyncClient() as http,
     ):
         assert stack.kafka_options["security_protocol"] == "SASL_SSL"
+        assert plan(await look(stack.kafka_options, ALL_TOPICS), ALL_TOPICS, acls()) == []
         journey = Journey(stack, http, "acme")
         given = await entrust(journey)
         await let_it_start(journey, await leave(journey))

@@ -7,9 +7,10 @@ import structlog
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from chassis.pages import form_of, id_in, see
 from services.notifier import news
 from services.notifier.domain.news import Act, NewsRefused, name_of
-from services.notifier.routes.staff import StaffPages, form_of, id_in, notifier_of, see
+from services.notifier.routes.staff import StaffPages, notifier_of
 from services.notifier.store import campaigns
 from services.notifier.store import news as store
 

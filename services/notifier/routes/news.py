@@ -13,6 +13,7 @@ from fastapi import APIRouter, Request
 from pydantic import ValidationError
 from starlette.responses import Response
 
+from chassis.pages import form_of, id_in, see
 from chassis.unit_of_work import UnitOfWork
 from services.notifier import news as process
 from services.notifier.clients import MailServer
@@ -49,11 +50,8 @@ from services.notifier.letters.news import TEST_MARK, NewsLetters
 from services.notifier.routes.staff import (
     StaffPages,
     bodies_of,
-    form_of,
-    id_in,
     notifier_of,
     number_in,
-    see,
 )
 from services.notifier.store import news as store
 

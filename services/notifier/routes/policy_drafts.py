@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request
 from markupsafe import Markup
 from starlette.responses import Response
 
+from chassis.pages import form_of, see
 from chassis.unit_of_work import UnitOfWork
 from services.notifier import policies as process
 from services.notifier.context import Context
@@ -28,7 +29,7 @@ from services.notifier.domain.policy_text import as_html
 from services.notifier.letters.letter import Envelope, Stationery
 from services.notifier.letters.policies import PolicyChanges
 from services.notifier.letters.sheets import Sheets
-from services.notifier.routes.staff import StaffPages, form_of, notifier_of, number_in, see
+from services.notifier.routes.staff import StaffPages, notifier_of, number_in
 from services.notifier.settings import NotifierSettings
 from services.notifier.store import policies as store
 

@@ -7,30 +7,20 @@ from email.policy import default
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import parse_qsl
-from uuid import UUID
 
 from fastapi import APIRouter, Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 
-from chassis.pages import PageFiles, templates_in
-from chassis.problems import Problem
+from chassis.pages import STAFF_HEADERS, PageFiles, templates_in
 from chassis.service import Running, running
 from services.notifier.context import Context
 from services.notifier.letters.letter import Letter
 
 _PAGES: Final = Path(__file__).parent.parent / "pages"
 _STATIC: Final = {"staff.css": "text/css", "staff.js": "text/javascript"}
-_MOST_FIELDS: Final = 40
 _LONGEST_NUMBER: Final = 9
-_COMMON_HEADERS: Final = {
-    "referrer-policy": "no-referrer",
-    "x-content-type-options": "nosniff",
-    "cache-control": "no-store",
-    "x-robots-tag": "noindex",
-}
 _HEADERS: Final = {
-    **_COMMON_HEADERS,
+    **STAFF_HEADERS,
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self';"
         " frame-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -38,13 +28,12 @@ _HEADERS: Final = {
 }
 # What a preview shows runs nothing, loads nothing but our own style and leads nowhere.
 _PREVIEW_HEADERS: Final = {
-    **_COMMON_HEADERS,
+    **STAFF_HEADERS,
     "content-security-policy": (
         "default-src 'none'; style-src 'self' 'unsafe-inline'; form-action 'none';"
         " base-uri 'none'; frame-ancestors 'self'"
     ),
 }
-_OWN_SITES: Final = frozenset({"same-origin", "none"})
 
 
 class StaffPages:
@@ -97,11 +86,6 @@ class StaffPages:
         )
 
 
-def see(location: str) -> Response:
-    """Lead to a page after something was done; ``location`` is relative to what was asked for."""
-    return RedirectResponse(location, status_code=HTTPStatus.SEE_OTHER, headers=_COMMON_HEADERS)
-
-
 def bodies_of(letter: Letter) -> tuple[str, str]:
     """Read a letter's plain text and its HTML."""
     message = message_from_bytes(letter.content, policy=default)
@@ -109,25 +93,6 @@ def bodies_of(letter: Letter) -> tuple[str, str]:
     assert text is not None
     assert html is not None
     return text.get_content(), html.get_content()
-
-
-async def form_of(request: Request) -> dict[str, str]:
-    """Read a form of our own pages; raises ``Problem`` for what another site sends."""
-    if request.headers.get("sec-fetch-site", "none") not in _OWN_SITES:
-        raise Problem(403, detail="This form can be sent from its own page alone.")
-    body = (await request.body()).decode("utf-8", "replace")
-    try:
-        return dict(parse_qsl(body, keep_blank_values=True, max_num_fields=_MOST_FIELDS))
-    except ValueError:
-        raise Problem(400, detail="That is not a form of ours.") from None
-
-
-def id_in(text: str) -> UUID | None:
-    """Read an id in a path; None for what is none."""
-    try:
-        return UUID(text)
-    except ValueError:
-        return None
 
 
 def number_in(text: str) -> int | None:

@@ -1,0 +1,165 @@
+"""The page of dead letters, in development only: until staff can log in nobody else sees it."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from chassis.dead_letters import acts
+from chassis.dead_letters.acts import NotPossible, Word
+from chassis.dead_letters.redrives import JOB
+from chassis.dead_letters.written import State
+from chassis.pages import STAFF_HEADERS, PageFiles, form_of, id_in, see, templates_in
+from chassis.unit_of_work import UnitOfWork
+
+_PAGES: Final = Path(__file__).parent / "pages"
+_STATIC: Final = {"dead-letters.css": "text/css"}
+_SHOWN: Final = 200
+_HEADERS: Final = {
+    **STAFF_HEADERS,
+    "content-security-policy": (
+        "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none';"
+        " frame-ancestors 'none'"
+    ),
+}
+_NOTHING: Final[Mapping[str, str]] = {"by": "", "reason": "", "body": "", "problem": ""}
+_ACTS: Final[Mapping[str, Callable[..., Awaitable[Any]]]] = {
+    "edit": acts.edit,
+    "redrive": acts.redrive,
+    "discard": acts.discard,
+}
+
+
+def dead_letters_router(service: str) -> APIRouter:
+    """Return the routes by which a service shows its dead letters and takes a person's word."""
+    router = APIRouter(prefix="/development/dead-letters", include_in_schema=False)
+    pages, files = _Pages(service), PageFiles(_PAGES, _STATIC)
+    for name in _STATIC:
+        router.add_api_route(f"/{name}", files.show, methods=["GET"], name=name)
+    router.add_api_route("", pages.show_groups, methods=["GET"])
+    router.add_api_route("/groups/{fingerprint}", pages.show_group, methods=["GET"])
+    router.add_api_route("/groups/{fingerprint}/{act}", pages.act_on_group, methods=["POST"])
+    router.add_api_route("/{letter}", pages.show_letter, methods=["GET"])
+    router.add_api_route("/{letter}/{act}", pages.act_on_letter, methods=["POST"])
+    return router
+
+
+class _Pages:
+    def __init__(self, service: str) -> None:
+        self._templates = templates_in(_PAGES)
+        self._templates.filters["moment"] = _moment
+        self._templates.globals.update(service=service, States=State)
+
+    async def show_groups(self, request: Request) -> Response:
+        """Show the causes."""
+        async with _service(request).units.begin() as uow:
+            found = await acts.groups(uow.connection, limit=_SHOWN)
+            return self._page("groups.html", {"groups": found, "now": uow.now}, root="")
+
+    async def show_group(self, request: Request, fingerprint: str) -> Response:
+        """Show the letters of a cause."""
+        async with _service(request).units.begin() as uow:
+            return await self._group(uow, fingerprint, root="../../")
+
+    async def show_letter(self, request: Request, letter: str) -> Response:
+        """Show a letter with its body."""
+        async with _service(request).units.begin() as uow:
+            return await self._letter(uow, id_in(letter), root="../")
+
+    async def act_on_group(self, request: Request, fingerprint: str, act: str) -> Response:
+        """Try a group again, or put it aside."""
+        form = await form_of(request)
+        async with _service(request).units.begin() as uow:
+            problem = await _act(uow, act, fingerprint, form)
+            if problem is not None:
+                given = {**_NOTHING, **form, "problem": problem}
+                return await self._group(uow, fingerprint, root="../../../", given=given)
+        _service(request).wake_job(JOB)
+        return see(f"../{fingerprint}")
+
+    async def act_on_letter(self, request: Request, letter: str, act: str) -> Response:
+        """Mend a letter, try it again or put it aside."""
+        form, letter_id = await form_of(request), id_in(letter)
+        async with _service(request).units.begin() as uow:
+            problem = await _act(uow, act, letter_id, form)
+            if problem is not None:
+                given = {**_NOTHING, **form, "problem": problem}
+                return await self._letter(uow, letter_id, root="../../", given=given)
+        _service(request).wake_job(JOB)
+        return see(f"../{letter}")
+
+    async def _group(
+        self,
+        uow: UnitOfWork[Any],
+        fingerprint: str,
+        *,
+        root: str,
+        given: Mapping[str, str] = _NOTHING,
+    ) -> Response:
+        found = await acts.letters(uow.connection, fingerprint, limit=_SHOWN)
+        if not found:
+            return self._nothing("group", root=root)
+        shown = {"letters": found, "given": given, "most": _SHOWN}
+        return self._page("group.html", shown, root=root, status=_status(given))
+
+    async def _letter(
+        self,
+        uow: UnitOfWork[Any],
+        letter_id: UUID | None,
+        *,
+        root: str,
+        given: Mapping[str, str] = _NOTHING,
+    ) -> Response:
+        found = await acts.opened(uow.connection, letter_id) if letter_id else None
+        if found is None:
+            return self._nothing("dead letter", root=root)
+        shown = {"found": found, "given": given}
+        return self._page("letter.html", shown, root=root, status=_status(given))
+
+    def _nothing(self, what: str, *, root: str) -> Response:
+        return self._page("none.html", {"what": what}, root=root, status=HTTPStatus.NOT_FOUND)
+
+    def _page(
+        self, name: str, shown: Mapping[str, Any], *, root: str, status: int = HTTPStatus.OK
+    ) -> Response:
+        """Render a page; ``root`` leads from what was asked for to where all pages of staff are."""
+        return Response(
+            self._templates.get_template(name).render({**shown, "root": root}),
+            status_code=status,
+            headers=_HEADERS,
+            media_type="text/html",
+        )
+
+
+async def _act(
+    uow: UnitOfWork[Any], act: str, which: UUID | str | None, form: Mapping[str, str]
+) -> str | None:
+    """Do what a form asks for, or say why it is refused."""
+    do = _ACTS.get(act)
+    if which is None or do is None or (do is acts.edit and not isinstance(which, UUID)):
+        return "That cannot be done here."
+    given = {"body": form.get("body", "").encode()} if do is acts.edit else {}
+    try:
+        word = Word(form.get("by", ""), form.get("reason", ""))
+        await do(uow.connection, which, word=word, now=uow.now, **given)
+    except NotPossible as refused:
+        return str(refused)
+    return None
+
+
+def _service(request: Request) -> Any:
+    # As `chassis.service.running` says it, which imports this module.
+    return request.app.state.running
+
+
+def _status(given: Mapping[str, str]) -> int:
+    return HTTPStatus.CONFLICT if given["problem"] else HTTPStatus.OK
+
+
+def _moment(moment: datetime) -> str:
+    return f"{moment.day} {moment:%B %Y, %H:%M} UTC"
