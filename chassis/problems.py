@@ -15,6 +15,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chassis import tracing
@@ -106,12 +107,26 @@ async def _answer_problem(_: Request, problem: Exception) -> Response:
     return problem.response()
 
 
-async def _answer_http_exception(_: Request, refused: Exception) -> Response:
+async def _answer_http_exception(request: Request, refused: Exception) -> Response:
     assert isinstance(refused, HTTPException)
+    if refused.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        known = (refused.headers or {}).get("Allow", "")
+        allowed = _allowed_methods(request) | {each for each in known.split(", ") if each}
+        return Problem(405, headers={"allow": ", ".join(sorted(allowed))}).response()
     # Starlette says the status's phrase where a route says nothing.
     phrases = {_phrase(refused.status_code), HTTPStatus(refused.status_code).phrase}
     detail = None if refused.detail in phrases else refused.detail
     return Problem(refused.status_code, detail=detail, headers=refused.headers).response()
+
+
+def _allowed_methods(request: Request) -> set[str]:
+    """Say what may be done at an address, whichever of its routes does it (RFC 9110, 15.5.6)."""
+    return {
+        method
+        for method in ("DELETE", "GET", "PATCH", "POST", "PUT")
+        for route in request.app.routes
+        if route.matches({**request.scope, "method": method})[0] is Match.FULL
+    }
 
 
 async def _answer_invalid_request(_: Request, refused: Exception) -> Response:
