@@ -1,0 +1,34 @@
+"""What config does by the clock, besides its moves: it forgets what was kept for a day."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from chassis.clock import Clock
+from chassis.database import Pool
+from chassis.jobs import Job
+from services.config.routes.things import KEYS_KEPT
+from services.config.store import repeats
+
+_AT_ONCE: Final = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class Repeats:
+    """The job that forgets idempotency keys whose day is over."""
+
+    clock: Clock
+    worker: Pool
+
+    def jobs(self) -> tuple[Job, ...]:
+        """The job with its interval."""
+        return (Job("forget idempotency keys", timedelta(hours=1), self.run),)
+
+    async def run(self) -> int:
+        """Forget all whose day is over, some at a time; return how many there were."""
+        gone = 0
+        while some := await repeats.forget(
+            self.worker, made_before=self.clock.wall() - KEYS_KEPT, limit=_AT_ONCE
+        ):
+            gone += some
+        return gone
