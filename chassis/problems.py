@@ -170,30 +170,34 @@ def _phrase(status: int) -> str:
 class BodyLimit:
     """ASGI middleware that takes at most so many bytes of a request's body.
 
-    Content-Length is believed when it is too large, and the bytes are counted in
+    Addresses in ``larger`` may carry as many as it says. Content-Length is believed when it is too large, and the bytes are counted in
     any case. Whatever the application makes of the interruption, the answer is 413.
     """
 
-    def __init__(self, app: ASGIApp, *, most_bytes: int) -> None:
+    def __init__(
+        self, app: ASGIApp, *, most_bytes: int, larger: Mapping[str, int] | None = None
+    ) -> None:
         self._app = app
         self._most_bytes = most_bytes
+        self._larger = larger or {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection; only requests over HTTP have a body to count."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        if _content_length(scope) > self._most_bytes:
-            await _too_large(self._most_bytes).response()(scope, receive, send)
+        most_bytes = self._larger.get(scope["path"], self._most_bytes)
+        if _content_length(scope) > most_bytes:
+            await _too_large(most_bytes).response()(scope, receive, send)
             return
-        exchange = _Counted(self._most_bytes, receive, send)
+        exchange = _Counted(most_bytes, receive, send)
         try:
             await self._app(scope, exchange.receive, exchange.send)
         except Exception:
             if not exchange.refused:
                 raise
         if exchange.refused:
-            await _too_large(self._most_bytes).response()(scope, receive, send)
+            await _too_large(most_bytes).response()(scope, receive, send)
 
 
 class _Counted:

@@ -43,6 +43,7 @@ OUR_WORDS: Final[Mapping[str, str]] = {
     "config.tenants.status": "a state",
     "config.things.kind": "one of four",
     "config.thing_references.field": "one of three",
+    "config.export_tickets.ticket": "a keyed hash",
     "config.idempotency_keys.key": "a keyed hash",
     "config.idempotency_keys.fingerprint": "a keyed hash",
     "installer.tenants.addon_key": "the vendor's own app",

@@ -9,9 +9,9 @@ from services.config.context import AUDIENCE, STEP, Context
 from services.config.data_map import DATA_MAP
 from services.config.domain.kinds import KINDS
 from services.config.handlers import handlers
-from services.config.jobs import Repeats
+from services.config.jobs import Forgetting
 from services.config.moves import Moves, note_ledger_entry, ready_to_erase
-from services.config.routes import erasure_requests, openapi
+from services.config.routes import erasure_requests, exports, imports, openapi
 from services.config.routes.history import HistoryRoutes
 from services.config.routes.things import ThingRoutes
 from services.config.settings import ConfigSettings
@@ -39,12 +39,15 @@ def build(settings: ConfigSettings) -> Service[Context]:
         routers=(
             *(ThingRoutes(kind).router() for kind in KINDS),
             *(HistoryRoutes(kind).router() for kind in KINDS),
+            exports.router,
+            imports.router,
             erasure_requests.router,
         ),
+        larger_bodies=imports.LARGER_BODIES,
         openapi=openapi.describe(),
         jobs=lambda this: (
             *Moves(this.units, this.resources.worker).jobs(),
-            *Repeats(this.units.clock, this.resources.worker).jobs(),
+            *Forgetting(this.units.clock, this.resources.worker).jobs(),
         ),
         erases=Erases(
             steps={DataClass.CONTENT: STEP, DataClass.ERRORS: STEP},

@@ -98,6 +98,21 @@ DATA_MAP: Final = DataMap(
             },
         ),
         Table(
+            name="export_tickets",
+            data_class=DataClass.CONTENT,
+            promise="P2",
+            purpose="by which a browser may fetch the tenant's export once",
+            retention="until it is used; a minute, and at most an hour until that is noticed",
+            counted=False,
+            tenant_column="tenant_id",
+            job_table=True,
+            columns={
+                "tenant_id": _TENANT,
+                "ticket": "the ticket, as a keyed hash",
+                "ends_at": "until when it holds",
+            },
+        ),
+        Table(
             name="tenants",
             data_class=DataClass.CONTENT,
             promise="P2",

@@ -16,7 +16,14 @@ from tests.config.builders import NOW, Config, a_datasource
 
 WANTED = Datasource.model_validate(a_datasource())
 DATASOURCE = KIND_OF["datasource"]
-UNDER_RLS = ("things", "thing_references", "thing_versions", "tenant_totals", "idempotency_keys")
+UNDER_RLS = (
+    "things",
+    "thing_references",
+    "thing_versions",
+    "tenant_totals",
+    "idempotency_keys",
+    "export_tickets",
+)
 
 
 async def add(config: Config, tenant_id: UUID, name: str = "Sales") -> Thing:

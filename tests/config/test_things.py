@@ -9,7 +9,7 @@ import pytest
 
 from services.config.context import Limits
 from services.config.domain.kinds import KINDS
-from services.config.jobs import Repeats
+from services.config.jobs import Forgetting
 from services.config.store.things import GAP
 from tests.config.builders import (
     PATH,
@@ -244,7 +244,7 @@ async def test_a_repeat_creates_nothing_for_a_day(config: Config) -> None:
     assert b"made-up" not in repr(rows).encode()
 
     # An hour less than a day later it still holds, and then it is forgotten.
-    sweep = Repeats(config.clock, config.worker)
+    sweep = Forgetting(config.clock, config.worker)
     config.clock.advance(timedelta(hours=23))
     await sweep.run()
     async with config.client(tenant_id) as client:
@@ -507,6 +507,7 @@ async def test_what_is_counted_goes_with_the_tenant(config: Config) -> None:
         "thing_versions",
         "tenant_totals",
         "idempotency_keys",
+        "export_tickets",
     ):
         left = await config.eraser.fetchval(
             f"SELECT count(*) FROM {table} WHERE tenant_id = $1", tenant_id

@@ -31,6 +31,20 @@ class Thing:
         """Read it as its customer would write it today; raises ``ValidationError`` if it cannot."""
         return read_definition(KIND_OF[self.kind], self.name, self.tags, self.body)
 
+    def shown(self) -> dict[str, Any]:
+        """Lay it out as its customer sees it."""
+        sealed = {"has_credentials": self.has_credentials} if KIND_OF[self.kind].has_secret else {}
+        return {
+            "id": str(self.thing_id),
+            "name": self.name,
+            "tags": self.tags,
+            **self.body,
+            **sealed,
+            "version": self.version,
+            "created_at": self.created_at.isoformat(),
+            "updated_at": self.updated_at.isoformat(),
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class PastVersion:

@@ -1,29 +1,32 @@
 """What the OpenAPI document says of config's routes, made of the kinds and their models."""
 
 from collections.abc import Mapping
-from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from pydantic.json_schema import models_json_schema
-
 from chassis.openapi import not_now, problem_response
 from services.config.domain.kinds import KINDS, Kind
+from services.config.domain.schemas import (
+    COUNT,
+    NEVER_SHOWN,
+    STRING,
+    STRINGS,
+    TIME,
+    UUID,
+    VERSION,
+    Described,
+    an_object,
+    or_null,
+    schemas,
+    title_of,
+)
 
 PREFIX: Final = "/api/v1"
-
-Described = dict[str, Any]
 
 _REF: Final = "#/components/schemas/"
 _ID: Final = "0193574b-6bd0-7c3a-9a55-00000000000a"
 _AT: Final = "2026-11-23T12:00:00+00:00"
-_STRING: Final = {"type": "string"}
-_UUID: Final = {"type": "string", "format": "uuid"}
-_TIME: Final = {"type": "string", "format": "date-time"}
-_VERSION: Final = {"type": "integer", "minimum": 1}
-_COUNT: Final = {"type": "integer", "minimum": 0}
 _ETAG: Final = {"ETag": {"required": True, "schema": {"type": "string", "pattern": '^"[0-9]+"$'}}}
-_NEVER_SHOWN: Final = "credentials"
 
 _SECURITY: Final = {
     "session": {
@@ -52,8 +55,8 @@ _IDEMPOTENCY_KEY: Final[Described] = {
     "schema": {"type": "string", "minLength": 1, "maxLength": 200, "pattern": "^[!-~]+$"},
 }
 INVALID: Final = {"400": problem_response("The request has not the right form.")}
-_BODY: Final = {**INVALID, "413": problem_response("The body is too large.")}
-_SENSE: Final = {"422": problem_response("What is asked contradicts itself.")}
+BODY: Final = {**INVALID, "413": problem_response("The body is too large.")}
+SENSE: Final = {"422": problem_response("What is asked contradicts itself.")}
 _MISSING: Final = {"404": problem_response("There is none of this id.")}
 CONFLICT: Final = {"409": problem_response("It does not fit what is there; `detail` says why.")}
 _AHEAD: Final = {
@@ -61,7 +64,7 @@ _AHEAD: Final = {
     "428": problem_response("`If-Match` is missing; `version` is the present one."),
 }
 SERVED: Final = {
-    "401": problem_response("No session, or none that is valid.", {"WWW-Authenticate": _STRING}),
+    "401": problem_response("No session, or none that is valid.", {"WWW-Authenticate": STRING}),
     "403": problem_response("The tenant may not do this here."),
     "410": problem_response("What the tenant kept here is being erased, or is erased."),
     "503": not_now("The service or the tenant is not there yet."),
@@ -97,14 +100,14 @@ class Operation:
 
 def of_things(kind: Kind) -> dict[str, Operation]:
     """Describe the operations of `ThingRoutes`."""
-    schema, example = _ref(_title(kind)), {"example": kind.example}
+    schema, example = _ref(title_of(kind)), {"example": kind.example}
     body = {"schema": schema, **example}
     one = _one(kind)
     place = {
         "schema": {
             "type": "object",
             "required": ["after"],
-            "properties": {"after": _or_null(_UUID)},
+            "properties": {"after": or_null(UUID)},
             "additionalProperties": False,
         },
         "example": {"after": _ID},
@@ -112,9 +115,9 @@ def of_things(kind: Kind) -> dict[str, Operation]:
     created = {
         "201": json_answer(
             "It is stored.",
-            _ref(f"Shown{_title(kind)}"),
+            _ref(f"Shown{title_of(kind)}"),
             _example(kind),
-            {**_ETAG, "Location": {"required": True, "schema": _STRING}},
+            {**_ETAG, "Location": {"required": True, "schema": STRING}},
         )
     }
     created["201"]["links"] = {
@@ -126,13 +129,13 @@ def of_things(kind: Kind) -> dict[str, Operation]:
     }
     return {
         "create": Operation(
-            201, {**created, **_BODY, **_SENSE, **CONFLICT}, body, (_IDEMPOTENCY_KEY,)
+            201, {**created, **BODY, **SENSE, **CONFLICT}, body, (_IDEMPOTENCY_KEY,)
         ),
-        "list_some": Operation(200, {**_page(kind), **INVALID, **_SENSE}),
+        "list_some": Operation(200, {**_page(kind), **INVALID, **SENSE}),
         "show": Operation(200, {**one, **_MISSING, **INVALID}),
         "replace": Operation(
             200,
-            {**one, **_BODY, **_SENSE, **_MISSING, **CONFLICT, **_AHEAD},
+            {**one, **BODY, **SENSE, **_MISSING, **CONFLICT, **_AHEAD},
             body,
             (IF_MATCH,),
         ),
@@ -144,7 +147,7 @@ def of_things(kind: Kind) -> dict[str, Operation]:
         "duplicate": Operation(201, {**created, **INVALID, **_MISSING, **CONFLICT}),
         "put_in_place": Operation(
             204,
-            {"204": {"description": "It stands there."}, **_BODY, **_MISSING, **CONFLICT},
+            {"204": {"description": "It stands there."}, **BODY, **_MISSING, **CONFLICT},
             place,
         ),
         "users": Operation(
@@ -174,15 +177,15 @@ def of_history(kind: Kind) -> dict[str, Operation]:
             {
                 "200": json_answer(
                     "Past versions.",
-                    _object(
-                        version=_VERSION,
+                    an_object(
+                        version=VERSION,
                         items={
                             "type": "array",
-                            "items": _object(
-                                version=_VERSION, name=_STRING, tags=_strings(), made_at=_TIME
+                            "items": an_object(
+                                version=VERSION, name=STRING, tags=STRINGS, made_at=TIME
                             ),
                         },
-                        next=_or_null(_VERSION),
+                        next=or_null(VERSION),
                     ),
                     {
                         "version": 3,
@@ -197,7 +200,7 @@ def of_history(kind: Kind) -> dict[str, Operation]:
         "version": Operation(
             200,
             {
-                "200": json_answer("That version.", _object(version=_VERSION, made_at=_TIME)),
+                "200": json_answer("That version.", an_object(version=VERSION, made_at=TIME)),
                 **INVALID,
                 **_MISSING,
             },
@@ -231,14 +234,7 @@ def of_history(kind: Kind) -> dict[str, Operation]:
 
 def describe() -> Described:
     """Give the components of the document: what is written and what is shown of each kind."""
-    _, written = models_json_schema(
-        [(kind.model, "validation") for kind in KINDS], ref_template=f"{_REF}{{model}}"
-    )
-    schemas: Described = dict(written["$defs"])
-    for kind in KINDS:
-        schemas[f"Shown{_title(kind)}"] = _shown(kind, schemas[_title(kind)], ())
-        schemas[f"Listed{_title(kind)}"] = _shown(kind, schemas[_title(kind)], kind.long)
-    return {"components": {"schemas": schemas, "securitySchemes": _SECURITY}}
+    return {"components": {"schemas": schemas(_REF), "securitySchemes": _SECURITY}}
 
 
 def json_answer(
@@ -257,89 +253,59 @@ def json_answer(
     return told
 
 
-def _title(kind: Kind) -> str:
-    return kind.model.__name__
-
-
 def _ref(name: str) -> Described:
     return {"$ref": f"{_REF}{name}"}
 
 
-def _or_null(schema: Described) -> Described:
-    return {"anyOf": [schema, {"type": "null"}]}
-
-
-def _strings() -> Described:
-    return {"type": "array", "items": _STRING}
-
-
-def _object(**properties: Described) -> Described:
-    return {"type": "object", "required": list(properties), "properties": properties}
-
-
 def _one(kind: Kind) -> Described:
-    schema = _ref(f"Shown{_title(kind)}")
+    schema = _ref(f"Shown{title_of(kind)}")
     return {"200": json_answer("It as it is now.", schema, _example(kind), _ETAG)}
 
 
 def _page(kind: Kind) -> Described:
     listed = {name: value for name, value in _example(kind).items() if name not in kind.long}
-    schema = _object(
-        items={"type": "array", "items": _ref(f"Listed{_title(kind)}")}, next=_or_null(_STRING)
+    schema = an_object(
+        items={"type": "array", "items": _ref(f"Listed{title_of(kind)}")}, next=or_null(STRING)
     )
     return {"200": json_answer("A page of them.", schema, {"items": [listed], "next": "AZNXS2vQ"})}
 
 
 def _example(kind: Kind) -> Described:
-    shown = {name: value for name, value in kind.example.items() if name != _NEVER_SHOWN}
+    shown = {name: value for name, value in kind.example.items() if name != NEVER_SHOWN}
     sealed = {"has_credentials": True} if kind.has_secret else {}
     stamps = {"version": 1, "created_at": _AT, "updated_at": _AT}
     return {"id": _ID, **shown, **sealed, **stamps}
 
 
-def _shown(kind: Kind, written: Described, without: tuple[str, ...]) -> Described:
-    properties = {
-        name: deepcopy(schema)
-        for name, schema in written["properties"].items()
-        if name not in {_NEVER_SHOWN, *without}
-    }
-    for name in kind.refers:
-        # What was referred to may be gone where a thing came here from another tenant.
-        properties[name] = _or_null(_UUID)
-    sealed: Described = {"has_credentials": {"type": "boolean"}} if kind.has_secret else {}
-    stamps: Described = {"version": _VERSION, "created_at": _TIME, "updated_at": _TIME}
-    return {**_object(id=_UUID, **properties, **sealed, **stamps), "additionalProperties": False}
-
-
 def _pipeline(kind: Kind) -> Described:
     by_name = {each.name: each for each in KINDS}
     targets: Described = {
-        name: _or_null(_ref(f"Shown{_title(by_name[name])}")) for name in kind.refers.values()
+        name: or_null(_ref(f"Shown{title_of(by_name[name])}")) for name in kind.refers.values()
     }
-    targets[kind.name] = _ref(f"Shown{_title(kind)}")
-    return _object(**targets)
+    targets[kind.name] = _ref(f"Shown{title_of(kind)}")
+    return an_object(**targets)
 
 
-_USERS: Final = _object(
-    users={"type": "array", "items": _object(id=_UUID, kind=_STRING, name=_STRING)},
-    number=_COUNT,
+_USERS: Final = an_object(
+    users={"type": "array", "items": an_object(id=UUID, kind=STRING, name=STRING)},
+    number=COUNT,
 )
 _DIFFERENCE: Final = {
     "type": "object",
     "required": ["from", "to", "fields"],
     "properties": {
-        "from": _VERSION,
-        "to": _VERSION,
+        "from": VERSION,
+        "to": VERSION,
         "fields": {
             "type": "array",
             "items": {
                 "oneOf": [
-                    _object(field=_STRING, before={}, after={}),
-                    _object(
-                        field=_STRING,
+                    an_object(field=STRING, before={}, after={}),
+                    an_object(
+                        field=STRING,
                         lines={
                             "type": "array",
-                            "items": {"type": "array", "items": _STRING, "minItems": 2},
+                            "items": {"type": "array", "items": STRING, "minItems": 2},
                         },
                     ),
                 ]

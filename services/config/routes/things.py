@@ -18,7 +18,7 @@ from chassis.problems import Problem
 from chassis.unit_of_work import UnitOfWork
 from services.config.context import CREDENTIALS, Context
 from services.config.domain.definitions import Definition
-from services.config.domain.kinds import KIND_OF, Kind
+from services.config.domain.kinds import Kind
 from services.config.domain.things import (
     Sort,
     Thing,
@@ -113,7 +113,7 @@ class ThingRoutes:
             made = await self._add(uow, tenant_id, thing_id, wanted)
             if made is None:
                 raise _name_taken(self.kind)
-            await count_one_more(uow, tenant_id)
+            await require_room(uow, tenant_id, 1)
         return self._created(made)
 
     async def list_some(
@@ -141,7 +141,7 @@ class ThingRoutes:
         if len(found) > wanted.limit:
             key, last = page[-1]
             following = cursor_after(key, last.thing_id)
-        return JSONResponse({"items": [shown(each) for _, each in page], "next": following})
+        return JSONResponse({"items": [each.shown() for _, each in page], "next": following})
 
     async def show(self, config: Config, tenant_id: Tenant, thing_id: UUID) -> Response:
         """Show one thing, without what is secret of it."""
@@ -200,7 +200,7 @@ class ThingRoutes:
             )
             if made is None:
                 raise _name_taken(self.kind)
-            await count_one_more(uow, tenant_id)
+            await require_room(uow, tenant_id, 1)
         return self._created(made)
 
     async def put_in_place(
@@ -233,10 +233,10 @@ class ThingRoutes:
             present = await find(uow, tenant_id, self.kind, thing_id)
             wanted = references_of(self.kind, present.body)
             found = await things.found(uow.connection, tenant_id, wanted.values())
-        told: dict[str, Any] = {self.kind.name: shown(present)}
+        told: dict[str, Any] = {self.kind.name: present.shown()}
         for field, name in self.kind.refers.items():
             target = found.get(wanted[field]) if field in wanted else None
-            told[name] = None if target is None else shown(target)
+            told[name] = None if target is None else target.shown()
         return JSONResponse(told)
 
     async def _wanted(self, request: Request, context: Context) -> Definition:
@@ -381,10 +381,10 @@ async def require_meant(
             raise Problem(409, detail=f"{field}: the {name} is of another kind than this.")
 
 
-async def count_one_more(uow: UnitOfWork[Context], tenant_id: UUID) -> None:
-    """Count a thing that was added; raises 409 where a tenant keeps too many."""
+async def require_room(uow: UnitOfWork[Context], tenant_id: UUID, added: int) -> None:
+    """Count things that were added; raises 409 where a tenant keeps too many."""
     most = uow.context.limits.most_things
-    if await things.count_in(uow.connection, tenant_id, 1, now=uow.now) > most:
+    if await things.count_in(uow.connection, tenant_id, added, now=uow.now) > most and added:
         raise Problem(
             409,
             "There are too many things",
@@ -418,23 +418,8 @@ def etag(thing: Thing) -> str:
 def answer(thing: Thing, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """Answer with a thing and its ETag."""
     return JSONResponse(
-        shown(thing), status_code=status, headers={"etag": etag(thing), **(headers or {})}
+        thing.shown(), status_code=status, headers={"etag": etag(thing), **(headers or {})}
     )
-
-
-def shown(thing: Thing) -> dict[str, Any]:
-    """Lay a thing out as its customer sees it."""
-    sealed = {"has_credentials": thing.has_credentials} if KIND_OF[thing.kind].has_secret else {}
-    return {
-        "id": str(thing.thing_id),
-        "name": thing.name,
-        "tags": thing.tags,
-        **thing.body,
-        **sealed,
-        "version": thing.version,
-        "created_at": thing.created_at.isoformat(),
-        "updated_at": thing.updated_at.isoformat(),
-    }
 
 
 def _named(users: list[things.User]) -> list[dict[str, str]]:
