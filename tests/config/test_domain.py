@@ -34,7 +34,9 @@ def a_known_tenant(**others: Any) -> Tenant:
         (a_known_tenant(content=ClassState.ERASED), (), Access.GOING),
         (a_known_tenant(status=TenantStatus.UNINSTALLED), (), Access.LEFT),
         (a_known_tenant(status=TenantStatus.PURGED), (), Access.LEFT),
-        (a_known_tenant(platform=Platform.FORGE), (), Access.KEPT_ELSEWHERE),
+        (a_known_tenant(platform=Platform.FORGE), (), Access.READABLE),
+        (a_known_tenant(platform=Platform.FORGE), (DataClass.CONTENT,), Access.GOING),
+        (a_known_tenant(platform=Platform.FORGE, status=TenantStatus.UNINSTALLED), (), Access.LEFT),
         (a_known_tenant(platform=Platform.DATACENTER), (), Access.KEPT_ELSEWHERE),
     ],
 )

@@ -230,7 +230,6 @@ async def test_a_token_in_the_query_is_no_session(config: Config) -> None:
         ({"status": TenantStatus.UNINSTALLED}, 403),
         ({"status": TenantStatus.PURGING, "content": ClassState.PURGING}, 410),
         ({"content": ClassState.ERASED}, 410),
-        ({"platform": Platform.FORGE}, 403),
         ({"platform": Platform.DATACENTER}, 403),
     ],
 )

@@ -29,8 +29,10 @@ class Access(StrEnum):
     LEFT = "left"
     GOING = "going"
     """Its content is being erased or is erased, and never comes back."""
+    READABLE = "readable"
+    """The app has moved to Forge: what is still here may be read and exported until it is erased."""
     KEPT_ELSEWHERE = "kept-elsewhere"
-    """Content of Forge and Data Center apps stays in the customer's product."""
+    """Content of Data Center apps stays in the customer's product."""
 
 
 def access_to_content(tenant: Tenant | None, erased: frozenset[DataClass]) -> Access:
@@ -47,9 +49,14 @@ def access_to_content(tenant: Tenant | None, erased: frozenset[DataClass]) -> Ac
         return Access.GOING
     if tenant.status is not TenantStatus.INSTALLED:
         return Access.LEFT
-    if tenant.platform is not Platform.CONNECT:
-        return Access.KEPT_ELSEWHERE
-    return Access.OPEN
+    return _BY_PLATFORM[tenant.platform]
+
+
+_BY_PLATFORM: Final = {
+    Platform.CONNECT: Access.OPEN,
+    Platform.FORGE: Access.READABLE,
+    Platform.DATACENTER: Access.KEPT_ELSEWHERE,
+}
 
 
 PATIENCE: Final = timedelta(hours=72)

@@ -33,13 +33,17 @@ _REFUSED: Final = {
     Access.UNKNOWN: (503, "This tenant has not been heard of yet. Try again."),
     Access.LEFT: (403, "The app is not installed, so what it keeps here is closed."),
     Access.GOING: (410, "What this tenant kept here is being erased, or is erased."),
+    Access.READABLE: (403, "The app has moved. What is still here can be read and exported."),
     Access.KEPT_ELSEWHERE: (403, "This kind of app keeps its content in the customer's product."),
 }
 
 
 @asynccontextmanager
 async def reading(config: Running[Context], tenant_id: UUID) -> AsyncIterator[UnitOfWork[Context]]:
-    """Begin a transaction that sees the rows of this tenant alone; raises where it is not served."""
+    """Begin a transaction that sees the rows of this tenant alone; raises where it is not served.
+
+    Erasures of the tenant wait until the end.
+    """
     async with config.units.begin() as uow:
         await _enter(uow, tenant_id, writes=False)
         yield uow
@@ -47,7 +51,7 @@ async def reading(config: Running[Context], tenant_id: UUID) -> AsyncIterator[Un
 
 @asynccontextmanager
 async def writing(config: Running[Context], tenant_id: UUID) -> AsyncIterator[UnitOfWork[Context]]:
-    """Do the same for what changes rows; erasures of the tenant wait until the end."""
+    """Do the same for what changes content, which who has moved to Forge may not."""
     async with config.units.begin() as uow:
         await _enter(uow, tenant_id, writes=True)
         yield uow
@@ -59,7 +63,7 @@ async def _enter(uow: UnitOfWork[Context], tenant_id: UUID, *, writes: bool) -> 
     access = access_to_content(await tenants.tenant(uow.connection, tenant_id), erased)
     if writes and access is Access.GOING:
         uow.count_suppressed("route", DataClass.CONTENT)
-    if access is not Access.OPEN:
+    if access is not Access.OPEN and (writes or access is not Access.READABLE):
         status, detail = _REFUSED[access]
         headers = {"retry-after": "1"} if access is Access.UNKNOWN else None
         raise Problem(status, detail=detail, headers=headers)
