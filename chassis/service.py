@@ -110,6 +110,8 @@ class Service(Generic[C]):
     context: Callable[[Resources], C]
     restate: Callable[[Units[C]], Awaitable[None]]
     routers: Sequence[APIRouter] = ()
+    # Addresses whose requests may carry more than others, and how many bytes.
+    larger_bodies: Mapping[str, int] = field(default_factory=dict)
     # Part of an OpenAPI document: what plain Starlette routes among them have to say.
     openapi: Mapping[str, Any] = field(default_factory=dict)
     jobs: Callable[[Running[C]], Sequence[Job]] = lambda _: ()
@@ -138,7 +140,13 @@ class Service(Generic[C]):
         app = build_app(self, core.doors)
         core.app = app
         http = HttpServer(
-            HttpEdge(Doors(BodyLimit(app, most_bytes=_MOST_BODY_BYTES), core.doors), self.metrics),
+            HttpEdge(
+                Doors(
+                    BodyLimit(app, most_bytes=_MOST_BODY_BYTES, larger=self.larger_bodies),
+                    core.doors,
+                ),
+                self.metrics,
+            ),
             host=settings.http_host,
             port=settings.http_port,
         )
