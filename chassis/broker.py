@@ -4,7 +4,7 @@ import asyncio
 import logging
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,9 +91,10 @@ class KafkaAccess:
             # Closing waits for what is on its way; what is given up would hold it for ever, and
             # the client has no public word for that.
             producer._message_accumulator.fail_all(ProducerClosed())  # noqa: SLF001 - see above
+            with suppress(Exception):  # it may miss what was given up; why is more telling
+                await producer.stop()
             raise
-        finally:
-            await producer.stop()
+        await producer.stop()
 
     def consuming_broker(self) -> KafkaBroker:
         """Return FastStream's broker as all our consumers use it.

@@ -320,12 +320,11 @@ class _Sending:
                 await self._send_all(bar, task)
         except (KafkaError, TimeoutError):
             await self._note(Stage.PAUSED)
-            complain(f"Kafka does not answer. {self._how_to_go_on()}")
-            return FAILED
+            # Raised, so that the producer gives up what is on its way instead of waiting for it.
+            raise Away(f"Kafka does not answer. {self._how_to_go_on()}") from None
         except Away as away:  # an owner's outbox
             await self._note(Stage.PAUSED)
-            complain(f"{away} {self._how_to_go_on()}")
-            return FAILED
+            raise Away(f"{away} {self._how_to_go_on()}") from None
         if self.stop.is_set():
             await self._note(Stage.PAUSED)
             self.console.print(f"Paused. {self._how_to_go_on()}", soft_wrap=True)

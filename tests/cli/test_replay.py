@@ -1,9 +1,15 @@
 """`keepword events replay` on real outboxes and a real broker: to purger, of what config has said."""
 
+import asyncio
 import json
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -19,7 +25,7 @@ from contracts.purges import ErasureAsked
 from contracts.replays import mark_of
 from contracts.topics import ALL_TOPICS, REPLAYS
 from devstack.journey import data_map_of
-from devstack.kafka import RunningKafka, create_topics
+from devstack.kafka import RunningKafka, create_topics, start_kafka
 from tests.cli.test_events import nothing_given  # noqa: F401 - for each test here as well
 from tests.cli.test_rebuild import events, follow, rows_of, units_of
 from tests.support.stack import Migrated
@@ -239,6 +245,67 @@ async def test_there_is_one_replay_to_a_service_at_a_time(world: World) -> None:
         refused = await events("replay", "--to", "purger.keep_wish", *WHY, "--confirm", "1")
         await other.execute("SELECT pg_advisory_unlock($1)", REPLAY_LOCK)
     assert (refused.exit_code, "Another replay to purger" in refused.stderr) == (1, True)
+
+
+async def until_sent(world: World) -> UUID:
+    """Wait until something of a replay is on its topic; return the replay's id."""
+    async with asyncio.timeout(60):
+        while True:
+            for row in await world.replays():
+                if await world.sent(row["replay_id"]):
+                    return UUID(str(row["replay_id"]))
+            await asyncio.sleep(0.05)
+
+
+async def test_ctrl_c_pauses_and_it_goes_on_where_it_was(world: World) -> None:
+    ids = await world.say(*await world.known(6))
+    keepword = str(Path(sys.executable).parent / "keepword")
+    given = ["events", "replay", "--to", "purger.keep_wish", *WHY, "--confirm", "6", "--rate", "1"]
+    program = await asyncio.create_subprocess_exec(
+        keepword, *given, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ}
+    )
+    replay_id = await until_sent(world)
+    program.send_signal(signal.SIGINT)
+    output, errors = await program.communicate()
+    assert (program.returncode, errors) == (130, b"")
+    assert f"--resume {replay_id}" in output.decode()
+    [row] = await world.replays()
+    assert row["state"] == "paused"
+    assert len(await world.sent(replay_id)) < 6
+    resumed = await events("replay", "--to", "purger", "--resume", str(replay_id))
+    assert resumed.exit_code == 0, resumed.output
+    [row] = await world.replays()
+    assert (row["state"], row["sent"]) == ("done", 6)
+    assert set(ids_of(await world.sent(replay_id))) == set(map(str, ids))
+    again = await events("replay", "--to", "purger", "--resume", str(replay_id))
+    assert (again.exit_code, "is done: 6 messages" in again.stderr) == (2, True)
+
+
+async def test_a_broker_that_goes_away_in_the_middle_pauses_it(
+    emptied: Migrated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = start_kafka(tmp_path / "kafka")
+    try:
+        access = KafkaAccess(own.bootstrap_servers, "tests")
+        await create_topics(ALL_TOPICS, **access.client_options())
+        monkeypatch.setattr("cli.events.replay.SILENT_SECONDS", 2.0)
+        async with opened(emptied, access, monkeypatch) as world:
+            ids = await world.say(*await world.known(30))
+            given = ["--to", "purger.keep_wish", *WHY, "--confirm", "30"]
+            sending = asyncio.create_task(events("replay", *given, "--rate", "1"))
+            replay_id = await until_sent(world)
+            own.kill()
+            stopped = await sending
+            assert stopped.exit_code == 1, stopped.output
+            assert "Kafka does not answer" in stopped.stderr
+            assert f"--resume {replay_id}" in stopped.stderr
+            assert [row["state"] for row in await world.replays()] == ["paused"]
+            own.restart()
+            resumed = await events("replay", "--to", "purger", "--resume", str(replay_id))
+            assert resumed.exit_code == 0, resumed.output
+            assert set(ids_of(await world.sent(replay_id))) == set(map(str, ids))
+    finally:
+        own.kill()
 
 
 async def test_a_state_that_is_forced_is_forgotten_and_restated(
