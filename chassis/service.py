@@ -41,7 +41,7 @@ from chassis.settings import BadSettings, ServiceSettings
 from chassis.shutdown import HttpServer, run_until_stopped
 from chassis.unit_of_work import Units
 from contracts.classes import DataClass
-from contracts.topics import PURGER_LEDGER, Topic
+from contracts.topics import PURGER_LEDGER, REPLAYS, Topic
 
 log = structlog.get_logger(__name__)
 
@@ -360,7 +360,7 @@ class _Core(Generic[C]):
             return None
         consumer = Consumer(
             name=main_group(self._settings.service),
-            topics=service.topics,
+            topics=(*service.topics, REPLAYS[self._settings.service]),
             handlers=with_doubts(service.handlers, census),
             units=units,
             metrics=service.metrics,

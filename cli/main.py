@@ -142,6 +142,8 @@ def _groups() -> dict[str, typer.Typer]:
                 "show": show_event,
                 "restate": restate_events,
                 "rebuild": rebuild_events,
+                "replay": replay_events,
+                "replays": list_replays,
             },
         ),
         "dead-letters": _group(
@@ -870,6 +872,69 @@ def rebuild_events(service: Service, dry_run: DryRun = False, confirm: Confirm =
     from cli.events.rebuild import run_rebuild  # noqa: PLC0415 - see above
 
     raise typer.Exit(run_rebuild(service, dry_run=dry_run, confirmed=confirm))
+
+
+def replay_events(
+    *,
+    to: Annotated[
+        str, typer.Option("--to", metavar="SERVICE[.HANDLER]", help="Who is to hear it again.")
+    ],
+    tenant: OfTenant = None,
+    types: OfTypes = None,
+    since: Since = None,
+    until: Until = None,
+    source: Source = "outbox",
+    dry_run: DryRun = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Handle it again although it was handled.")
+    ] = False,
+    reason: Annotated[
+        str, typer.Option("--reason", metavar="TEXT", help="Why; it is kept. A ticket, no names.")
+    ] = "",
+    by: Annotated[
+        str, typer.Option("--by", metavar="NAME", help="Who decides this; it is kept.")
+    ] = "",
+    rate: Annotated[
+        int, typer.Option("--rate", metavar="N", min=1, help="At most so many a second.")
+    ] = 2_000,
+    resume: Annotated[
+        UUID | None, typer.Option("--resume", metavar="ID", help="Go on with a paused replay.")
+    ] = None,
+    confirm: Confirm = None,
+) -> None:
+    """Let one service hear again what others have said; nobody else hears it.
+
+    First a plan is shown, and sent once you type how many messages it is about. What the service
+    has handled its inbox drops, unless with --force, which is refused for handlers that write to
+    people. State is never replayed but restated; with --force the service forgets before what it
+    has built from it. Nothing is heard again about a tenant that is purged. Ctrl-C pauses.
+    Databases and Kafka are read as for `find`; write as the service itself, or an administrator.
+    """
+    from cli.events.replay import Asked, run_replay  # noqa: PLC0415 - see above
+
+    asked = Asked(
+        to=to,
+        tenant=tenant,
+        types=types or (),
+        since=since,
+        until=until,
+        source=source,
+        force=force,
+        dry_run=dry_run,
+        reason=reason,
+        by=by,
+        confirmed=confirm,
+        rate=rate,
+        resume=resume,
+    )
+    raise typer.Exit(run_replay(asked))
+
+
+def list_replays(service: Service) -> None:
+    """Show the last replays to a service: who decided them, why, and how far they came."""
+    from cli.events.replay import run_replays  # noqa: PLC0415 - see above
+
+    raise typer.Exit(run_replays(service))
 
 
 # -- the end of keepword events -------------------------------------------------------------------

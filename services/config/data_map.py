@@ -10,6 +10,7 @@ from contracts.topics import (
     CONFIG_REQUESTS,
     INSTALLER_TENANTS,
     PURGER_PURGES,
+    REPLAYS,
 )
 
 _TENANT: Final = "whose data it is, as the pseudonym that only the installer can resolve"
@@ -203,6 +204,12 @@ DATA_MAP: Final = DataMap(
             purpose="says that a customer asks for early erasure, or no longer does: ids and times",
             retention="30 days",
             promise="P1",
+        ),
+        StoredTopic(
+            name=REPLAYS["config"].name,
+            data_class=REPLAYS["config"].erases_as,
+            purpose="what others have said, once more for this service alone: ids, classes and times",
+            retention="1 day",
         ),
     ),
     externals=usual_externals(DataClass.CONTENT),

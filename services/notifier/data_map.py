@@ -11,6 +11,7 @@ from contracts.topics import (
     NOTIFIER_NOTICES,
     NOTIFIER_POLICIES,
     NOTIFIER_SUPPRESSIONS,
+    REPLAYS,
 )
 
 _TENANT: Final = "whose data it is, as the pseudonym that only the installer can resolve"
@@ -474,6 +475,12 @@ DATA_MAP: Final = DataMap(
             purpose="tells purger of which tenants data is held, as digests, and as a list on doubt",
             retention="1 day",
             promise="P3",
+        ),
+        StoredTopic(
+            name=REPLAYS["notifier"].name,
+            data_class=REPLAYS["notifier"].erases_as,
+            purpose="what others have said, once more for this service alone: ids, classes and times",
+            retention="1 day",
         ),
     ),
     externals=(

@@ -62,6 +62,14 @@ async def save_tenants(connection: Connection, tenants: Sequence[TenantState]) -
     return [each for each in tenants if each.tenant_id in saved]
 
 
+async def unknown_tenants(connection: Connection, tenant_ids: Collection[UUID]) -> set[UUID]:
+    """List those of these tenants of whom the installer has nothing left, or never had."""
+    rows = await connection.fetch(
+        "SELECT tenant_id FROM tenants WHERE tenant_id = ANY($1::uuid[])", list(tenant_ids)
+    )
+    return set(tenant_ids) - {row["tenant_id"] for row in rows}
+
+
 async def tenant(connection: Connection, tenant_id: UUID) -> TenantState | None:
     """Give the tenant's state as the installer last told it, without licence numbers."""
     state = await connection.fetchval("SELECT state FROM tenants WHERE tenant_id = $1", tenant_id)
