@@ -62,6 +62,7 @@ def command_line() -> typer.Typer:
     app.command("migrate")(migrate)
     app.command("doctor")(doctor)
     app.command("restored")(restored)
+    app.command("trace")(trace)
     app.command("version")(version)
     for name, group in _groups().items():
         app.add_typer(group, name=name)
@@ -906,6 +907,24 @@ def apply_topics(
     from cli.topics import run_apply  # noqa: PLC0415 - see above
 
     raise typer.Exit(run_apply(confirmed=confirm, dry_run=dry_run))
+
+
+def trace(
+    tenant_id: Annotated[UUID, typer.Argument(metavar="TENANT", help="The tenant's id.")],
+) -> None:
+    """Tell the whole story of a tenant over all services, as one timeline, without naming anybody.
+
+    What was heard and said, handled, given up, planned, erased; mails as counts; that a person
+    decided something, not who or why. A table at a terminal, JSON lines in a pipe. Reads each
+    database that is named: KEEPWORD_INSTALLER_DATABASE_URL, likewise CONFIG, PURGER, NOTIFIER.
+
+    Example: `keepword trace TENANT | jq -c 'select(.service == "purger")'`
+
+    Exit status 1 where nothing is known of it, or a database could not be looked into.
+    """
+    from cli.trace import run_trace  # noqa: PLC0415 - see above
+
+    raise typer.Exit(run_trace(tenant_id))
 
 
 def version() -> None:
