@@ -9,7 +9,6 @@ from uuid import UUID
 import typer
 
 from cli.statuses import MEANINGS
-from contracts.topics import SERVICES
 
 HELP = f"""Keeps the word that a vendor gives its customers about their data.
 
@@ -46,6 +45,8 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Change nothing, show wh
 
 
 def _services() -> list[str]:
+    from contracts.topics import SERVICES  # noqa: PLC0415 - help comes at once without it
+
     return list(SERVICES)
 
 

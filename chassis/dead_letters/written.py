@@ -185,8 +185,7 @@ async def overtake_states(
 async def overtake_commands(
     uow: UnitOfWork[C], consumer: str, commands: Sequence[tuple[UUID, str]]
 ) -> None:
-    """Settle the dead letters of commands that came again and were obeyed; let go what waited."""
-    purge_ids, steps = [purge_id for purge_id, _ in commands], [step for _, step in commands]
+    """Settle the dead letters of commands that came again and were obeyed."""
     await uow.connection.execute(
         """
         UPDATE dead_letters d
@@ -197,27 +196,10 @@ async def overtake_commands(
         """,
         consumer,
         uow.now,
-        purge_ids,
-        steps,
+        [purge_id for purge_id, _ in commands],
+        [step for _, step in commands],
         list(UNSETTLED),
     )
-    await release(uow, consumer, purge_ids)
-
-
-async def release(uow: UnitOfWork[C], consumer: str, purge_ids: Sequence[UUID]) -> None:
-    """Have what is parked of these purges tried, unless one of their commands is still open."""
-    await uow.connection.execute(RELEASE, consumer, list(purge_ids))
-
-
-RELEASE: Final = """
-    UPDATE dead_letters d
-       SET state = 'redriving'
-     WHERE d.consumer = $1 AND d.kind = 'command' AND d.state = 'parked'
-       AND d.purge_id = ANY($2::uuid[])
-       AND NOT EXISTS (SELECT 1 FROM dead_letters o
-                        WHERE o.consumer = d.consumer AND o.kind = 'command' AND o.state = 'open'
-                          AND o.step IS NOT NULL AND o.purge_id = d.purge_id)
-"""
 
 
 def command_in(body: bytes) -> dict[str, object]:
