@@ -26,8 +26,8 @@ _SHOWN: Final = 500
 _PATIENCE_SECONDS: Final = 15.0
 _LOOK_EVERY_SECONDS: Final = 0.1
 
-_GROUP_COLUMNS: Final = ("service", "group", "type", "handler", "reason", "oldest", "states")
-_LETTER_COLUMNS: Final = ("service", "letter", "type", "since", "state", "step", "tries", "reason")
+_GROUP_COLUMNS: Final = ("service", "group", "type", "reason", "oldest", "states")
+_LETTER_COLUMNS: Final = ("letter", "type", "since", "state", "tries", "reason")
 
 Act = Callable[[Connection, datetime], Awaitable[Sequence[Shown]]]
 

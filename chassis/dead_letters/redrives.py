@@ -9,7 +9,7 @@ from uuid import UUID
 import structlog
 from aiokafka import ConsumerRecord
 
-from chassis.dead_letters.written import UNSETTLED, Failure, State, headers_of
+from chassis.dead_letters.written import IS_UNSETTLED, Failure, headers_of
 from chassis.jobs import Job
 from chassis.unit_of_work import C, UnitOfWork, Units
 from contracts.messages import Kind
@@ -122,18 +122,17 @@ class Redrives(Generic[C]):
         However that came: settled, put aside, or gone after its 30 days.
         """
         await self.units.pool.execute(
-            """
+            f"""
             UPDATE dead_letters d
                SET state = 'redriving'
              WHERE d.state = 'parked' AND d.consumer = ANY($1::text[])
                AND NOT EXISTS (
                     SELECT 1 FROM dead_letters e
                      WHERE e.consumer = d.consumer AND e.kind = 'command' AND e.step IS NOT NULL
-                       AND e.state = ANY($2::text[]) AND e.purge_id = d.purge_id
+                       AND e.{IS_UNSETTLED} AND e.purge_id = d.purge_id
                        AND e.number < d.number)
-            """,
+            """,  # noqa: S608 - made of constants
             list(self.redrive),
-            list(UNSETTLED),
         )
 
     async def _waiting(self) -> list[Letter]:
@@ -144,12 +143,11 @@ class Redrives(Generic[C]):
               LEFT JOIN LATERAL (SELECT payload FROM dead_letter_versions v
                                   WHERE v.dead_letter_id = d.dead_letter_id
                                   ORDER BY version DESC LIMIT 1) AS v ON true
-             WHERE d.consumer = ANY($1::text[]) AND d.state = $2
+             WHERE d.consumer = ANY($1::text[]) AND d.state = 'redriving'
              ORDER BY d.number
-             LIMIT $3
+             LIMIT $2
             """,
             list(self.redrive),
-            State.REDRIVING,
             _A_RUN,
         )
         return [

@@ -42,6 +42,9 @@ class State(StrEnum):
 
 UNSETTLED: Final = (State.OPEN, State.PARKED, State.REDRIVING)
 
+# Word for word as the index of the unsettled has it, or PostgreSQL would read all letters.
+IS_UNSETTLED: Final = "state IN ('open', 'parked', 'redriving')"
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:
@@ -96,15 +99,14 @@ async def held(uow: UnitOfWork[C], consumer: str, purge_ids: Collection[UUID]) -
     if not purge_ids:
         return Held()
     rows = await uow.connection.fetch(
-        """
+        f"""
         SELECT purge_id, array_agg(step ORDER BY number) AS steps
           FROM dead_letters
-         WHERE consumer = $1 AND kind = 'command' AND state = ANY($2::text[])
-           AND step IS NOT NULL AND purge_id = ANY($3::uuid[])
+         WHERE consumer = $1 AND kind = 'command' AND {IS_UNSETTLED}
+           AND step IS NOT NULL AND purge_id = ANY($2::uuid[])
          GROUP BY purge_id
-        """,
+        """,  # noqa: S608 - made of constants
         consumer,
-        list(UNSETTLED),
         list(purge_ids),
     )
     return Held({row["purge_id"]: row["steps"] for row in rows})
@@ -148,14 +150,13 @@ async def write(
 async def count_again(uow: UnitOfWork[C], consumer: str, failure: Failure) -> None:
     """Note that a command which is written down already came again, and failed once more or waits."""
     await uow.connection.execute(
-        """
+        f"""
         UPDATE dead_letters
-           SET attempts = attempts + $5
-         WHERE consumer = $1 AND kind = 'command' AND state = ANY($2::text[])
-           AND purge_id = $3 AND step = $4
-        """,
+           SET attempts = attempts + $4
+         WHERE consumer = $1 AND kind = 'command' AND {IS_UNSETTLED}
+           AND purge_id = $2 AND step = $3
+        """,  # noqa: S608 - made of constants
         consumer,
-        list(UNSETTLED),
         failure.purge_id,
         failure.step,
         failure.attempts,
@@ -187,18 +188,17 @@ async def overtake_commands(
 ) -> None:
     """Settle the dead letters of commands that came again and were obeyed."""
     await uow.connection.execute(
-        """
+        f"""
         UPDATE dead_letters d
            SET state = 'overtaken', outcome = 'came again and was obeyed', settled_at = $2
           FROM unnest($3::uuid[], $4::text[]) AS c(purge_id, step)
-         WHERE d.consumer = $1 AND d.kind = 'command' AND d.state = ANY($5::text[])
+         WHERE d.consumer = $1 AND d.kind = 'command' AND d.{IS_UNSETTLED}
            AND (d.purge_id, d.step) = (c.purge_id, c.step)
-        """,
+        """,  # noqa: S608 - made of constants
         consumer,
         uow.now,
         [purge_id for purge_id, _ in commands],
         [step for _, step in commands],
-        list(UNSETTLED),
     )
 
 
