@@ -414,8 +414,7 @@ class Consumer(Generic[C]):
     async def redrive(self, letter: Letter) -> None:
         """Try a dead letter again as if it had just come, and note with it what became of it.
 
-        The guard, the inbox and its purge's order hold as they always do. One that is settled
-        meanwhile, or whose turn has not come, is left alone.
+        The guard and the inbox hold as they always do. One that is settled meanwhile is left alone.
         """
         reading = self._read(letter.record())
         failed: _GivenUp | None

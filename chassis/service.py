@@ -434,7 +434,7 @@ class _Core(Generic[C]):
         )
         jobs = [*service.jobs(this), *housekeeping.jobs()]
         if consumer is not None:
-            jobs.append(Redrives(this.units, consumer.name, consumer.redrive).job())
+            jobs.append(Redrives(this.units, {consumer.name: consumer.redrive}).job())
         if state_models(this.units.service):
             jobs.append(Job("heartbeat", _HEARTBEAT_EVERY, lambda: beat(this.units)))
         if census.classes:

@@ -2,7 +2,8 @@
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -12,7 +13,7 @@ from rich.console import Console
 
 from chassis.clock import Clock, OffsetClock, SystemClock
 from chassis.database import Connection, open_pool
-from chassis.unit_of_work import Units
+from chassis.unit_of_work import UnitOfWork, Units
 from cli.running import FAILED, MISUSED
 
 LONGEST_NAME: Final = 80
@@ -71,6 +72,37 @@ def run_units_by_somebody(service: str, by: str, story: UnitsStory) -> int:
         Console().print("Say with --by who decides this, in a few letters.")
         return MISUSED
     return run_units_on(service, story)
+
+
+class _TakenBackError(Exception):
+    """A rehearsal is over."""
+
+
+def _take_back_if(dry_run: bool) -> None:
+    if dry_run:
+        raise _TakenBackError
+
+
+@asynccontextmanager
+async def rehearsed(connection: Connection, *, dry_run: bool) -> AsyncIterator[None]:
+    """Do something in one transaction, which a dry run takes back at its end."""
+    try:
+        async with connection.transaction():
+            yield
+            _take_back_if(dry_run)
+    except _TakenBackError:
+        pass
+
+
+@asynccontextmanager
+async def rehearsed_unit(units: Units[Any], *, dry_run: bool) -> AsyncIterator[UnitOfWork[Any]]:
+    """The same in a unit of work: a dry run says nothing either."""
+    try:
+        async with units.begin() as uow:
+            yield uow
+            _take_back_if(dry_run)
+    except _TakenBackError:
+        pass
 
 
 def advice(service: str) -> str:

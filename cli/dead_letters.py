@@ -17,7 +17,7 @@ from chassis.database import Connection
 from chassis.dead_letters import acts
 from chassis.dead_letters.acts import NotPossible, Opened, Shown, Word
 from chassis.dead_letters.written import State
-from cli.databases import database_url, database_variable, run_on
+from cli.databases import database_url, database_variable, rehearsed, run_on
 from cli.rows import show_rows
 from cli.running import FAILED, MISUSED
 from contracts.topics import SERVICES
@@ -26,8 +26,8 @@ _SHOWN: Final = 500
 _PATIENCE_SECONDS: Final = 15.0
 _LOOK_EVERY_SECONDS: Final = 0.1
 
-_GROUP_COLUMNS: Final = ("service", "group", "type", "handler", "reason", "oldest", "states")
-_LETTER_COLUMNS: Final = ("service", "letter", "type", "since", "state", "step", "tries", "reason")
+_GROUP_COLUMNS: Final = ("service", "group", "type", "reason", "oldest", "states")
+_LETTER_COLUMNS: Final = ("letter", "type", "since", "state", "tries", "reason")
 
 Act = Callable[[Connection, datetime], Awaitable[Sequence[Shown]]]
 
@@ -137,21 +137,12 @@ def _act(
     """Do what a person wants in one transaction, which a dry run takes back."""
 
     async def story(connection: Connection, clock: Clock, console: Console) -> int:
-        transaction = connection.transaction()
-        await transaction.start()
         try:
-            about = await act(connection, clock.now())
+            async with rehearsed(connection, dry_run=dry_run):
+                about = await act(connection, clock.now())
         except NotPossible as refused:
-            await transaction.rollback()
             console.print(str(refused), soft_wrap=True)
             return FAILED
-        except BaseException:
-            await transaction.rollback()
-            raise
-        if dry_run:
-            await transaction.rollback()
-        else:
-            await transaction.commit()
         show_rows(console, _LETTER_COLUMNS, [_row(service, each) for each in about])
         if console.is_terminal:
             console.print("Nothing was changed." if dry_run else done)

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from chassis.clock import Clock
 from chassis.database import Connection
-from cli.databases import run_on, shown
+from cli.databases import rehearsed, run_on, shown
 from cli.running import FAILED
 from services.notifier.store import campaigns as store
 
@@ -64,14 +64,19 @@ def run_uncertain() -> int:
     return run_on("notifier", show)
 
 
-def run_resume(campaign_id: UUID) -> int:
-    """Let a paused campaign go on."""
+def run_resume(campaign_id: UUID, *, dry_run: bool) -> int:
+    """Let a paused campaign go on, or show how much it would send."""
 
-    async def resume(connection: Connection, _: Clock, console: Console) -> int:
-        if not await store.resume_campaign(connection, campaign_id):
+    async def resume(connection: Connection, clock: Clock, console: Console) -> int:
+        async with rehearsed(connection, dry_run=dry_run):
+            resumed = await store.resume_campaign(connection, campaign_id)
+            course = await store.course_of(connection, campaign_id, now=clock.now())
+        if not resumed or course is None:
             console.print("There is no such campaign, or it is not paused.")
             return FAILED
-        console.print("It goes on.")
+        console.print(
+            f"Mails to be sent: {course.left}. {'It stays paused.' if dry_run else 'It goes on.'}"
+        )
         return 0
 
     return run_on("notifier", resume)

@@ -9,11 +9,14 @@ from uuid import UUID
 
 import typer
 
-HELP = """Keeps the word that a vendor gives its customers about their data.
+from cli.statuses import MEANINGS
 
-Exit status: 0 when all went well, 1 when something failed or did not verify, 2 when the command
-line or the environment makes no sense, 3 when a broker is not as agreed, 130 when it was interrupted
-before it was done.
+HELP = f"""Keeps the word that a vendor gives its customers about their data.
+
+Each command says with `--help` what it reads and gives an example. `--dry-run` shows what would
+follow and changes nothing; `keepword --install-completion` teaches your shell the commands.
+
+Exit status: {", ".join(f"{status} when {meaning}" for status, meaning in MEANINGS.items())}.
 """
 
 State = Annotated[
@@ -42,6 +45,12 @@ By = Annotated[str, typer.Option("--by", metavar="NAME", help="Who decides this;
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Change nothing, show what would follow.")]
 
 
+def _services() -> list[str]:
+    from contracts.topics import SERVICES  # noqa: PLC0415 - help comes at once without it
+
+    return list(SERVICES)
+
+
 def main() -> None:
     """Run the command line; ends the process with the exit status that the help names."""
     command_line()()
@@ -53,7 +62,6 @@ def command_line() -> typer.Typer:
         name="keepword",
         help=HELP,
         no_args_is_help=True,
-        add_completion=False,
         rich_markup_mode="markdown",
         # A traceback with values in it could show a password.
         pretty_exceptions_show_locals=False,
@@ -63,6 +71,7 @@ def command_line() -> typer.Typer:
     app.command("migrate")(migrate)
     app.command("doctor")(doctor)
     app.command("restored")(restored)
+    app.command("trace")(trace)
     app.command("version")(version)
     for name, group in _groups().items():
         app.add_typer(group, name=name)
@@ -181,16 +190,21 @@ def up(
     state: State = None,
     reset: Annotated[bool, typer.Option("--reset", help="Forget everything first.")] = False,
     containers: Containers = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Run everything on this machine until Ctrl-C: Kafka, PostgreSQL, stand-ins, services.
 
     Nothing has to be installed. Where KAFKA_BOOTSTRAP_SERVERS or the five database URLs of a
     service are set (KEEPWORD_PURGER_DATABASE_URL and so on), those are used.
-    Ctrl-C stops all of it, and the exit status is 0; it is 1 when a part of it ends by itself.
+    Ctrl-C stops all of it, and the exit status is 0.
+
+    Example: `keepword up --reset`
+
+    Exit status 1 when a part of it ends by itself.
     """
     from cli.up import run_up  # noqa: PLC0415 - see above
 
-    raise typer.Exit(run_up(state, reset=reset, containers=containers))
+    raise typer.Exit(run_up(state, reset=reset, containers=containers, dry_run=dry_run))
 
 
 def demo(
@@ -211,18 +225,27 @@ def demo(
 
 def migrate(
     services: Annotated[
-        list[str] | None, typer.Argument(metavar="[SERVICE]...", help="Only these services.")
+        list[str] | None,
+        typer.Argument(
+            metavar="[SERVICE]...", help="Only these services.", autocompletion=_services
+        ),
     ] = None,
+    *,
+    dry_run: DryRun = False,
 ) -> None:
     """Bring the databases of the services to their present shape.
 
     Reads the owner's URL of each from the environment: KEEPWORD_INSTALLER_OWNER_DATABASE_URL,
     likewise CONFIG, PURGER, NOTIFIER. Without names every service whose URL is set is migrated.
     May be run again at any time.
+
+    Example: `keepword migrate config --dry-run`
+
+    Exit status 1 where a database refuses.
     """
     from cli.migrate import run_migrate  # noqa: PLC0415 - see above
 
-    raise typer.Exit(run_migrate(services or []))
+    raise typer.Exit(run_migrate(services or [], dry_run=dry_run))
 
 
 def doctor(
@@ -236,25 +259,31 @@ def doctor(
     looked at (the URLs of `keepword migrate` and of the other roles, KAFKA_BOOTSTRAP_SERVERS, the
     services' own variables); where it names nothing, the running `keepword up`.
     Exit status 1 when a check failed; warnings alone are 0.
+
+    Example: `keepword doctor --json`
     """
     from cli.doctor import run_doctor  # noqa: PLC0415 - see above
 
     raise typer.Exit(run_doctor(as_json=as_json, state=state))
 
 
-Service = Annotated[str, typer.Argument(metavar="SERVICE", help="Whose.")]
+Service = Annotated[str, typer.Argument(metavar="SERVICE", help="Whose.", autocompletion=_services)]
 
 
-def restored(service: Service) -> None:
+def restored(service: Service, dry_run: DryRun = False) -> None:
     """Tell a service that its database came back from an older copy, where it cannot notice.
 
     It notices by itself when the copy was restored into another cluster. After a copy of the disk,
     or where you are in doubt: stop all its replicas, run this, start them. Reads the worker's URL
     from the environment: KEEPWORD_INSTALLER_WORKER_DATABASE_URL, likewise CONFIG, PURGER, NOTIFIER.
+
+    Example: `keepword restored purger`
+
+    Exit status 1 where the service runs on it, or the database refuses.
     """
     from cli.restored import run_restored  # noqa: PLC0415 - see above
 
-    raise typer.Exit(run_restored(service))
+    raise typer.Exit(run_restored(service, dry_run=dry_run))
 
 
 def rotate_keys(service: Service, dry_run: DryRun = False) -> None:
@@ -262,6 +291,10 @@ def rotate_keys(service: Service, dry_run: DryRun = False) -> None:
 
     Changes the file that KEEPWORD_CONFIG_KEY_ENCRYPTION_KEYS_FILE names, likewise INSTALLER and
     NOTIFIER; running services read it again by themselves, and wrap the tenants' keys anew.
+
+    Example: `keepword keys rotate config`
+
+    Exit status 1 where the file cannot be read or written.
     """
     from cli.keys import run_rotate  # noqa: PLC0415 - see above
 
@@ -274,6 +307,10 @@ def retire_keys(service: Service, dry_run: DryRun = False) -> None:
     A key goes when no tenant's key lies under it and the copies of before are gone, which takes
     KEEPWORD_BACKUP_RETENTION_DAYS from the run that first finds it unused. Besides the file it
     needs the worker's URL, KEEPWORD_CONFIG_WORKER_DATABASE_URL and likewise.
+
+    Example: `keepword keys retire config --dry-run`
+
+    Exit status 1 where the file or the database cannot be used.
     """
     from cli.keys import run_retire  # noqa: PLC0415 - see above
 
@@ -320,6 +357,8 @@ def verify_receipt(
     noted: only so is it seen that its end was cut off, or all of it written anew. With --file and --public-key, nothing is fetched at all. Take the
     key from where you trust it: purger's own proves only that purger agrees with itself.
     Exit status 1 when it does not verify.
+
+    Example: `keepword receipts verify q3PmX0aVtR7cKd2E --checkpoints checkpoints`
     """
     from cli.receipts import run_verify  # noqa: PLC0415 - see above
 
@@ -355,6 +394,8 @@ def confirm_access(
 
     The tenant leaves after three refusals over three days, on the day when it was last seen. If
     the site answers again, your word is forgotten. Exit status 1 where no site refuses us.
+
+    Example: `keepword access confirm TENANT --by Kim`
     """
     from cli.access import run_confirm  # noqa: PLC0415 - see above
 
@@ -371,6 +412,8 @@ def release_access(
     First make sure that the fault is not ours, nor Atlassian's: does the app still reach sites
     that are there? What was lost until now does not count towards the next hold.
     Exit status 1 where the app is not held.
+
+    Example: `keepword access release com.example.reports --by Kim --dry-run`
     """
     from cli.access import run_release  # noqa: PLC0415 - see above
 
@@ -385,6 +428,8 @@ def show_tenant(
     Its host and its client key are shown, as you have the database; its secret never is.
     Reads the installer's database, as `keepword access` does. Exit status 1 where there is no
     such tenant.
+
+    Example: `keepword tenants show TENANT`
     """
     from cli.tenants import run_show  # noqa: PLC0415 - see above
 
@@ -408,6 +453,8 @@ def link_tenants(
     First make sure that both are one customer: an address can change hands, and what has moved
     does not come back. The old tenant is purged at once instead of in months; until that
     begins, its return undoes the link. Exit status 1 where the two may not be linked.
+
+    Example: `keepword tenants link OLD NEW --by Kim --reason OPS-7 --dry-run`
     """
     from cli.tenants import run_link  # noqa: PLC0415 - see above
 
@@ -427,6 +474,8 @@ def privacy_record(
     """Write the record of processing (GDPR, Article 30), made of the services' data maps.
 
     The page in HTML is one file that fetches nothing.
+
+    Example: `keepword privacy record --format html --output record.html`
     """
     from cli.privacy import run_record  # noqa: PLC0415 - see above
 
@@ -464,15 +513,18 @@ def list_uncertain_mail() -> None:
 
 def resume_mail(
     campaign_id: Annotated[UUID, typer.Argument(metavar="CAMPAIGN_ID", help="The campaign.")],
+    dry_run: DryRun = False,
 ) -> None:
     """Let a paused campaign go on, as after a restore, or when its template is mended.
 
     What may have gone out before the restore is not sent again. Exit status 1 where it is not
     paused.
+
+    Example: `keepword mail resume CAMPAIGN --dry-run`
     """
     from cli.mail import run_resume  # noqa: PLC0415 - see above
 
-    raise typer.Exit(run_resume(campaign_id))
+    raise typer.Exit(run_resume(campaign_id, dry_run=dry_run))
 
 
 def list_tickets() -> None:
@@ -493,16 +545,19 @@ def attest_tickets(
         str,
         typer.Option("--evidence", metavar="TEXT", help="How you know it; kept, so name nobody."),
     ],
+    dry_run: DryRun = False,
 ) -> None:
     """Note your word that no ticket of a purge's licences is left at the service desk.
 
     Look for them by the licence numbers that the list shows, and leave what another customer's
     licence names too. The receipt says that a person did this step; your name and the evidence
     stay with us for 400 days. Exit status 1 where none of the purge's tickets are open.
+
+    Example: `keepword tickets done PURGE --by Kim --evidence "no issue of SEN-1 in project HELP"`
     """
     from cli.tickets import run_done  # noqa: PLC0415 - see above
 
-    raise typer.Exit(run_done(purge_id, by=by, evidence=evidence))
+    raise typer.Exit(run_done(purge_id, by=by, evidence=evidence, dry_run=dry_run))
 
 
 Answered = Annotated[
@@ -538,6 +593,10 @@ def note_request(
     """Note a request that came by letter, ticket or telephone, without its address.
 
     It is due a month after it came, and counts as overdue then.
+
+    Example: `keepword people note access --received-on 2027-01-31`
+
+    Exit status 1 where the database refuses.
     """
     from cli.people import run_note  # noqa: PLC0415 - see above
 
@@ -545,7 +604,12 @@ def note_request(
 
 
 def find_person() -> None:
-    """Show how much is kept of a person, over all tenants; names nobody."""
+    """Show how much is kept of a person, over all tenants; names nobody.
+
+    Example: `keepword people find < address.txt`
+
+    Exit status 1 where the keys or the database cannot be used.
+    """
     from cli.people import run_find  # noqa: PLC0415 - see above
 
     raise typer.Exit(run_find())
@@ -561,6 +625,10 @@ def export_person(
     """Write all that is kept of a person, as JSON and as PDF, and note the request as answered.
 
     Be sure who asks: whoever gets the files reads another's data otherwise.
+
+    Example: `keepword people export folder --by privacy --request REFERENCE < address.txt`
+
+    Exit status 1 where nothing is kept, or it is refused.
     """
     from cli.people import run_export  # noqa: PLC0415 - see above
 
@@ -571,6 +639,10 @@ def erase_person(*, by: InRole, request: Answered = None, dry_run: DryRun = Fals
     """Forget a person in every tenant, never write to them again, and note the request as answered.
 
     It cannot be undone. A restore brings nobody back for longer than a minute.
+
+    Example: `keepword people erase --by privacy --dry-run < address.txt`
+
+    Exit status 1 where it is refused.
     """
     from cli.people import run_erase  # noqa: PLC0415 - see above
 
@@ -605,6 +677,8 @@ def draft_policy(
     It is published 30 days before its day (KEEPWORD_POLICY_NOTICE_DAYS), or says why not. Reads
     notifier's database at KEEPWORD_NOTIFIER_DATABASE_URL, or, in notifier's own pod, at
     KEEPWORD_DATABASE_URL. So do the commands beside this one. Exit status 1 where it is refused.
+
+    Example: `keepword policies draft policy.md --summary "Tickets go sooner." --summary-de "Tickets gehen früher." --effective 2027-03-01 --by Kim`
     """
     from cli.policies import run_draft  # noqa: PLC0415 - see above
 
@@ -626,14 +700,24 @@ Which = Annotated[
 
 
 def show_policy(which: Which) -> None:
-    """Show a revision or a draft of the policy, word for word."""
+    """Show a revision or a draft of the policy, word for word.
+
+    Example: `keepword policies show draft-7`
+
+    Exit status 1 where there is no such one.
+    """
     from cli.policies import run_show  # noqa: PLC0415 - see above
 
     raise typer.Exit(run_show(which))
 
 
 def diff_policies(earlier: Which, later: Which) -> None:
-    """Show what is different between two revisions or drafts, word by word."""
+    """Show what is different between two revisions or drafts, word by word.
+
+    Example: `keepword policies diff 2 draft-7`
+
+    Exit status 1 where there is no such one.
+    """
     from cli.policies import run_diff  # noqa: PLC0415 - see above
 
     raise typer.Exit(run_diff(earlier, later))
@@ -644,19 +728,25 @@ def approve_policy(
         int, typer.Argument(metavar="DRAFT", min=1, max=2**31 - 1, help="The draft's number.")
     ],
     by: By,
+    dry_run: DryRun = False,
 ) -> None:
     """Publish a draft that somebody else wrote, as the next revision, and tell every contact.
 
     First read it (show), and what it changes (diff). It cannot be taken back, only followed by
     another revision. Exit status 1 where it is refused.
+
+    Example: `keepword policies approve 7 --by Lee --dry-run`
     """
     from cli.policies import run_approve  # noqa: PLC0415 - see above
 
-    raise typer.Exit(run_approve(draft, by=by))
+    raise typer.Exit(run_approve(draft, by=by, dry_run=dry_run))
 
 
 def list_policies() -> None:
-    """Show the revisions of the policy, and the drafts that may still become one."""
+    """Show the revisions of the policy, and the drafts that may still become one.
+
+    Exit status 1 where the database refuses.
+    """
     from cli.policies import run_list  # noqa: PLC0415 - see above
 
     raise typer.Exit(run_list())
@@ -665,7 +755,12 @@ def list_policies() -> None:
 def policy_coverage(
     number: Annotated[int, typer.Argument(metavar="NUMBER", min=1, max=2**31 - 1, help="Which.")],
 ) -> None:
-    """Show how many contacts were told of a revision, and by keyed hash who was not."""
+    """Show how many contacts were told of a revision, and by keyed hash who was not.
+
+    Example: `keepword policies coverage 3`
+
+    Exit status 1 where there is no such revision.
+    """
     from cli.policies import run_coverage  # noqa: PLC0415 - see above
 
     raise typer.Exit(run_coverage(number))
@@ -681,6 +776,8 @@ def list_purges(
 
     Reads purger's database at KEEPWORD_PURGER_DATABASE_URL, or, in purger's own pod, at
     KEEPWORD_DATABASE_URL. So do the commands beside this one.
+
+    Example: `keepword purges list --due 14`
     """
     from cli.purges import run_list  # noqa: PLC0415 - see above
 
@@ -694,6 +791,8 @@ def explain_purges(
     """Say why each purge of a tenant has its dates: clock, event, rule, each sum.
 
     Exit status 1 where nothing is planned for the tenant.
+
+    Example: `keepword purges explain TENANT`
     """
     from cli.purges import run_explain  # noqa: PLC0415 - see above
 
@@ -715,6 +814,8 @@ def dry_run_purge(
     Looks into each database that is named: KEEPWORD_INSTALLER_DATABASE_URL, likewise CONFIG and
     NOTIFIER, with the conditions of the erasure itself. Services without one are named as not
     looked at. Exit status 1 where a database could not be looked into.
+
+    Example: `keepword purges dry-run TENANT`
     """
     from cli.purges import run_dry_run  # noqa: PLC0415 - see above
 
@@ -727,20 +828,25 @@ def pull_brake(
         str | None, typer.Option("--reason", metavar="TEXT", help="Why; staff will read it.")
     ] = None,
 ) -> None:
-    """Hold back every purge that has not begun. What is under way goes on."""
+    """Hold back every purge that has not begun. What is under way goes on.
+
+    Example: `keepword purges brake pull --by Kim --reason "too many at once"`
+    """
     from cli.purges import run_brake_pull  # noqa: PLC0415 - see above
 
     raise typer.Exit(run_brake_pull(by=by, reason=reason))
 
 
-def release_brake(by: By) -> None:
+def release_brake(by: By, dry_run: DryRun = False) -> None:
     """Note that you want purges let through; the second person lets them through.
 
     The same name twice is one person. Exit status 1 where the brake does not hold.
+
+    Example: `keepword purges brake release --by Lee --dry-run`
     """
     from cli.purges import run_brake_release  # noqa: PLC0415 - see above
 
-    raise typer.Exit(run_brake_release(by=by))
+    raise typer.Exit(run_brake_release(by=by, dry_run=dry_run))
 
 
 # -- keepword events ----------------------------------------------------------------------------
@@ -789,6 +895,9 @@ def tail_events(
 
     Reads KAFKA_BOOTSTRAP_SERVERS, or in a pod what its service has; where neither is set, the
     running `keepword up`. Nobody's position is moved. So do the commands beside this one.
+    Exit status 1 where Kafka goes away.
+
+    Example: `keepword events tail --tenant TENANT --since 2h`
     """
     from cli.events.look import run_tail  # noqa: PLC0415 - see above
     from cli.events.questions import wanted  # noqa: PLC0415 - see above
@@ -815,6 +924,8 @@ def find_events(
     Of the last day, unless a tenant or a time is given. Outboxes are read at
     KEEPWORD_INSTALLER_DATABASE_URL, likewise CONFIG, PURGER and NOTIFIER, all that are set.
     Exit status 1 where nothing fits.
+
+    Example: `keepword events find --type tenant-uninstalled --since 7d --service installer`
     """
     from cli.events.look import run_find  # noqa: PLC0415 - see above
     from cli.events.questions import wanted  # noqa: PLC0415 - see above
@@ -831,6 +942,8 @@ def show_event(
     """Show one message as JSON: its envelope, where it lies, and its body as far as it may be seen.
 
     Exit status 1 where there is none of this id.
+
+    Example: `keepword events show ID --from topic`
     """
     from cli.events.look import run_show  # noqa: PLC0415 - see above
 
@@ -857,6 +970,8 @@ def restate_events(
     Of tenants the installer does, and purger of their purges; notifier of revisions and of who is
     not written to. Without a name all owners do whose databases are named, as for `find`. Harmless:
     what is known already is known by its version. Exit status 1 where a tenant is unknown.
+
+    Example: `keepword events restate installer --tenant TENANT`
     """
     from cli.events.rebuild import run_restate  # noqa: PLC0415 - see above
 
@@ -868,6 +983,8 @@ def rebuild_events(service: Service, dry_run: DryRun = False, confirm: Confirm =
 
     Stop all its replicas first, start them afterwards. Which tables these are stands in its data
     map; what it owns itself stays. Exit status 1 where it runs, or you do not confirm.
+
+    Example: `keepword events rebuild purger --dry-run`
     """
     from cli.events.rebuild import run_rebuild  # noqa: PLC0415 - see above
 
@@ -909,6 +1026,9 @@ def replay_events(
     people. State is never replayed but restated; with --force the service forgets before what it
     has built from it. Nothing is heard again about a tenant that is purged. Ctrl-C pauses.
     Databases and Kafka are read as for `find`; write as the service itself, or an administrator.
+    Exit status 1 where you do not confirm, or it was paused before its end.
+
+    Example: `keepword events replay --to config --since 12h --reason OPS-7 --by Kim --dry-run`
     """
     from cli.events.replay import Asked, run_replay  # noqa: PLC0415 - see above
 
@@ -931,7 +1051,12 @@ def replay_events(
 
 
 def list_replays(service: Service) -> None:
-    """Show the last replays to a service: who decided them, why, and how far they came."""
+    """Show the last replays to a service: who decided them, why, and how far they came.
+
+    Exit status 1 where its database cannot be read.
+
+    Example: `keepword events replays config`
+    """
     from cli.events.replay import run_replays  # noqa: PLC0415 - see above
 
     raise typer.Exit(run_replays(service))
@@ -950,7 +1075,10 @@ WhyKept = Annotated[
 
 def list_dead_letters(
     services: Annotated[
-        list[str] | None, typer.Argument(metavar="[SERVICE]...", help="Only these services.")
+        list[str] | None,
+        typer.Argument(
+            metavar="[SERVICE]...", help="Only these services.", autocompletion=_services
+        ),
     ] = None,
     *,
     group: Annotated[
@@ -963,9 +1091,7 @@ def list_dead_letters(
     KEEPWORD_INSTALLER_DATABASE_URL, likewise CONFIG, PURGER, NOTIFIER; a service's own pod has its
     own at KEEPWORD_DATABASE_URL. So do the commands beside this one.
 
-    Examples:
-        keepword dead-letters list
-        keepword dead-letters list config --group 3f9a1c0de4b85a67
+    Example: `keepword dead-letters list config --group 3f9a1c0de4b85a67`
     """
     from cli.dead_letters import run_list  # noqa: PLC0415 - see above
 
@@ -1005,6 +1131,8 @@ def edit_dead_letter(
     It has to be readable as what it is, and about the same tenant, purge and step. Nothing is
     tried yet: that is `redrive`. A state is not edited; its owner restates it.
     Exit status 1 where it is refused.
+
+    Example: `keepword dead-letters edit config LETTER body.json --by Kim --reason OPS-7`
     """
     from cli.dead_letters import run_edit  # noqa: PLC0415 - see above
 
@@ -1036,6 +1164,8 @@ def discard_dead_letters(
 
     It stays to be seen until its 30 days are over, and is never tried again.
     Exit status 1 where it is refused.
+
+    Example: `keepword dead-letters discard config LETTER --by Kim --reason OPS-7 --dry-run`
     """
     from cli.dead_letters import run_discard  # noqa: PLC0415 - see above
 
@@ -1069,6 +1199,8 @@ def new_contract_version(
     Only where the model has changed in a way that is allowed. Earlier files are never touched.
     What remains to be done by hand is said at the end. Exit status 1 where it is not allowed, or
     nothing has changed.
+
+    Example: `keepword contracts new-version data-erased`
     """
     from cli.contracts import run_new_version  # noqa: PLC0415 - see above
 
@@ -1081,7 +1213,9 @@ def plan_topics() -> None:
     A table at a terminal, JSON lines in a pipe. Kafka is the one at KAFKA_BOOTSTRAP_SERVERS, or as
     a service has it: KEEPWORD_KAFKA_BOOTSTRAP_SERVERS, ..._USERNAME, ..._PASSWORD, ..._CA_FILE. The
     user has to be allowed to describe topics, their settings, and permissions.
-    Exit status 3 where something is not as agreed, so that a pipeline stops there.
+
+    Exit status 3 where something is not as agreed, so that a pipeline stops there. Exit status 1
+    where the broker is away or refuses.
     """
     from cli.topics import run_plan  # noqa: PLC0415 - see above
 
@@ -1107,13 +1241,31 @@ def apply_topics(
     many such steps you have seen. Never done: fewer partitions, more of a state or of the ledger
     (its old records would stay for ever), taking a topic or a permission away.
 
-    Example: `keepword topics plan; keepword topics apply --confirm 1`
+    Example: `keepword topics apply --confirm 1`
 
-    Exit status 3 where something is still not as agreed, 1 where the broker refuses.
+    Exit status 3 where something is still not as agreed. Exit status 1 where the broker refuses.
     """
     from cli.topics import run_apply  # noqa: PLC0415 - see above
 
     raise typer.Exit(run_apply(confirmed=confirm, dry_run=dry_run))
+
+
+def trace(
+    tenant_id: Annotated[UUID, typer.Argument(metavar="TENANT", help="The tenant's id.")],
+) -> None:
+    """Tell the whole story of a tenant over all services, as one timeline, without naming anybody.
+
+    What was heard and said, handled, given up, planned, erased; mails as counts; that a person
+    decided something, not who or why. A table at a terminal, JSON lines in a pipe. Reads each
+    database that is named: KEEPWORD_INSTALLER_DATABASE_URL, likewise CONFIG, PURGER, NOTIFIER.
+
+    Example: `keepword trace TENANT | jq -c 'select(.service == "purger")'`
+
+    Exit status 1 where nothing is known of it, or a database could not be looked into.
+    """
+    from cli.trace import run_trace  # noqa: PLC0415 - see above
+
+    raise typer.Exit(run_trace(tenant_id))
 
 
 def version() -> None:

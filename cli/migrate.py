@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 import asyncpg
 from rich.console import Console
 
-from chassis.migrations import migrate_all
+from chassis.database import connect
+from chassis.migrations import migrate_all, newest_versions
 from cli.running import FAILED, MISUSED
 from contracts.topics import SERVICES
 from devstack.provider import ROLE_VARIABLES
@@ -15,8 +16,8 @@ from devstack.provider import ROLE_VARIABLES
 _VARIABLE = ROLE_VARIABLES["owner_url"]
 
 
-def run_migrate(services: Sequence[str]) -> int:
-    """Migrate the named services' databases, or all whose owner's URL is set."""
+def run_migrate(services: Sequence[str], *, dry_run: bool) -> int:
+    """Migrate the named services' databases, or all whose owner's URL is set; or show from where."""
     console = Console()
     if unknown := [service for service in services if service not in SERVICES]:
         console.print(f"No such service: {', '.join(unknown)}. There are {', '.join(SERVICES)}.")
@@ -33,6 +34,9 @@ def run_migrate(services: Sequence[str]) -> int:
         return MISUSED
     for service, url in wanted.items():
         try:
+            if dry_run:
+                asyncio.run(_show(service, url, console))
+                continue
             asyncio.run(migrate_all({service: url}))
         except (asyncpg.PostgresError, OSError) as failure:
             # Its message may repeat the address with the password in it.
@@ -43,6 +47,18 @@ def run_migrate(services: Sequence[str]) -> int:
             return FAILED
         console.print(f"{service} is up to date")
     return 0
+
+
+async def _show(service: str, url: str, console: Console) -> None:
+    connection = await connect(url, name="keepword migrate")
+    try:
+        for table, newest in newest_versions(service).items():
+            there = await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", table)
+            known = await connection.fetchval(f"SELECT version_num FROM {table}") if there else None  # noqa: S608 - one of two names of ours
+            word = "is there" if known == newest else f"would follow {known or 'nothing'}"
+            console.print(f"{service}, {table}: {newest} {word}", highlight=False)
+    finally:
+        await connection.close()
 
 
 def owner_urls(environment: Mapping[str, str]) -> dict[str, str]:

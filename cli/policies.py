@@ -12,7 +12,7 @@ from rich.table import Table
 from chassis.clock import Clock
 from chassis.database import Connection
 from chassis.unit_of_work import Units
-from cli.databases import run_on, run_units_by_somebody, shown
+from cli.databases import rehearsed_unit, run_on, run_units_by_somebody, shown
 from cli.running import FAILED, MISUSED
 from services.notifier import policies
 from services.notifier.domain.differences import ComparedBlock, Mark, difference
@@ -84,16 +84,24 @@ def run_draft(
     return run_units_by_somebody("notifier", by, keep)
 
 
-def run_approve(draft_id: int, *, by: str) -> int:
-    """Publish a draft that somebody else wrote."""
+def run_approve(draft_id: int, *, by: str, dry_run: bool) -> int:
+    """Publish a draft that somebody else wrote, or show whether it might be."""
 
     async def publish(units: Units[Any], console: Console) -> int:
         try:
             notice = _notice()
-            async with units.begin() as uow:
+            async with rehearsed_unit(units, dry_run=dry_run) as uow:
                 published = await policies.approve(uow, draft_id, approved_by=by, notice=notice)
         except PolicyRefused as refused:
             return _refuse(console, refused)
+        if dry_run:
+            console.print(
+                f"It would become revision {published.number}, in force from"
+                f" {published.effective_at:%Y-%m-%d} on, and every contact would be told."
+                " Nothing was published.",
+                soft_wrap=True,
+            )
+            return 0
         console.print(
             f"Revision {published.number} is published, in force from"
             f" {published.effective_at:%Y-%m-%d} on. Every contact is told now: see"

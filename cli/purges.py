@@ -22,6 +22,7 @@ from chassis.erasure import BlindVerificationError, WouldErase, would_erase
 from cli.databases import (
     advice,
     database_variable,
+    rehearsed,
     run_by_somebody,
     run_on,
     shown,
@@ -116,11 +117,11 @@ def run_brake_pull(*, by: str, reason: str | None) -> int:
     return run_by_somebody("purger", by, pull)
 
 
-def run_brake_release(*, by: str) -> int:
-    """Note that a person wants purges let through; the second one lets them through."""
+def run_brake_release(*, by: str, dry_run: bool) -> int:
+    """Note that a person wants purges let through, or show what would follow from it."""
 
     async def release(connection: Connection, clock: Clock, console: Console) -> int:
-        async with connection.transaction():
+        async with rehearsed(connection, dry_run=dry_run):
             standing = await brake.release(connection, name=by, now=clock.now())
         if standing is None:
             console.print("The brake does not hold; nothing was noted.")
@@ -131,6 +132,8 @@ def run_brake_release(*, by: str) -> int:
             console.print(f"Noted: {names}. It holds until {missing} more of another name.")
         else:
             console.print(f"Released by {names}. Purges start again with the next sweep.")
+        if dry_run:
+            console.print("That would be so: nothing was noted.")
         return 0
 
     return run_by_somebody("purger", by, release)

@@ -3,15 +3,18 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from cli.databases import shown
 
 Row = Mapping[str, Any]
+
+# What is copied from the table into the next command has to stay in one piece.
+_WHOLE: Final = frozenset({"at", "group", "letter"})
 
 
 def show_rows(console: Console, columns: Sequence[str], rows: Iterable[Row]) -> None:
@@ -20,7 +23,7 @@ def show_rows(console: Console, columns: Sequence[str], rows: Iterable[Row]) -> 
         for row in rows:
             print(json.dumps(row, default=_plain, ensure_ascii=False))  # noqa: T201 - Rich would wrap it
         return
-    table = Table(*columns)
+    table = Table(*(Column(name, no_wrap=name in _WHOLE) for name in columns))
     for row in rows:
         table.add_row(*(escape(_told(row.get(column))) for column in columns))
     if table.rows:

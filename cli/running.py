@@ -10,16 +10,14 @@ from aiokafka.errors import KafkaError
 from rich.console import Console
 from rich.markup import escape
 
+from cli.statuses import DIFFERS, FAILED, INTERRUPTED, MISUSED
 from devstack.jars import JarsUnavailableError
 from devstack.kafka import KafkaSetupError
 from devstack.processes import FolderInUseError, StartFailedError
 from devstack.provider import HalfGivenError
 from devstack.stack import NotOurFolderError
 
-FAILED: Final = 1
-MISUSED: Final = 2
-DIFFERS: Final = 3
-INTERRUPTED: Final = 130
+__all__ = ["DIFFERS", "FAILED", "INTERRUPTED", "MISUSED", "run", "say_failure"]
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _ADVICE: Final[dict[type[BaseException], str]] = {

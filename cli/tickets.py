@@ -10,7 +10,7 @@ from rich.table import Table
 
 from chassis.clock import Clock
 from chassis.database import Connection
-from cli.databases import run_by_somebody, run_on, shown
+from cli.databases import rehearsed, run_by_somebody, run_on, shown
 from cli.running import FAILED, MISUSED
 from services.notifier.domain.tickets import EVIDENCE_KEPT, complaint_about_evidence
 from services.notifier.store import tickets as store
@@ -33,19 +33,24 @@ def run_list() -> int:
     return run_on("notifier", show)
 
 
-def run_done(purge_id: UUID, *, by: str, evidence: str) -> int:
-    """Note a person's word that a purge's tickets are gone from the desk."""
+def run_done(purge_id: UUID, *, by: str, evidence: str, dry_run: bool) -> int:
+    """Note a person's word that a purge's tickets are gone, or show whether it would be taken."""
     complaint = complaint_about_evidence(evidence)
     if complaint is not None:
         Console().print(complaint)
         return MISUSED
 
     async def attest(connection: Connection, clock: Clock, console: Console) -> int:
-        if not await store.attest_ticket_erasure(
-            connection, purge_id, by=by, evidence=evidence, now=clock.now()
-        ):
+        async with rehearsed(connection, dry_run=dry_run):
+            noted = await store.attest_ticket_erasure(
+                connection, purge_id, by=by, evidence=evidence, now=clock.now()
+            )
+        if not noted:
             console.print("No tickets of this purge are open; nothing was noted.")
             return FAILED
+        if dry_run:
+            console.print("Your word would be taken. Nothing was noted.")
+            return 0
         console.print(
             f"Noted, by {escape(by)}; the receipt will say that a person did it. Name and evidence"
             f" are kept for {EVIDENCE_KEPT.days} days: the evidence must name nobody of the"

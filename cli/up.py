@@ -14,10 +14,15 @@ from devstack.stack import Ended, LocalStack, forget_state, start_local_stack, s
 LOOK_EVERY_SECONDS = 0.5
 
 
-def run_up(state: Path | None, *, reset: bool, containers: bool) -> int:
+def run_up(state: Path | None, *, reset: bool, containers: bool, dry_run: bool) -> int:
     """Run everything until a signal; 0 after a clean stop, 1 when something ended by itself."""
     console = Console()
     folder = state or state_folder(os.environ)
+    if dry_run:
+        files = sum(1 for each in folder.rglob("*") if each.is_file()) if folder.exists() else 0
+        what = "would be emptied" if reset else "would be used as it is"
+        console.print(f"{escape(str(folder))}, {files} files, {what}.", soft_wrap=True)
+        return 0
     return run(_up(console, folder, reset=reset, containers=containers), console, when_stopped=0)
 
 

@@ -13,7 +13,7 @@ from uuid import UUID
 from pydantic import ValidationError
 
 from chassis.database import Connection
-from chassis.dead_letters.written import RELEASE, UNSETTLED, State, headers_of
+from chassis.dead_letters.written import UNSETTLED, State, headers_of
 from contracts.envelope import MalformedEnvelope, from_headers
 from contracts.messages import Kind, Message
 from contracts.registry import by_ce_type
@@ -281,19 +281,15 @@ async def discard(
     wanted = [each for each in found if each.state in {State.OPEN, State.PARKED}]
     if not wanted:
         raise NotPossible(_why_not(found, "put aside"))
-    rows = await connection.fetch(
+    await connection.execute(
         """
         UPDATE dead_letters
            SET state = 'discarded', outcome = 'put aside by a person', settled_at = $2
          WHERE dead_letter_id = ANY($1::uuid[])
-        RETURNING consumer, purge_id
         """,
         [each.dead_letter_id for each in wanted],
         now,
     )
-    for consumer in sorted({row["consumer"] for row in rows}):
-        purges = {row["purge_id"] for row in rows if row["consumer"] == consumer} - {None}
-        await connection.execute(RELEASE, consumer, list(purges))
     await _note(connection, wanted, "discarded", word, now)
     return wanted
 

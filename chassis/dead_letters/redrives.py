@@ -1,6 +1,6 @@
 """Tries dead letters again for which somebody asked, and what was parked, in the order of a purge."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, Generic
@@ -9,7 +9,7 @@ from uuid import UUID
 import structlog
 from aiokafka import ConsumerRecord
 
-from chassis.dead_letters.written import UNSETTLED, Failure, State, headers_of, release
+from chassis.dead_letters.written import IS_UNSETTLED, Failure, headers_of
 from chassis.jobs import Job
 from chassis.unit_of_work import C, UnitOfWork, Units
 from contracts.messages import Kind
@@ -53,29 +53,19 @@ class Letter:
 
 
 async def take_up(uow: UnitOfWork[C], letter: Letter) -> bool:
-    """Take a letter for this transaction; False where it is settled, or another has to come first.
+    """Take a letter for this transaction; False where it is settled already.
 
     Whoever asks at the same time waits here, and then finds it settled.
     """
     row = await uow.connection.fetchrow(
-        """
-        SELECT 1
-          FROM dead_letters d
-         WHERE d.dead_letter_id = $1 AND d.state = 'redriving'
-           AND (d.kind <> 'command' OR d.step IS NULL OR NOT EXISTS (
-                SELECT 1 FROM dead_letters e
-                 WHERE e.consumer = d.consumer AND e.kind = 'command' AND e.state = ANY($2::text[])
-                   AND e.step IS NOT NULL AND e.purge_id = d.purge_id AND e.number < d.number))
-           FOR UPDATE OF d
-        """,
+        "SELECT 1 FROM dead_letters WHERE dead_letter_id = $1 AND state = 'redriving' FOR UPDATE",
         letter.dead_letter_id,
-        list(UNSETTLED),
     )
     return row is not None
 
 
 async def settle_redriven(uow: UnitOfWork[C], letter: Letter, *, was_handled: bool) -> None:
-    """Note that a letter's handler has dealt with it, and let go what waited behind it."""
+    """Note that a letter's handler has dealt with it."""
     await uow.connection.execute(
         """
         UPDATE dead_letters
@@ -88,20 +78,17 @@ async def settle_redriven(uow: UnitOfWork[C], letter: Letter, *, was_handled: bo
         uow.now,
         was_handled,
     )
-    if letter.failure.purge_id is not None:
-        await release(uow, letter.consumer, [letter.failure.purge_id])
     log.info("dead letter redriven", handler=letter.failure.handler, handled=was_handled)
 
 
 async def back_to_open(uow: UnitOfWork[C], letter: Letter, failure: Failure) -> None:
-    """Note that a letter failed again; what was let go behind it waits once more."""
-    number = await uow.connection.fetchval(
+    """Note that a letter failed again; what waits behind it goes on waiting."""
+    await uow.connection.execute(
         """
         UPDATE dead_letters
            SET state = 'open', handler = $2, reason = $3, error_type = $4, fingerprint = $5,
                attempts = attempts + $6
          WHERE dead_letter_id = $1 AND state = 'redriving'
-        RETURNING number
         """,
         letter.dead_letter_id,
         failure.handler,
@@ -110,36 +97,43 @@ async def back_to_open(uow: UnitOfWork[C], letter: Letter, failure: Failure) -> 
         failure.fingerprint(),
         failure.attempts,
     )
-    if number is not None and failure.command:
-        await uow.connection.execute(
-            """
-            UPDATE dead_letters
-               SET state = 'parked'
-             WHERE consumer = $1 AND kind = 'command' AND state = 'redriving'
-               AND step IS NOT NULL AND purge_id = $2 AND number > $3
-            """,
-            letter.consumer,
-            failure.purge_id,
-            number,
-        )
 
 
 @dataclass(frozen=True, slots=True)
 class Redrives(Generic[C]):
-    """Gives to its consumer what is to be tried again."""
+    """Gives to their consumers, by name, what is to be tried again."""
 
     units: Units[C]
-    consumer: str
-    redrive: Callable[[Letter], Awaitable[None]]
+    redrive: Mapping[str, Callable[[Letter], Awaitable[None]]]
 
     def job(self) -> Job:
         """Return the job with its interval; a page that asks for a letter wakes it."""
         return Job(JOB, _EVERY, self.run)
 
     async def run(self) -> None:
-        """Try each letter once; one whose turn has not come is looked at again in the next run."""
+        """Try each letter once, and what was parked behind one that is settled, in its order."""
+        await self._let_go()
         for letter in await self._waiting():
-            await self.redrive(letter)
+            await self.redrive[letter.consumer](letter)
+
+    async def _let_go(self) -> None:
+        """Have the first parked command of each purge tried where nothing is left before it.
+
+        However that came: settled, put aside, or gone after its 30 days.
+        """
+        await self.units.pool.execute(
+            f"""
+            UPDATE dead_letters d
+               SET state = 'redriving'
+             WHERE d.state = 'parked' AND d.consumer = ANY($1::text[])
+               AND NOT EXISTS (
+                    SELECT 1 FROM dead_letters e
+                     WHERE e.consumer = d.consumer AND e.kind = 'command' AND e.step IS NOT NULL
+                       AND e.{IS_UNSETTLED} AND e.purge_id = d.purge_id
+                       AND e.number < d.number)
+            """,  # noqa: S608 - made of constants
+            list(self.redrive),
+        )
 
     async def _waiting(self) -> list[Letter]:
         rows = await self.units.pool.fetch(
@@ -149,12 +143,11 @@ class Redrives(Generic[C]):
               LEFT JOIN LATERAL (SELECT payload FROM dead_letter_versions v
                                   WHERE v.dead_letter_id = d.dead_letter_id
                                   ORDER BY version DESC LIMIT 1) AS v ON true
-             WHERE d.consumer = $1 AND d.state = $2
+             WHERE d.consumer = ANY($1::text[]) AND d.state = 'redriving'
              ORDER BY d.number
-             LIMIT $3
+             LIMIT $2
             """,
-            self.consumer,
-            State.REDRIVING,
+            list(self.redrive),
             _A_RUN,
         )
         return [

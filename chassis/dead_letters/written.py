@@ -42,6 +42,9 @@ class State(StrEnum):
 
 UNSETTLED: Final = (State.OPEN, State.PARKED, State.REDRIVING)
 
+# Word for word as the index of the unsettled has it, or PostgreSQL would read all letters.
+IS_UNSETTLED: Final = "state IN ('open', 'parked', 'redriving')"
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:
@@ -96,15 +99,14 @@ async def held(uow: UnitOfWork[C], consumer: str, purge_ids: Collection[UUID]) -
     if not purge_ids:
         return Held()
     rows = await uow.connection.fetch(
-        """
+        f"""
         SELECT purge_id, array_agg(step ORDER BY number) AS steps
           FROM dead_letters
-         WHERE consumer = $1 AND kind = 'command' AND state = ANY($2::text[])
-           AND step IS NOT NULL AND purge_id = ANY($3::uuid[])
+         WHERE consumer = $1 AND kind = 'command' AND {IS_UNSETTLED}
+           AND step IS NOT NULL AND purge_id = ANY($2::uuid[])
          GROUP BY purge_id
-        """,
+        """,  # noqa: S608 - made of constants
         consumer,
-        list(UNSETTLED),
         list(purge_ids),
     )
     return Held({row["purge_id"]: row["steps"] for row in rows})
@@ -148,14 +150,13 @@ async def write(
 async def count_again(uow: UnitOfWork[C], consumer: str, failure: Failure) -> None:
     """Note that a command which is written down already came again, and failed once more or waits."""
     await uow.connection.execute(
-        """
+        f"""
         UPDATE dead_letters
-           SET attempts = attempts + $5
-         WHERE consumer = $1 AND kind = 'command' AND state = ANY($2::text[])
-           AND purge_id = $3 AND step = $4
-        """,
+           SET attempts = attempts + $4
+         WHERE consumer = $1 AND kind = 'command' AND {IS_UNSETTLED}
+           AND purge_id = $2 AND step = $3
+        """,  # noqa: S608 - made of constants
         consumer,
-        list(UNSETTLED),
         failure.purge_id,
         failure.step,
         failure.attempts,
@@ -185,39 +186,20 @@ async def overtake_states(
 async def overtake_commands(
     uow: UnitOfWork[C], consumer: str, commands: Sequence[tuple[UUID, str]]
 ) -> None:
-    """Settle the dead letters of commands that came again and were obeyed; let go what waited."""
-    purge_ids, steps = [purge_id for purge_id, _ in commands], [step for _, step in commands]
+    """Settle the dead letters of commands that came again and were obeyed."""
     await uow.connection.execute(
-        """
+        f"""
         UPDATE dead_letters d
            SET state = 'overtaken', outcome = 'came again and was obeyed', settled_at = $2
           FROM unnest($3::uuid[], $4::text[]) AS c(purge_id, step)
-         WHERE d.consumer = $1 AND d.kind = 'command' AND d.state = ANY($5::text[])
+         WHERE d.consumer = $1 AND d.kind = 'command' AND d.{IS_UNSETTLED}
            AND (d.purge_id, d.step) = (c.purge_id, c.step)
-        """,
+        """,  # noqa: S608 - made of constants
         consumer,
         uow.now,
-        purge_ids,
-        steps,
-        list(UNSETTLED),
+        [purge_id for purge_id, _ in commands],
+        [step for _, step in commands],
     )
-    await release(uow, consumer, purge_ids)
-
-
-async def release(uow: UnitOfWork[C], consumer: str, purge_ids: Sequence[UUID]) -> None:
-    """Have what is parked of these purges tried, unless one of their commands is still open."""
-    await uow.connection.execute(RELEASE, consumer, list(purge_ids))
-
-
-RELEASE: Final = """
-    UPDATE dead_letters d
-       SET state = 'redriving'
-     WHERE d.consumer = $1 AND d.kind = 'command' AND d.state = 'parked'
-       AND d.purge_id = ANY($2::uuid[])
-       AND NOT EXISTS (SELECT 1 FROM dead_letters o
-                        WHERE o.consumer = d.consumer AND o.kind = 'command' AND o.state = 'open'
-                          AND o.step IS NOT NULL AND o.purge_id = d.purge_id)
-"""
 
 
 def command_in(body: bytes) -> dict[str, object]:

@@ -138,7 +138,7 @@ async def asked(
 
 async def redriven(bus: Bus | Line, consumer: Consumer[None]) -> None:
     """Let the job run once."""
-    await Redrives(bus.sample.units(), consumer.name, consumer.redrive).run()
+    await Redrives(bus.sample.units(), {consumer.name: consumer.redrive}).run()
 
 
 # -- commands are parked -----------------------------------------------------------------------
@@ -184,7 +184,7 @@ async def test_a_command_that_comes_again_overtakes_its_dead_letter_and_what_wai
     assert [each["attempts"] for each in await line.dead_letters()] == [4, 0]
     faults.bad = set()
     await line.say(first, "purge-started")
-    assert await states(line) == [("first", "overtaken"), ("second", "redriving")]
+    assert await states(line) == [("first", "overtaken"), ("second", "parked")]
     await redriven(line, consumer)
     assert faults.done == ["first", "second"]
     assert await states(line) == [("first", "overtaken"), ("second", "redriven")]
@@ -247,6 +247,21 @@ async def test_what_is_parked_goes_on_when_the_one_before_it_is_put_aside(line_o
     assert await states(line) == [("first", "discarded"), ("second", "redriven")]
 
 
+async def test_what_is_parked_goes_on_when_the_one_before_it_is_gone_after_its_30_days(
+    line_of: LineOf,
+) -> None:
+    line, faults, purge = line_of(PURGER_COMMANDS), Faults(), uuid4()
+    faults.bad = {"first"}
+    consumer = line.consumer(faults.handlers())
+    for step in ("first", "second"):
+        await line.say(a_command(purge_id=purge, step=step), "purge-started")
+    await redriven(line, consumer)
+    assert await states(line) == [("first", "open"), ("second", "parked")]
+    await line.sample.worker.execute("DELETE FROM dead_letters WHERE step = 'first'")
+    await redriven(line, consumer)
+    assert await states(line) == [("second", "redriven")]
+
+
 # -- redrive -----------------------------------------------------------------------------------
 
 
@@ -279,7 +294,7 @@ async def test_two_replicas_that_try_the_same_letter_handle_it_once(line_of: Lin
     await line.say(a_command(), "purge-started")
     faults.bad = set()
     await asked(line, (await one(line))["dead_letter_id"], acts.redrive)
-    job = Redrives(line.sample.units(), consumer.name, consumer.redrive)
+    job = Redrives(line.sample.units(), {consumer.name: consumer.redrive})
     [seen_by_both] = await job._waiting()
     await consumer.redrive(seen_by_both)
     await consumer.redrive(seen_by_both)

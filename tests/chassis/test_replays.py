@@ -20,14 +20,8 @@ from contracts.messages import Message
 from contracts.purges import PurgeAccepted
 from contracts.replays import FORCED_HEADER, REPLAY_HEADER, Mark, mark_of, marked
 from contracts.topics import INSTALLER_ERASURES, REPLAYS, Topic, is_replays
-from tests.chassis.test_consumer import (
-    QUICK,
-    a_command,
-    an_envelope,
-    an_event,
-    eventually,
-    recording,
-)
+from tests.chassis.test_consumer import recording
+from tests.support.bus import QUICK, a_command, an_envelope, an_event, eventually
 from tests.support.chassis import Sample, a_tenant, suppressed
 from tests.support.topics import a_topic
 

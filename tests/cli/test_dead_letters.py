@@ -104,7 +104,7 @@ class Desk:
             cluster_id="here",
             retries=replace(Retries(), attempts=1),
         )
-        job = Redrives(self.units, NAME, consumer.redrive)
+        job = Redrives(self.units, {NAME: consumer.redrive})
         while True:
             await job.run()
             await asyncio.sleep(0.05)

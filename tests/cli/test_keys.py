@@ -187,6 +187,8 @@ async def test_an_epoch_is_opened_by_hand_where_the_service_does_not_run(config:
         assert "Stop all its replicas first" in refused.output
         await connection.execute("SELECT pg_advisory_unlock($1)", LEADER_LOCK)
         assert await ensure_epoch(connection, wall=NOW) == first
+        assert (await config.keepword("restored", "config", "--dry-run")).exit_code == 0
+        assert await ensure_epoch(connection, wall=NOW) == first
         assert (await config.keepword("restored", "config")).exit_code == 0
         opened = await ensure_epoch(connection, wall=NOW)
     assert opened.number > first.number

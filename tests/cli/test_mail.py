@@ -62,6 +62,8 @@ async def test_campaigns_and_doubts_are_shown_and_a_paused_one_goes_on_once(
     assert ("ada0" * 4) in said
     assert "Messages in doubt: 1." in said
 
+    status, said = await run(url, "resume", str(campaign_id), "--dry-run")
+    assert (status, "Mails to be sent: 2. It stays paused." in said) == (0, True)
     assert (await run(url, "resume", str(campaign_id)))[0] == 0
     status, said = await run(url, "resume", str(campaign_id))
     assert status == 1

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -31,6 +32,15 @@ def test_help_tells_the_exit_statuses(keepword: Keepword) -> None:
 
 def test_an_unknown_option_is_misuse(keepword: Keepword) -> None:
     assert keepword("up", "--fast").exit_code == 2
+
+
+def test_a_dry_run_of_up_forgets_nothing_and_starts_nothing(
+    keepword: Keepword, tmp_path: Path
+) -> None:
+    (tmp_path / "kept").write_text("something")
+    done = keepword("up", "--reset", "--dry-run", "--state", str(tmp_path))
+    assert (done.exit_code, "1 files, would be emptied" in done.output) == (0, True)
+    assert [each.name for each in tmp_path.iterdir()] == ["kept"]
 
 
 def test_version_is_that_of_the_distribution(keepword: Keepword) -> None:

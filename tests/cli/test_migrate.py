@@ -1,4 +1,5 @@
 import asyncio
+from functools import partial
 
 import asyncpg
 import pytest
@@ -27,10 +28,17 @@ async def test_it_migrates_the_databases_that_the_environment_names(
     monkeypatch.setenv(OWNER.format("PURGER"), roles.owner_url)
 
     # In a thread, as the command runs a loop of its own.
-    statuses = [await asyncio.to_thread(run_migrate, named) for named in ([], ["purger"])]
+    assert await asyncio.to_thread(partial(run_migrate, [], dry_run=True)) == 0
+    assert "would follow nothing" in capsys.readouterr().out
+    statuses = [
+        await asyncio.to_thread(partial(run_migrate, named, dry_run=False))
+        for named in ([], ["purger"])
+    ]
 
     assert statuses == [0, 0]
     assert capsys.readouterr().out.count("purger is up to date") == 2
+    assert await asyncio.to_thread(partial(run_migrate, [], dry_run=True)) == 0
+    assert capsys.readouterr().out.count("is there") == 2
     connection = await asyncpg.connect(roles.backup_url)
     try:
         assert await undeclared(connection, DATA_MAP) == []
@@ -49,7 +57,7 @@ async def test_it_migrates_the_databases_that_the_environment_names(
 def test_what_makes_no_sense_is_misuse_and_says_what_to_do(
     services: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run_migrate(services) == 2
+    assert run_migrate(services, dry_run=False) == 2
     assert said in capsys.readouterr().out
 
 
@@ -58,7 +66,7 @@ def test_a_database_that_is_away_fails_without_showing_its_password(
 ) -> None:
     monkeypatch.setenv(OWNER.format("PURGER"), "postgresql://o:hidden@127.0.0.1:1/purger")
 
-    assert run_migrate([]) == 1
+    assert run_migrate([], dry_run=False) == 1
     said = capsys.readouterr().out
     assert "purger" in said
     assert "hidden" not in said

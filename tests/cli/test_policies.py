@@ -64,6 +64,9 @@ async def test_one_drafts_another_reads_and_publishes(
     status, said = await policies("approve", "1", "--by", " kim ")
     assert (status, "cannot approve" in said) == (1, True)
     assert "Six [months] long." in (await policies("show", "draft-1"))[1]
+    status, said = await policies("approve", "1", "--by", "Lee", "--dry-run")
+    assert (status, "It would become revision 1" in said) == (0, True)
+    assert await database.fetchval("SELECT count(*) FROM outbox") == 0
     status, said = await policies("approve", "1", "--by", "Lee")
     assert (status, f"Revision 1 is published, in force from {IN_TIME} on" in said) == (0, True)
     status, said = await policies("approve", "1", "--by", "Robin")

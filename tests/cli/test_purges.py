@@ -153,6 +153,9 @@ async def test_one_person_pulls_the_brake_and_two_release_it(database: Purger) -
     again = await purges("brake", "release", "--by", " kim ")
     assert "It holds until 1 more" in one.output
     assert "It holds until 1 more" in again.output
+    dry = await purges("brake", "release", "--by", "Lee", "--dry-run")
+    assert "nothing was noted" in dry.output
+    assert await database.runtime.fetchval("SELECT count(*) FROM brake_releases") == 1
     two = await purges("brake", "release", "--by", "Lee")
 
     assert (two.exit_code, "Released by Kim, Lee" in two.output) == (0, True)

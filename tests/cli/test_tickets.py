@@ -98,6 +98,9 @@ async def test_it_lists_what_waits_and_by_which_licences_to_look(notifier: Notif
 async def test_a_persons_word_is_noted_with_its_evidence(notifier: Notifier, state: str) -> None:
     purge_id, other = await notifier.waiting(state=state), await notifier.waiting()
     given = ("done", str(purge_id), "--by", "kim", "--evidence", "HELP has none left")
+    dry = await tickets(*given, "--dry-run")
+    assert (dry.exit_code, "Nothing was noted" in dry.output) == (0, True)
+    assert await notifier.word_on(purge_id) == (state, None, None)
     done = await tickets(*given)
     assert (done.exit_code, "Noted, by kim" in done.output) == (0, True)
     assert "400 days" in done.output

@@ -2,18 +2,20 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import replace
+from io import StringIO
 from typing import Any
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from rich.console import Console
 from typer.testing import CliRunner
 
 from cli import topics as command
 from cli.main import command_line
-from cli.topics import Real, RealTopic, Then, plan
+from cli.topics import Real, RealTopic, Step, Then, plan
 from contracts.topics import (
     ALL_TOPICS,
     CONFIG_ERASURES,
@@ -191,3 +193,31 @@ async def test_a_broker_without_permissions_is_compared_all_the_same(
     for name in ("KAFKA_BOOTSTRAP_SERVERS", "KEEPWORD_KAFKA_BOOTSTRAP_SERVERS"):
         monkeypatch.delenv(name, raising=False)
     assert command.run_plan() == 2
+
+
+@pytest.mark.parametrize(
+    ("typed", "status", "done"), [("1", 3, 1), ("2", 1, 0), ("", 3, 0), ("yes", 3, 0)]
+)
+def test_at_a_terminal_somebody_types_how_many_steps_they_have_seen(
+    monkeypatch: pytest.MonkeyPatch, typed: str, status: int, done: int
+) -> None:
+    carried: list[Step] = []
+
+    async def look(*_: object, **__: object) -> Real:
+        real = changed(CONFIG_ERASURES, retention_ms="-1")
+        others = as_agreed(*(topic for topic in ALL_TOPICS if topic is not CONFIG_ERASURES))
+        return Real({**real.topics, **others}, None)
+
+    async def carry_out(steps: Sequence[Step], *_: object) -> None:
+        carried.extend(steps)
+
+    class Terminal(Console):
+        def input(self, *_: object, **__: object) -> str:
+            return typed
+
+    monkeypatch.setattr(command, "look", look)
+    monkeypatch.setattr(command, "carry_out", carry_out)
+    monkeypatch.setattr(command, "Console", lambda: Terminal(force_terminal=True, file=StringIO()))
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "nowhere:1")
+    assert command.run_apply(confirmed=None, dry_run=False) == status
+    assert len(carried) == done

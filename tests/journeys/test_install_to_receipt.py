@@ -1,5 +1,6 @@
 import asyncio
 import dataclasses
+from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
@@ -7,11 +8,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cli.audit import NotVerified, check_entries, check_receipt
 from cli.receipts import run_verify
+from cli.trace import tell
 from contracts.classes import DataClass
 from contracts.deadlines import deadline
 from contracts.ledger import ReceiptStage
 from contracts.purges import Phase, Scope
-from devstack.journey import RefusedError
+from devstack.journey import Journey, RefusedError
 from devstack.stack import LocalStack
 from tests.support.journey import (
     Travellers,
@@ -33,6 +35,10 @@ async def test_a_customer_who_leaves_is_gone_everywhere_and_has_the_proof(
     neighbour = await globex.belongings()
     # The search finds what can be read today, and no password, address or name is among it.
     assert await acme.traces_of(*secrets) == ["installer.installations"]
+    assert {
+        ("installer", "made the tenant"),
+        ("installer", "said tenant-installed"),
+    } <= await story(acme, secrets)
 
     plan = await leave(acme)
 
@@ -47,6 +53,15 @@ async def test_a_customer_who_leaves_is_gone_everywhere_and_has_the_proof(
     await acme.wait_until_gone()
 
     assert closed.purge_id == plan.purge_id
+    # What is said about an erasure itself is still to be told.
+    assert {
+        ("purger", "said purge-requested"),
+        ("purger", "handled purge-accepted"),
+        ("config", "carried out erase-config"),
+        ("purger", "handled data-erased"),
+        ("notifier", "carried out erase-contacts"),
+        ("purger", "wrote into the ledger: receipt-closed"),
+    } <= await story(acme, secrets)
     assert await acme.traces_of(*secrets) == []
     assert await globex.belongings() == neighbour
     assert len(await globex.datasources()) == 2
@@ -69,6 +84,16 @@ async def test_a_customer_who_leaves_is_gone_everywhere_and_has_the_proof(
         check_receipt(entries[:1], shortened, keys)
     with pytest.raises(NotVerified):
         check_entries(entries, dict.fromkeys(keys, Ed25519PrivateKey.generate().public_key()))
+
+
+async def story(journey: Journey, secrets: Sequence[str]) -> set[tuple[str, str]]:
+    """What `keepword trace` tells, in which nothing of the customer's may be."""
+    urls = {service: roles.runtime_url for service, roles in journey.stack.databases.items()}
+    told = await tell(urls, journey.tenant_id)
+    assert told.failed == {}
+    text = repr(told.moments)
+    assert [secret for secret in secrets if secret in text] == []
+    return {(moment.service, moment.what) for moment in told.moments}
 
 
 def verify_as_a_customer(stack: LocalStack, code: str) -> int:

@@ -154,11 +154,11 @@ async def test_a_poisoned_command_holds_its_purge_back_until_somebody_mends_it(
         body = json.loads((tmp_path / "body.json").read_text())
         (tmp_path / "body.json").write_text(json.dumps(body | {"classes": plan.takes}))
         await runbook("edit", poison["dead_letter_id"])
+        poison, stray = await until_they_stand(journey, "installer", "open", "discarded")
+        assert json.loads(poison["payload"])["classes"] == []  # as it came
+        # It fails where the letter does again. Then all goes on, and nothing of it is kept for long.
         await runbook("redrive", poison["dead_letter_id"])
 
-    poison, stray = await letters(stack, "installer", journey.tenant_id)
-    assert [poison["state"], stray["state"]] == ["redriven", "discarded"]
-    assert json.loads(poison["payload"])["classes"] == []  # as it came
     await journey.wait_for_phase(Phase.CLOSED)
     await journey.wait_until_gone()
     await until_the_alert(journey, "installer", rings=False)
