@@ -13,13 +13,16 @@ from bench import (
     campaign_plan,
     canary,
     due_backlog,
+    erase_tenant,
     install_floor,
     installs_vs_ace,
     mail,
+    neighbours,
     relay_latency,
     relay_throughput,
     schedules,
     sweep,
+    tenant_size,
 )
 from bench.figures import Benchmark, CannotMeasure, Result
 from bench.report import save, show
@@ -40,6 +43,9 @@ BENCHMARKS = {
         mail.MEMORY,
         canary.BENCHMARK,
         campaign_plan.BENCHMARK,
+        erase_tenant.BENCHMARK,
+        neighbours.BENCHMARK,
+        tenant_size.BENCHMARK,
     )
 }
 INCOMPLETE, UNKNOWN = 1, 2

@@ -16,7 +16,8 @@ from services.config.domain.access import Access, access_to_content
 from services.config.store import tenants
 
 
-def _config(request: Request) -> Running[Context]:
+# A plain function would be called in a thread of its own for each request.
+async def _config(request: Request) -> Running[Context]:
     return running(request)
 
 
