@@ -210,8 +210,8 @@ class ThingRoutes:
         place = await read(Place, request)
         if place.after == thing_id:
             raise Problem(409, detail="A thing cannot stand behind itself.")
-        async with writing(config, tenant_id) as uow:
-            await find(uow, tenant_id, self.kind, thing_id, lock=True)
+        async with writing(config, tenant_id, alone=True) as uow:
+            await find(uow, tenant_id, self.kind, thing_id)
             if not await things.put_behind(
                 uow.connection, tenant_id, self.kind, thing_id, place.after
             ):
