@@ -21,8 +21,8 @@ from bench.stack import Stack
 TENANTS: Final = 2_000
 THINGS: Final = 50_000
 THINGS_OF_OTHERS: Final = 100
-ROUNDS: Final = 5
-TURNS: Final = 300
+ROUNDS: Final = 3
+TURNS: Final = 200
 
 _SMALL: Final = 100
 

@@ -27,8 +27,8 @@ from services.config.domain.schemas import COUNT, STRING, VERSION, an_object, or
 from services.config.domain.schemas import UUID as AN_ID
 from services.config.domain.things import references_of
 from services.config.routes.access import Config, Tenant, reading, writing
+from services.config.routes.changes import require_room, require_short_texts
 from services.config.routes.openapi import BODY, CONFLICT, PREFIX, SENSE, Operation, json_answer
-from services.config.routes.things import require_room, require_short_texts
 from services.config.store import transfers
 
 MOST_BYTES: Final = 20 * 1024 * 1024
