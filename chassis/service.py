@@ -110,6 +110,8 @@ class Service(Generic[C]):
     routers: Sequence[APIRouter] = ()
     # Part of an OpenAPI document: what plain Starlette routes among them have to say.
     openapi: Mapping[str, Any] = field(default_factory=dict)
+    # Headers of every answer at a path, also where the route is never reached.
+    headers_of: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     jobs: Callable[[Running[C]], Sequence[Job]] = lambda _: ()
     erases: Erases | None = None
     on_ledger_entry: OnEntry[C] | None = None
@@ -136,7 +138,11 @@ class Service(Generic[C]):
         app = build_app(self, core.doors)
         core.app = app
         http = HttpServer(
-            HttpEdge(Doors(BodyLimit(app, most_bytes=_MOST_BODY_BYTES), core.doors), self.metrics),
+            HttpEdge(
+                Doors(BodyLimit(app, most_bytes=_MOST_BODY_BYTES), core.doors),
+                self.metrics,
+                headers_of=self.headers_of,
+            ),
             host=settings.http_host,
             port=settings.http_port,
         )

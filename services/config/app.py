@@ -1,6 +1,7 @@
 """Puts config together from its settings."""
 
-from chassis.service import Erases, Resources, Service, run_main
+from chassis.metrics import Metrics
+from chassis.service import Erases, Resources, Running, Service, run_main
 from chassis.sessions import InstallerKeys, Sessions
 from chassis.unit_of_work import Units
 from contracts.classes import DataClass
@@ -8,6 +9,8 @@ from contracts.topics import INSTALLER_TENANTS, PURGER_CENSUSES, PURGER_COMMANDS
 from services.config.context import AUDIENCE, STEP, Context
 from services.config.data_map import DATA_MAP
 from services.config.erasure_routes import router as erasure_router
+from services.config.errors import store as error_store
+from services.config.errors.routes import ENVELOPES, OPENAPI, READABLE, ErrorDoor
 from services.config.handlers import handlers
 from services.config.moves import Moves, note_ledger_entry, ready_to_erase
 from services.config.routes import router
@@ -16,6 +19,8 @@ from services.config.settings import ConfigSettings
 
 def build(settings: ConfigSettings) -> Service[Context]:
     """Build the service; nothing is opened before it runs."""
+    metrics = Metrics()
+    errors = ErrorDoor(settings, metrics.registry)
 
     def context(resources: Resources) -> Context:
         return Context(
@@ -32,15 +37,28 @@ def build(settings: ConfigSettings) -> Service[Context]:
         topics=(INSTALLER_TENANTS, PURGER_COMMANDS, PURGER_PURGES, PURGER_CENSUSES),
         context=context,
         restate=_restate,
-        routers=(router, erasure_router),
-        jobs=lambda this: Moves(this.units, this.resources.worker).jobs(),
+        routers=(router, erasure_router, errors.router()),
+        openapi=OPENAPI,
+        headers_of={ENVELOPES: READABLE},
+        jobs=lambda this: (
+            *Moves(this.units, this.resources.worker).jobs(),
+            *errors.jobs(this),
+        ),
+        on_start=_make_weeks,
         erases=Erases(
             steps={DataClass.CONTENT: STEP, DataClass.ERRORS: STEP},
             key_class=DataClass.CONTENT,
             ready=ready_to_erase,
         ),
         on_ledger_entry=note_ledger_entry,
+        metrics=metrics,
     )
+
+
+async def _make_weeks(this: Running[Context]) -> None:
+    """Have a place for the reports of this week before the first one comes."""
+    today = this.units.clock.now().date()
+    await error_store.make_weeks(this.resources.worker, today=today)
 
 
 async def _restate(_: Units[Context]) -> None:

@@ -12,6 +12,8 @@ from contracts.tenants import TenantState
 from services.config import store
 from services.config.context import Context
 from services.config.domain import Tenant
+from services.config.errors import store as error_store
+from services.config.errors.intake import remember_apps
 from services.config.moves import note_move
 
 handlers: Handlers[Context] = Handlers("config")
@@ -33,6 +35,7 @@ async def remember_tenants(tenants: Sequence[TenantState], uow: UnitOfWork[Conte
             for tenant in tenants
         ],
     )
+    await remember_apps(uow, {tenant.tenant_id: tenant.addon_key for tenant in tenants})
 
 
 @handlers.forgets(TenantState)
@@ -40,6 +43,7 @@ async def remember_tenants(tenants: Sequence[TenantState], uow: UnitOfWork[Conte
 async def forget_tenants(tenant_ids: Sequence[UUID], uow: UnitOfWork[Context]) -> None:
     """Drop what was known of tenants of which nothing is left anywhere."""
     await store.forget_tenants(uow.connection, tenant_ids)
+    await error_store.forget_apps(uow.connection, tenant_ids)
 
 
 @handlers.follows(PurgeState)

@@ -191,5 +191,7 @@ async def config_of(roles: Roles, folder: Path) -> AsyncIterator[Config]:
         open_doors.set()
         app = build_app(service, open_doors)
         app.state.running = Running(resources, units, context, lambda _: None)
-        edge = HttpEdge(BodyLimit(app, most_bytes=256 * 1024), Metrics())
+        edge = HttpEdge(
+            BodyLimit(app, most_bytes=256 * 1024), Metrics(), headers_of=service.headers_of
+        )
         yield Config(roles, runtime, worker, eraser, clock, keys, units, installer, service, edge)
