@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
@@ -13,6 +14,7 @@ from starlette.responses import JSONResponse, Response
 from chassis.jobs import Job
 from chassis.metrics import NAMESPACE
 from chassis.openapi import not_now, problem_response
+from chassis.pages import PageFiles
 from chassis.problems import Problem
 from chassis.service import Running, running
 from services.config.context import Context
@@ -26,6 +28,9 @@ from services.config.settings import ConfigSettings
 
 TOKENS: Final = "/api/v1/error-tokens"
 ENVELOPES: Final = "/errors/envelopes"
+
+_BUILT: Final = Path(__file__).parent.parent / "built"
+_SCRIPT: Final = "reporter.js"
 
 READABLE: Final = {
     "access-control-allow-origin": "*",
@@ -71,6 +76,9 @@ class ErrorDoor:
         self._salt = DailySalt()
         self._intake = Intake()
         self._figures = ErrorFigures(registry)
+        # Made by the set-up, and not there where nobody did that.
+        is_built = (_BUILT / _SCRIPT).exists()
+        self._script = PageFiles(_BUILT, {_SCRIPT: "text/javascript"}) if is_built else None
 
     def router(self) -> APIRouter:
         """Return the routes."""
@@ -80,7 +88,16 @@ class ErrorDoor:
         )
         # Plain, as nothing of it is for FastAPI to read and it is asked thousands of times a second.
         router.add_route(ENVELOPES, self.receive, methods=["POST"])
+        router.add_api_route(
+            f"/errors/{_SCRIPT}", self.show_script, methods=["GET"], include_in_schema=False
+        )
         return router
+
+    async def show_script(self, request: Request) -> Response:
+        """Serve what a page reports with: Sentry's SDK, told to keep persons out of it."""
+        if self._script is None:
+            raise Problem(503, detail="The script is not there: `make setup` bundles it.")
+        return await self._script.show(request)
 
     def jobs(self, this: Running[Context]) -> Sequence[Job]:
         """Return the job that keeps what is promised about time."""

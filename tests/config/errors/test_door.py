@@ -16,36 +16,17 @@ from chassis.service import Running, build_app
 from contracts.classes import DataClass
 from contracts.tenants import ClassState, Platform, TenantStatus
 from services.config.app import build
-from services.config.domain import Tenant
 from services.config.errors import store, tokens
-from services.config.errors.intake import Intake, Verdict, remember_apps
+from services.config.errors.intake import Intake, Verdict
 from services.config.errors.report import agent_of, report_of
 from services.config.errors.routes import ENVELOPES, TOKENS
 from services.config.errors.store import FIRST_OF_A_WEEK, forget_old, make_weeks
 from tests.config.builders import Config, keys_file, settings_for
 from tests.config.errors.events import CHROME, PERSON, an_envelope, an_event
+from tests.config.errors.tenants import APP, a_tenant, a_token, all_rows, rows
 from tests.support.chassis import suppressed
 
-APP = "com.example.reports"
 HEADERS = {"content-type": "text/plain;charset=UTF-8", "user-agent": CHROME}
-
-
-async def a_tenant(config: Config, **others: Any) -> UUID:
-    known: dict[str, Any] = {
-        "tenant_id": uuid4(),
-        "status": TenantStatus.INSTALLED,
-        "platform": Platform.CONNECT,
-        "content": ClassState.LIVE,
-    }
-    tenant = Tenant(**(known | others))
-    await config.know(tenant)
-    async with config.units.begin() as uow:
-        await remember_apps(uow, {tenant.tenant_id: APP})
-    return tenant.tenant_id
-
-
-def a_token(config: Config, tenant_id: UUID) -> str:
-    return tokens.issue(config.keys, tenant_id, wall=config.clock.wall())
 
 
 async def report(
@@ -54,16 +35,6 @@ async def report(
     body = an_envelope(event, token=a_token(config, tenant_id), **header)
     async with config.client() as client:
         return await client.post(ENVELOPES, content=body, headers=HEADERS)
-
-
-async def rows(config: Config, table: str, tenant_id: UUID) -> list[dict[str, Any]]:
-    found = await config.eraser.fetch(f"SELECT * FROM {table} WHERE tenant_id = $1", tenant_id)
-    return [dict(row) for row in found]
-
-
-async def all_rows(config: Config, tenant_id: UUID) -> list[dict[str, Any]]:
-    tables = ("error_groups", "error_counts", "error_events")
-    return [row for table in tables for row in await rows(config, table, tenant_id)]
 
 
 @asynccontextmanager
