@@ -10,6 +10,7 @@ from services.config.context import AUDIENCE, STEP, Context
 from services.config.data_map import DATA_MAP
 from services.config.erasure_routes import router as erasure_router
 from services.config.errors import store as error_store
+from services.config.errors.board import board_router
 from services.config.errors.routes import ENVELOPES, OPENAPI, READABLE, ErrorDoor
 from services.config.handlers import handlers
 from services.config.moves import Moves, note_ledger_entry, ready_to_erase
@@ -37,7 +38,12 @@ def build(settings: ConfigSettings) -> Service[Context]:
         topics=(INSTALLER_TENANTS, PURGER_COMMANDS, PURGER_PURGES, PURGER_CENSUSES),
         context=context,
         restate=_restate,
-        routers=(router, erasure_router, errors.router()),
+        routers=(
+            router,
+            erasure_router,
+            errors.router(),
+            *((board_router(),) if settings.development else ()),
+        ),
         openapi=OPENAPI,
         headers_of={ENVELOPES: READABLE},
         jobs=lambda this: (

@@ -167,12 +167,12 @@ def a_datasource(**others: Any) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def config_of(roles: Roles, folder: Path) -> AsyncIterator[Config]:
+async def config_of(roles: Roles, folder: Path, **settings: Any) -> AsyncIterator[Config]:
     """Open a migrated database, and put a config on it."""
     path = keys_file(folder)
     clock = ManualClock(NOW)
     installer = Installer.new()
-    service = build(settings_for(roles, path))
+    service = build(settings_for(roles, path, **settings))
     async with (
         await open_pool(roles.runtime_url, name="runtime") as runtime,
         await open_pool(roles.worker_url, name="worker") as worker,
