@@ -24,6 +24,7 @@ from services.config.errors.intake import Intake, Verdict, access_to_errors
 from services.config.errors.quota import Buckets, DailySalt, network_of
 from services.config.errors.report import Report, agent_of, id_of, report_of
 from services.config.routes.access import Config, Tenant
+from services.config.routes.openapi import Operation, json_answer
 from services.config.settings import ConfigSettings
 
 TOKENS: Final = "/api/v1/error-tokens"
@@ -51,6 +52,25 @@ _REFUSED: Final = {
     Verdict.AWAY: (503, "The report cannot be stored now. Try again."),
     Verdict.FAILED: (500, None),
 }
+
+
+_ISSUED: Final = Operation(
+    201,
+    {
+        "201": json_answer(
+            "A token for the public key of the SDK's DSN.",
+            {
+                "type": "object",
+                "required": ["token", "expires_in_seconds"],
+                "properties": {
+                    "token": {"type": "string"},
+                    "expires_in_seconds": {"type": "integer"},
+                },
+            },
+            {"token": "0193574b6bd07c3a9a5500000000000a.6a1d3e0c", "expires_in_seconds": 86400},
+        )
+    },
+)
 
 
 class ErrorFigures:
@@ -84,7 +104,7 @@ class ErrorDoor:
         """Return the routes."""
         router = APIRouter()
         router.add_api_route(
-            TOKENS, issue_token, methods=["POST"], status_code=201, response_model=None
+            TOKENS, issue_token, methods=["POST"], response_model=None, **_ISSUED.arguments()
         )
         # Plain, as nothing of it is for FastAPI to read and it is asked thousands of times a second.
         router.add_route(ENVELOPES, self.receive, methods=["POST"])
@@ -220,6 +240,7 @@ OPENAPI: Final = {
     "paths": {
         ENVELOPES: {
             "post": {
+                "security": [],
                 "summary": "Take an envelope of Sentry's SDK, and keep the error in it.",
                 "description": "The ingest token is the public key of the DSN in the envelope's header.",
                 "requestBody": {
