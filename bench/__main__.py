@@ -15,6 +15,7 @@ from bench import (
     due_backlog,
     install_floor,
     installs_vs_ace,
+    lookup,
     mail,
     relay_latency,
     relay_throughput,
@@ -40,6 +41,8 @@ BENCHMARKS = {
         mail.MEMORY,
         canary.BENCHMARK,
         campaign_plan.BENCHMARK,
+        campaign_plan.NEWS,
+        lookup.BENCHMARK,
     )
 }
 INCOMPLETE, UNKNOWN = 1, 2

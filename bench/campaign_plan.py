@@ -1,4 +1,4 @@
-"""Measures how long it takes to plan who is told of a policy's revision, for 1,000,000 persons.
+"""Measures how long it takes to plan who is told, for 1,000,000 persons: of the policy, of news.
 
 One person in ten is known by a second tenant as well, and must be planned once.
 """
@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import asyncpg
 
@@ -18,9 +18,11 @@ from chassis.database import Pool, open_pool
 from chassis.migrations import migrate
 from devstack.postgres import Roles, provision
 from services.notifier.data_map import DATA_MAP
+from services.notifier.domain.campaigns import Kind
+from services.notifier.domain.news import News, Segment, Words
 from services.notifier.domain.people import Language
 from services.notifier.domain.policies import Draft
-from services.notifier.store import policies
+from services.notifier.store import news, policies
 
 PERSONS: Final = 1_000_000
 MOST_SECONDS: Final = 60.0
@@ -37,11 +39,7 @@ async def measure(stack: Stack, *, persons: int = PERSONS) -> list[Round]:
     Raises:
         RuntimeError: a round planned more or fewer than there are persons.
     """
-    roles = (await provision(stack.postgres.superuser_url(), ["notifier"], folder=stack.folder))[
-        "notifier"
-    ]
-    await migrate(roles.owner_url, DATA_MAP)
-    await _fill(stack, persons)
+    roles = await _roles(stack, persons)
     rounds = []
     async with await open_pool(roles.worker_url, name="worker", max_size=1) as worker:
         for number in range(1, ROUNDS + 1):
@@ -50,6 +48,52 @@ async def measure(stack: Stack, *, persons: int = PERSONS) -> list[Round]:
             again = await _plan(worker, number, 0)
             sys.stderr.write(f"campaign-plan: {rounds[-1].ours:.1f} s, joiners {again:.1f} s\n")
     return rounds
+
+
+async def measure_news(stack: Stack, *, persons: int = PERSONS) -> list[Round]:
+    """The same for news of a product, which many may not get: each is looked up once more.
+
+    Raises:
+        RuntimeError: a round planned more or fewer than there are persons.
+    """
+    roles = await _roles(stack, persons)
+    rounds = []
+    async with (
+        await open_pool(roles.runtime_url, name="runtime", max_size=1) as runtime,
+        await open_pool(roles.worker_url, name="worker", max_size=1) as worker,
+    ):
+        for _ in range(ROUNDS):
+            campaign_id = await _schedule(runtime)
+            now = datetime.now(UTC)
+            began_at = time.monotonic()
+            planned = await news.plan_recipients(worker, campaign_id, now=now, wall=now)
+            rounds.append(Round(time.monotonic() - began_at, MOST_SECONDS))
+            if planned != persons:
+                raise RuntimeError(f"{planned} were planned, not {persons}")
+            sys.stderr.write(f"news-plan: {rounds[-1].ours:.1f} s\n")
+    return rounds
+
+
+async def _schedule(runtime: Pool) -> UUID:
+    now, campaign_id = datetime.now(UTC), uuid4()
+    words = {Language.ENGLISH: Words("What is new", "This.")}
+    async with runtime.acquire() as connection, connection.transaction():
+        told = News(campaign_id, Kind.PRODUCT_UPDATE, words, Segment())
+        await news.add(connection, told, now=now)
+        await news.approve(connection, campaign_id, now=now)
+        kept = await news.find(connection, campaign_id)
+        assert kept is not None
+        await news.schedule(connection, kept, now, now=now)
+    return campaign_id
+
+
+async def _roles(stack: Stack, persons: int) -> Roles:
+    """Make a database in which notifier knows so many."""
+    made = await provision(stack.postgres.superuser_url(), ["notifier"], folder=stack.folder)
+    roles = made["notifier"]
+    await migrate(roles.owner_url, DATA_MAP)
+    await _fill(stack, persons)
+    return roles
 
 
 async def _plan(worker: Pool, number: int, expected: int) -> float:
@@ -114,4 +158,15 @@ BENCHMARK: Final = Benchmark(
     goal=1.0,
     better=Better.LOWER,
     measure=measure,
+)
+
+NEWS: Final = Benchmark(
+    name="news-plan",
+    question="How long until 1,000,000 persons are planned to be told of a product's news?",
+    ours="until all are planned",
+    peer="the most that it may take",
+    unit=" s",
+    goal=1.0,
+    better=Better.LOWER,
+    measure=measure_news,
 )

@@ -261,20 +261,21 @@ async def _write_config(desk: _Desk) -> None:
         [(each, "uninstalled", "connect", "live") for each in desk.ids],
     )
     plain_keys = await desk.make_keys()
+    body = json.dumps({"kind": "rest", "url": "https://api.example.com", "options": {}})
     sealed = {
         each: desk.keys.seal_with(key, each, "datasource.credentials", b"secret")
         for each, key in plain_keys.items()
     }
     await desk.copy(
-        "datasources",
+        "things",
         (
-            *("tenant_id", "datasource_id", "name", "kind", "url", "options", "credentials"),
-            *("created_at", "updated_at", "version"),
+            *("tenant_id", "thing_id", "kind", "name", "tags", "body", "credentials"),
+            *("position", "created_at", "updated_at", "version"),
         ),
         (
             (
-                *(each, uuid7(made_at), f"source {number}", "rest", "https://api.example.com"),
-                *("{}", sealed[each], made_at, made_at, 1),
+                *(each, uuid7(made_at), "datasource", f"source {number}", [], body),
+                *(sealed[each], number, made_at, made_at, 1),
             )
             for each in desk.ids
             for number in range(_DATASOURCES)

@@ -3,13 +3,15 @@
 import asyncio
 import logging
 import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, ProducerClosed
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
 from faststream.security import SASLScram512
@@ -77,6 +79,22 @@ class KafkaAccess:
             max_batch_size=131_072,
             request_timeout_ms=self.request_timeout_ms,
         )
+
+    @asynccontextmanager
+    async def producing(self) -> AsyncIterator[AIOKafkaProducer]:
+        """Run a producer; what is still on its way when something fails is given up."""
+        producer = self.producer()
+        await producer.start()
+        try:
+            yield producer
+        except BaseException:
+            # Closing waits for what is on its way; what is given up would hold it for ever, and
+            # the client has no public word for that.
+            producer._message_accumulator.fail_all(ProducerClosed())  # noqa: SLF001 - see above
+            with suppress(Exception):  # it may miss what was given up; why is more telling
+                await producer.stop()
+            raise
+        await producer.stop()
 
     def consuming_broker(self) -> KafkaBroker:
         """Return FastStream's broker as all our consumers use it.

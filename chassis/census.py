@@ -28,6 +28,8 @@ C = TypeVar("C")
 
 TAKEN_EVERY: Final = timedelta(hours=6)
 
+A_CENSUS_IS_OF_ITS_MOMENT: Final = "a census tells of a moment that is over"
+
 FOLLOWED_VERSIONS: Final = """
     SELECT tenant_id, epoch, n FROM followed_states WHERE topic = 'installer.tenants.v1'
 """
@@ -165,7 +167,7 @@ def with_doubts(handlers: Handlers[Any], census: Census[Any]) -> Handlers[Any]:
     heard: Handlers[Any] = Handlers(
         handlers.service, dict(handlers.by_model), dict(handlers.forgetting)
     )
-    heard.hears(CensusDoubted)(census.list_doubted)
+    heard.hears(CensusDoubted, once=A_CENSUS_IS_OF_ITS_MOMENT)(census.list_doubted)
     return heard
 
 

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import cache
 from typing import Any, Generic, TypeAlias, TypeVar
 from uuid import UUID
 
@@ -34,9 +35,10 @@ from chassis.unit_of_work import UnitOfWork, Units
 from contracts.classes import DataClass
 from contracts.envelope import Envelope, MalformedEnvelope, from_headers
 from contracts.messages import Kind, Message
-from contracts.registry import by_ce_type
+from contracts.registry import by_ce_type, types_of
+from contracts.replays import FORCED_HEADER, REPLAYED, Mark, mark_of
 from contracts.tenants import Version
-from contracts.topics import SERVICES, Topic
+from contracts.topics import SERVICES, Topic, is_replays
 
 log = structlog.get_logger(__name__)
 
@@ -77,6 +79,7 @@ class _Arrived(Generic[C]):
     handler: Handler[C]
     message: Message | None  # None is a tombstone
     tenant_id: UUID | None
+    mark: Mark | None = None  # of a replay
 
     @property
     def argument(self) -> Any:
@@ -149,6 +152,11 @@ class ConsumerHaltedError(Exception):
 _NOT_THE_MESSAGES_FAULT: tuple[type[BaseException], ...] = (*TRANSIENT_ERRORS, ConsumerHaltedError)
 
 
+def main_group(service: str) -> str:
+    """Name the consumer group of a service that hears everything but the ledger."""
+    return f"{service}.main.v1"
+
+
 class Consumer(Generic[C]):
     """One consumer group of a service over all the topics that it hears."""
 
@@ -175,9 +183,7 @@ class Consumer(Generic[C]):
         self._topics = topics
         self._kinds = {topic.name: topic.kind for topic in topics}
         self._keyed_by_tenant = {topic.name for topic in topics if topic.key == "tenant_id"}
-        self._proofs = frozenset(
-            topic.name for topic in topics if topic.erases_as is DataClass.ERASURE_PROOF
-        )
+        self._replays = frozenset(topic.name for topic in topics if is_replays(topic))
         self._handlers = handlers
         self._units = units
         self._metrics = metrics
@@ -281,11 +287,10 @@ class Consumer(Generic[C]):
             if not records:
                 return
             self._measure_lag(records)
-            readings = [self._read(record) for record in records]
             pause = 0.1
             while True:
                 try:
-                    await self._batch(readings)
+                    await self._batch(await self._readings(records))
                 except ConsumerHaltedError:
                     await self._stay_halted()
                 except TRANSIENT_ERRORS as error:
@@ -316,14 +321,17 @@ class Consumer(Generic[C]):
         consumer = self._kafka()
         if consumer is None:
             return
-        for record in records:  # the last of each partition stays
-            high = consumer.highwater(TopicPartition(record.topic, record.partition))
-            self._metrics.consumer_lag.labels(topic=record.topic, partition=record.partition).set(
-                max(0, (high or 0) - record.offset - 1)
-            )
+        for partition, offset in _next_offsets(records).items():
+            high = consumer.highwater(partition)
+            self._metrics.consumer_lag.labels(
+                topic=partition.topic, partition=partition.partition
+            ).set(max(0, (high or 0) - offset))
 
     async def _batch(self, readings: Sequence["_Arrived[C] | _Unreadable | _NotOurs"]) -> None:
         """Do the whole batch in one transaction; where that fails, one by one."""
+        if all(isinstance(reading, _NotOurs) for reading in readings):
+            await self._pass_by(readings)
+            return
         try:
             async with self._units.begin() as uow:
                 await self._work(uow, readings)
@@ -336,6 +344,12 @@ class Consumer(Generic[C]):
         else:
             self._recent.extend(isinstance(reading, _Unreadable) for reading in readings)
             self._halt_if_all_fails()
+
+    async def _pass_by(self, readings: Sequence["_Arrived[C] | _Unreadable | _NotOurs"]) -> None:
+        """Move on where there is nothing to do, in one statement; it needs no fence."""
+        async with self._units.pool.acquire() as connection:
+            await self._positions.save(connection, _next_offsets(r.record for r in readings))
+        self._recent.extend(False for _ in readings)
 
     async def _alone(self, reading: "_Arrived[C] | _Unreadable | _NotOurs") -> None:
         """Try one message until it is done or given up; either moves the position on."""
@@ -448,6 +462,9 @@ class Consumer(Generic[C]):
     ) -> Mapping[UUID, frozenset[DataClass]]:
         told = [(r.handler, r.tenant_id) for r in readings if isinstance(r, _Arrived)]
         writing = {tenant for handler, tenant in told if tenant and handler.writes}
+        again = {
+            r.tenant_id for r in readings if isinstance(r, _Arrived) and r.mark and r.tenant_id
+        }
         # The same erasure is ordered by command and by ledger, each heard in an order of its own.
         ordering = {
             tenant
@@ -456,7 +473,8 @@ class Consumer(Generic[C]):
         }
         if writing or ordering:
             await uow.lock_tenants(writing, exclusively=ordering)
-        return await uow.erased_classes(writing) if writing else {}
+        guarded = writing | again
+        return await uow.erased_classes(guarded) if guarded else {}
 
     async def _in_turn(
         self,
@@ -522,9 +540,9 @@ class Consumer(Generic[C]):
         arrived = await self._once(uow, self._newest(arrived))
         wanted = []
         for reading in arrived:
-            writes = reading.handler.writes
-            if writes and reading.tenant_id and writes in erased.get(reading.tenant_id, ()):
-                uow.count_suppressed("consumer", writes)
+            refused = _refused_by(erased, reading)
+            if refused:
+                uow.count_suppressed("consumer", refused)
             else:
                 wanted.append(reading)
         for group in _groups(wanted):
@@ -548,16 +566,18 @@ class Consumer(Generic[C]):
         self, uow: UnitOfWork[C], readings: Sequence["_Arrived[C] | _Unreadable | _NotOurs"]
     ) -> list["_Arrived[C] | _Unreadable | _NotOurs"]:
         """Pass the fence: keep what nobody has done yet, and move the positions behind it."""
-        next_offsets: dict[TopicPartition, int] = {}
-        for reading in readings:
-            partition = TopicPartition(reading.record.topic, reading.record.partition)
-            next_offsets[partition] = max(next_offsets.get(partition, 0), reading.record.offset + 1)
-        done = await self._positions.lock(uow.connection, next_offsets)
+        next_offsets = _next_offsets(reading.record for reading in readings)
+        done = {
+            (partition.topic, partition.partition): offset
+            for partition, offset in (
+                await self._positions.lock(uow.connection, next_offsets)
+            ).items()
+        }
         await self._positions.save(uow.connection, next_offsets)
         return [
             r
             for r in readings
-            if r.record.offset >= done.get(TopicPartition(r.record.topic, r.record.partition), 0)
+            if r.record.offset >= done.get((r.record.topic, r.record.partition), 0)
         ]
 
     def _newest(self, arrived: Sequence[_Arrived[C]]) -> list[_Arrived[C]]:
@@ -584,12 +604,13 @@ class Consumer(Generic[C]):
         new_events = await self._new_events(uow, arrived)
         new_states = await self._new_states(uow, arrived)
         kept: list[_Arrived[C]] = []
-        seen: set[UUID] = set()
+        seen: set[tuple[str, UUID]] = set()
         for r in arrived:
             if r.handler.kind is Kind.EVENT:
-                if r.envelope.id not in new_events or r.envelope.id in seen:
+                entry = (self._inbox_of(r), r.envelope.id)
+                if entry not in new_events or entry in seen:
                     continue
-                seen.add(r.envelope.id)
+                seen.add(entry)
             if (
                 r.handler.kind is Kind.STATE
                 and r.message is not None
@@ -599,27 +620,36 @@ class Consumer(Generic[C]):
             kept.append(r)
         return kept
 
-    async def _new_events(self, uow: UnitOfWork[C], arrived: Sequence[_Arrived[C]]) -> set[UUID]:
+    async def _new_events(
+        self, uow: UnitOfWork[C], arrived: Sequence[_Arrived[C]]
+    ) -> set[tuple[str, UUID]]:
         events = [r for r in arrived if r.handler.kind is Kind.EVENT]
         if not events:
             return set()
         rows = await uow.connection.fetch(
             """
             INSERT INTO inbox (consumer, ce_id, tenant_id, received_at)
-            SELECT DISTINCT ON (e.ce_id) $1, e.ce_id, e.tenant_id, $2::timestamptz
-              FROM unnest($3::uuid[], $4::uuid[]) AS e(ce_id, tenant_id)
-             ORDER BY e.ce_id
+            SELECT DISTINCT ON (e.consumer, e.ce_id)
+                   e.consumer, e.ce_id, e.tenant_id, $1::timestamptz
+              FROM unnest($2::text[], $3::uuid[], $4::uuid[]) AS e(consumer, ce_id, tenant_id)
+             ORDER BY e.consumer, e.ce_id
             ON CONFLICT (consumer, ce_id) DO NOTHING
-            RETURNING ce_id
+            RETURNING consumer, ce_id
             """,
-            self.name,
             uow.now,
+            [self._inbox_of(r) for r in events],
             [r.envelope.id for r in events],
             # An answer to an erasure can come again when all else of the tenant is gone, and then
             # nobody would come for a mark of it.
-            [None if r.record.topic in self._proofs else r.tenant_id for r in events],
+            [None if _is_proof(r.handler.model) else r.tenant_id for r in events],
         )
-        return {row["ce_id"] for row in rows}
+        return {(row["consumer"], row["ce_id"]) for row in rows}
+
+    def _inbox_of(self, reading: _Arrived[C]) -> str:
+        """Name the inbox that an event goes through; a forced replay has one of its own."""
+        if reading.mark is None or not reading.mark.forced or reading.handler.once:
+            return self.name
+        return f"{self.name} {reading.mark.replay_id}"
 
     async def _new_states(
         self, uow: UnitOfWork[C], arrived: Sequence[_Arrived[C]]
@@ -701,6 +731,28 @@ class Consumer(Generic[C]):
 
     # -- reading ------------------------------------------------------------------------------
 
+    async def _readings(
+        self, records: Sequence[Record]
+    ) -> list["_Arrived[C] | _Unreadable | _NotOurs"]:
+        """Read records; of a replay only what the inbox does not know, as most of it does."""
+        ids = [_unforced_id(r) if r.topic in self._replays else None for r in records]
+        known = await self._known_again([each for each in ids if each is not None])
+        return [
+            _NotOurs(record) if ce_id in known else self._read(record)
+            for record, ce_id in zip(records, ids, strict=True)
+        ]
+
+    async def _known_again(self, ids: Sequence[UUID]) -> set[UUID | None]:
+        if not ids:
+            return set()
+        async with self._units.pool.acquire() as connection:
+            rows = await connection.fetch(
+                "SELECT ce_id FROM inbox WHERE consumer = $1 AND ce_id = ANY($2::uuid[])",
+                self.name,
+                ids,
+            )
+        return {row["ce_id"] for row in rows}
+
     def _read(self, record: Record) -> "_Arrived[C] | _Unreadable | _NotOurs":
         """Understand one record, whatever it holds; nothing in it can raise."""
         try:
@@ -710,13 +762,24 @@ class Consumer(Generic[C]):
         known = by_ce_type(envelope.type)
         if known is None:
             return _NotOurs(record)
+        if record.topic in self._replays:
+            return self._read_again(record, envelope, known.model)
         if record.value is None:
             return self._read_tombstone(record, envelope, known.model)
         handler = self._handlers.by_model.get(known.model)
         return self._read_body(record, envelope, handler) if handler else _NotOurs(record)
 
+    def _read_again(
+        self, record: Record, envelope: Envelope, model: type[Message]
+    ) -> "_Arrived[C] | _Unreadable | _NotOurs":
+        """Take what is replayed: nothing old is followed, and a log is read in its own place."""
+        handler, mark = self._handlers.by_model.get(model), mark_of(record.headers)
+        if record.value is None or mark is None or handler is None or handler.kind not in REPLAYED:
+            return _NotOurs(record)
+        return self._read_body(record, envelope, handler, mark)
+
     def _read_body(
-        self, record: Record, envelope: Envelope, handler: Handler[C]
+        self, record: Record, envelope: Envelope, handler: Handler[C], mark: Mark | None = None
     ) -> "_Arrived[C] | _Unreadable | _NotOurs":
         assert record.value is not None
         try:
@@ -730,7 +793,8 @@ class Consumer(Generic[C]):
         owner = getattr(message, "owner", None)
         if handler.kind is Kind.COMMAND and owner != self._handlers.service:
             return _NotOurs(record)
-        return _Arrived(record, envelope, handler, message, getattr(message, "tenant_id", None))
+        tenant_id = getattr(message, "tenant_id", None)
+        return _Arrived(record, envelope, handler, message, tenant_id, mark)
 
     def _read_tombstone(
         self, record: Record, envelope: Envelope, model: type[Message]
@@ -795,6 +859,49 @@ def _groups(arrived: Sequence[_Arrived[C]]) -> list[list[_Arrived[C]]]:
     return groups
 
 
+def _unforced_id(record: Record) -> UUID | None:
+    """Find the id of a record that its inbox may drop, without reading all the rest of it."""
+    headers = dict(record.headers)
+    try:
+        return None if FORCED_HEADER in headers else UUID((headers.get("ce_id") or b"").decode())
+    except ValueError:
+        return None
+
+
+def _next_offsets(records: Iterable[Record]) -> dict[TopicPartition, int]:
+    """Say for each partition of these records what comes behind them."""
+    found: dict[tuple[str, int], int] = {}
+    for record in records:
+        place = (record.topic, record.partition)
+        if record.offset >= found.get(place, 0):
+            found[place] = record.offset + 1
+    return {TopicPartition(*place): offset for place, offset in found.items()}
+
+
+@cache
+def _is_proof(model: type[Message]) -> bool:
+    """Whether what a message says outlives its tenant, as what is said of an erasure does."""
+    return all(
+        topic.erases_as is DataClass.ERASURE_PROOF
+        for each in types_of(model)
+        for topic in each.topics
+    )
+
+
+def _refused_by(
+    erased: Mapping[UUID, frozenset[DataClass]], reading: _Arrived[C]
+) -> DataClass | None:
+    """Name the class because of whose guard a message is not handled.
+
+    A replay says nothing at all of a tenant of whom anything is erased: what is still to be done
+    about it purger asks for by itself.
+    """
+    guarded = erased.get(reading.tenant_id, frozenset()) if reading.tenant_id else frozenset()
+    if reading.mark is not None:
+        return min(guarded, default=None)
+    return reading.handler.writes if reading.handler.writes in guarded else None
+
+
 def _correlation_of(envelope: Envelope) -> str:
     return envelope.correlationid or str(envelope.id)
 
@@ -849,9 +956,10 @@ async def _parse_without_headers(records: tuple[Record, ...], original: Any) -> 
     """Let FastStream build its message without looking at headers.
 
     Its own parser decodes every header as UTF-8; for one that is null or not UTF-8 it raises where
-    nothing rewinds, and the record is skipped and committed past.
+    nothing rewinds, and the record is skipped and committed past. Of a batch it needs both ends.
     """
-    message = await original(tuple(replace(record, headers=()) for record in records))
+    ends = (records[0], records[-1])
+    message = await original(tuple(replace(record, headers=()) for record in ends))
     message.raw_message = records
     return message
 

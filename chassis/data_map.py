@@ -29,7 +29,9 @@ class Table:
     ``erase_where`` is a condition in SQL that leaves out rows which an erasure
     must not touch; the eraser role sees no rows but those of tables with a
     ``tenant_column``, unless ``eraser_reads``. The worker role sees a table of a
-    service only if it is a ``job_table``.
+    service only if it is a ``job_table``. ``built_from`` names the state topics of
+    other services from which it is built, and can be built again from nothing,
+    unless ``rows_stay`` says why its rows have to be there meanwhile.
     """
 
     name: str
@@ -47,6 +49,8 @@ class Table:
     owner_writes_alone: bool = False
     # Whether a receipt counts its rows: not those that are about the tenant, but of our own making.
     counted: bool = True
+    built_from: tuple[str, ...] = ()
+    rows_stay: str = ""
 
     def __post_init__(self) -> None:
         """Refuse what would leave a gap in the record of processing."""
@@ -567,6 +571,30 @@ PLUMBING: Final = (
             "applied_hash": "its hash, to which the next one is chained",
             "cluster_id": "the Kafka cluster whose head was seen",
             "head_number": "the head's number",
+        },
+    ),
+    Table(
+        name="replays",
+        data_class=DataClass.PLUMBING,
+        promise="P7",
+        purpose="which member of the staff let this service hear again what, and why",
+        retention="400 days",
+        columns={
+            "replay_id": "names the replay, and marks its messages",
+            "source": "whether they came from an outbox or a topic, or their owner said them anew",
+            "types": "which types of messages",
+            "tenant_id": "about whom alone, as a pseudonym that leads nowhere once the tenant is gone",
+            "since_at": "said from then on",
+            "until_at": "said before then",
+            "forced": "whether they were handled although they had been",
+            "by_whom": "which member of the staff decided it",
+            "reason": "why, in that person's words",
+            "state": "whether it is under way, paused or done",
+            "planned": "how many messages it is about",
+            "sent": "how many of them were said again",
+            "progress": "where it goes on",
+            "began_at": "when it was decided",
+            "changed_at": "when it last went on; from then its age is counted",
         },
     ),
 )

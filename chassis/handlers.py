@@ -77,6 +77,8 @@ class Handler(Generic[C]):
     function: Callable[[Any, UnitOfWork[C]], Awaitable[Outcome | None]]
     # A tenant that is erased in this class is past: the message is dropped and counted.
     writes: DataClass | None
+    # Why it must not be run again for what it has dealt with: it reaches outside, as mail does.
+    once: str = ""
     # Later commands of its purge do not wait where this one was given up.
     nothing_waits: bool = False
 
@@ -97,29 +99,29 @@ class Handlers(Generic[C]):
     forgetting: dict[type[Message], Handler[C]] = field(default_factory=dict)
 
     def follows(
-        self, model: type[M], *, writes: DataClass | None = None
+        self, model: type[M], *, writes: DataClass | None = None, once: str = ""
     ) -> Callable[[Function[M, C]], Function[M, C]]:
         """Take every newer state of a key; a version that was passed never arrives."""
-        return self._register(model, Kind.STATE, writes)
+        return self._register(model, Kind.STATE, writes, once)
 
     def obeys(
-        self, model: type[M], *, nothing_waits: bool = False
+        self, model: type[M], *, once: str = "", nothing_waits: bool = False
     ) -> Callable[[Function[M, C]], Function[M, C]]:
         """Take commands addressed to this service; the same one may come again.
 
         Where one is given up, later ones of its purge wait behind it, unless ``nothing_waits``.
         """
-        return self._register(model, Kind.COMMAND, None, nothing_waits=nothing_waits)
+        return self._register(model, Kind.COMMAND, None, once, nothing_waits=nothing_waits)
 
     def hears(
-        self, model: type[M], *, writes: DataClass | None = None
+        self, model: type[M], *, writes: DataClass | None = None, once: str = ""
     ) -> Callable[[Function[M, C]], Function[M, C]]:
-        """Take each event once; the inbox drops repeats."""
-        return self._register(model, Kind.EVENT, writes)
+        """Take each event once; the inbox drops repeats, which ``once`` says not to force."""
+        return self._register(model, Kind.EVENT, writes, once)
 
     def reads(self, model: type[M]) -> Callable[[Function[M, C]], Function[M, C]]:
         """Take entries of a log, in the log's order; the function knows repeats by their number."""
-        return self._register(model, Kind.LOG, None)
+        return self._register(model, Kind.LOG, None, "")
 
     def forgets(self, model: type[Message]) -> Callable[[Forgetting[C]], Forgetting[C]]:
         """Take the tombstone of a state's key."""
@@ -135,6 +137,7 @@ class Handlers(Generic[C]):
         model: type[M],
         kind: Kind,
         writes: DataClass | None,
+        once: str,
         *,
         nothing_waits: bool = False,
     ) -> Callable[[Function[M, C]], Function[M, C]]:
@@ -145,7 +148,7 @@ class Handlers(Generic[C]):
                     f"{model.__name__}: a message has one handler"
                 )
             self.by_model[model] = Handler(
-                function.__name__, model, kind, function, writes, nothing_waits
+                function.__name__, model, kind, function, writes, once, nothing_waits
             )
             return function
 

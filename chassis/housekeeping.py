@@ -19,6 +19,7 @@ OUTBOX_AND_INBOX_KEPT = timedelta(days=150)
 ERASURE_PROOF_KEPT = timedelta(days=30)
 DEAD_LETTERS_KEPT = timedelta(days=30)
 GUARDS_KEPT = timedelta(days=400)
+REPLAYS_KEPT = timedelta(days=400)
 _PARTITIONS_AHEAD = 8
 _KEYS_A_TRANSACTION = 500
 
@@ -75,6 +76,7 @@ class Housekeeping:
                 ERASURE_PROOF_KEPT,
             ),
             ("DELETE FROM erased_tenants WHERE erased_at < $1", GUARDS_KEPT),
+            ("DELETE FROM replays WHERE changed_at < $1", REPLAYS_KEPT),
         ):
             await self.worker.execute(statement, now - kept)
 

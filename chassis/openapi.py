@@ -34,7 +34,7 @@ _PROBLEM_SCHEMA: Final = {
 }
 _RETRY_AFTER: Final = {"Retry-After": {"type": "integer", "minimum": 0}}
 # Of FastAPI's own document: how it would answer an invalid request if it were asked to.
-_NEVER_ANSWERED: Final = "422"
+_BY_FASTAPI: Final = "422"
 _NEVER_SHOWN: Final = ("HTTPValidationError", "ValidationError")
 
 
@@ -87,7 +87,8 @@ def tell_the_truth(app: FastAPI, plain: Mapping[str, Any]) -> None:
 
 
 def _answer_with_problems(responses: dict[str, Any]) -> None:
-    if responses.pop(_NEVER_ANSWERED, None) is not None:
+    if _NEVER_SHOWN[0] in str(responses.get(_BY_FASTAPI)):
+        del responses[_BY_FASTAPI]
         responses.setdefault(INVALID, problem_response("The request is not valid."))
         responses.setdefault("413", problem_response("The body is too large."))
     responses.setdefault("503", not_now("The service is starting."))

@@ -15,6 +15,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chassis import tracing
@@ -106,12 +107,26 @@ async def _answer_problem(_: Request, problem: Exception) -> Response:
     return problem.response()
 
 
-async def _answer_http_exception(_: Request, refused: Exception) -> Response:
+async def _answer_http_exception(request: Request, refused: Exception) -> Response:
     assert isinstance(refused, HTTPException)
+    if refused.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        known = (refused.headers or {}).get("Allow", "")
+        allowed = _allowed_methods(request) | {each for each in known.split(", ") if each}
+        return Problem(405, headers={"allow": ", ".join(sorted(allowed))}).response()
     # Starlette says the status's phrase where a route says nothing.
     phrases = {_phrase(refused.status_code), HTTPStatus(refused.status_code).phrase}
     detail = None if refused.detail in phrases else refused.detail
     return Problem(refused.status_code, detail=detail, headers=refused.headers).response()
+
+
+def _allowed_methods(request: Request) -> set[str]:
+    """Say what may be done at an address, whichever of its routes does it (RFC 9110, 15.5.6)."""
+    return {
+        method
+        for method in ("DELETE", "GET", "PATCH", "POST", "PUT")
+        for route in request.app.routes
+        if route.matches({**request.scope, "method": method})[0] is Match.FULL
+    }
 
 
 async def _answer_invalid_request(_: Request, refused: Exception) -> Response:
@@ -155,30 +170,34 @@ def _phrase(status: int) -> str:
 class BodyLimit:
     """ASGI middleware that takes at most so many bytes of a request's body.
 
-    Content-Length is believed when it is too large, and the bytes are counted in
+    Addresses in ``larger`` may carry as many as it says. Content-Length is believed when it is too large, and the bytes are counted in
     any case. Whatever the application makes of the interruption, the answer is 413.
     """
 
-    def __init__(self, app: ASGIApp, *, most_bytes: int) -> None:
+    def __init__(
+        self, app: ASGIApp, *, most_bytes: int, larger: Mapping[str, int] | None = None
+    ) -> None:
         self._app = app
         self._most_bytes = most_bytes
+        self._larger = larger or {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection; only requests over HTTP have a body to count."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        if _content_length(scope) > self._most_bytes:
-            await _too_large(self._most_bytes).response()(scope, receive, send)
+        most_bytes = self._larger.get(scope["path"], self._most_bytes)
+        if _content_length(scope) > most_bytes:
+            await _too_large(most_bytes).response()(scope, receive, send)
             return
-        exchange = _Counted(self._most_bytes, receive, send)
+        exchange = _Counted(most_bytes, receive, send)
         try:
             await self._app(scope, exchange.receive, exchange.send)
         except Exception:
             if not exchange.refused:
                 raise
         if exchange.refused:
-            await _too_large(self._most_bytes).response()(scope, receive, send)
+            await _too_large(most_bytes).response()(scope, receive, send)
 
 
 class _Counted:

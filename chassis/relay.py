@@ -9,7 +9,6 @@ from typing import Any
 import asyncpg
 import structlog
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import ProducerClosed
 from pydantic import TypeAdapter
 
 from chassis.broker import KafkaAccess
@@ -207,9 +206,7 @@ class Relay:
             wall=self._clock.wall(),
             event_retention=self._event_retention,
         )
-        producer = self._kafka.producer()
-        await producer.start()
-        try:
+        async with self._kafka.producing() as producer:
             await self._send_left_over(connection, producer, epoch)
             if not epoch.restated:
                 await self._restate()
@@ -217,13 +214,6 @@ class Relay:
             self.leading.set()
             log.info("relay leads", epoch=epoch.number)
             await self._follow(connection, producer, epoch)
-        except BaseException:
-            # Closing waits for what is on its way; what is given up would hold it for ever, and
-            # the client has no public word for that.
-            producer._message_accumulator.fail_all(ProducerClosed())  # noqa: SLF001 - see above
-            raise
-        finally:
-            await producer.stop()
 
     async def _send_left_over(
         self, connection: Connection, producer: AIOKafkaProducer, present: Epoch

@@ -18,7 +18,7 @@ from chassis import logs, shutdown, tracing
 from chassis.broker import KafkaAccess
 from chassis.census import FOLLOWED_VERSIONS, TAKEN_EVERY, Census, with_doubts
 from chassis.clock import Clock, OffsetClock, SystemClock
-from chassis.consumer import Consumer
+from chassis.consumer import Consumer, main_group
 from chassis.data_map import DataMap
 from chassis.database import TRANSIENT_ERRORS, Pool, open_pool_patiently
 from chassis.dead_letters.redrives import Redrives
@@ -41,7 +41,7 @@ from chassis.settings import BadSettings, ServiceSettings
 from chassis.shutdown import HttpServer, run_until_stopped
 from chassis.unit_of_work import Units
 from contracts.classes import DataClass
-from contracts.topics import PURGER_LEDGER, Topic
+from contracts.topics import PURGER_LEDGER, REPLAYS, Topic
 
 log = structlog.get_logger(__name__)
 
@@ -110,6 +110,8 @@ class Service(Generic[C]):
     context: Callable[[Resources], C]
     restate: Callable[[Units[C]], Awaitable[None]]
     routers: Sequence[APIRouter] = ()
+    # Addresses whose requests may carry more than others, and how many bytes.
+    larger_bodies: Mapping[str, int] = field(default_factory=dict)
     # Part of an OpenAPI document: what plain Starlette routes among them have to say.
     openapi: Mapping[str, Any] = field(default_factory=dict)
     jobs: Callable[[Running[C]], Sequence[Job]] = lambda _: ()
@@ -138,7 +140,13 @@ class Service(Generic[C]):
         app = build_app(self, core.doors)
         core.app = app
         http = HttpServer(
-            HttpEdge(Doors(BodyLimit(app, most_bytes=_MOST_BODY_BYTES), core.doors), self.metrics),
+            HttpEdge(
+                Doors(
+                    BodyLimit(app, most_bytes=_MOST_BODY_BYTES, larger=self.larger_bodies),
+                    core.doors,
+                ),
+                self.metrics,
+            ),
             host=settings.http_host,
             port=settings.http_port,
         )
@@ -351,8 +359,8 @@ class _Core(Generic[C]):
         if not service.topics:
             return None
         consumer = Consumer(
-            name=f"{self._settings.service}.main.v1",
-            topics=service.topics,
+            name=main_group(self._settings.service),
+            topics=(*service.topics, REPLAYS[self._settings.service]),
             handlers=with_doubts(service.handlers, census),
             units=units,
             metrics=service.metrics,

@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from contracts.messages import Kind
 from contracts.registry import MESSAGE_TYPES, MessageType, ce_source
-from contracts.topics import ALL_TOPICS, SERVICES, Topic, subscriptions
+from contracts.replays import FORCED_HEADER, REPLAY_HEADER, REPLAYED
+from contracts.topics import ALL_TOPICS, SERVICES, Topic, is_replays, subscriptions
 
 FOLDER: Final = "docs/asyncapi"
 """Where the documents lie, from the project's root; they point to schemas and samples from there."""
@@ -48,7 +49,12 @@ def documents(root: Path) -> dict[str, dict[str, Any]]:
 
 
 def types_on(topic: Topic) -> tuple[MessageType, ...]:
-    """List the message types that travel on a topic."""
+    """List the message types that travel on a topic; on one of replays, all that may be replayed."""
+    if is_replays(topic):
+        heard = set(subscriptions(topic.owner))
+        return tuple(
+            each for each in MESSAGE_TYPES if each.kind in REPLAYED and heard & set(each.topics)
+        )
     return tuple(each for each in MESSAGE_TYPES if topic in each.topics)
 
 
@@ -158,6 +164,16 @@ _HEADERS: Final[Mapping[str, Any]] = {
         "ce_traceparent": {"type": "string", "description": "W3C Trace Context."},
         "ce_causationid": {"type": "string", "description": "The message that led to this one."},
         "ce_correlationid": {"type": "string", "description": "What a whole story has in common."},
+        REPLAY_HEADER: {
+            "type": "string",
+            "format": "uuid",
+            "description": "Which replay says it again; on topics of replays alone.",
+        },
+        FORCED_HEADER: {
+            "type": "string",
+            "const": "true",
+            "description": "That it is to be handled although it was.",
+        },
         "content-type": {"type": "string", "const": "application/json"},
     },
 }

@@ -115,3 +115,32 @@ def _parts(
                 yield from _parts(argument, classes)
     else:
         yield annotation, classes
+
+
+HIDDEN = "(hidden)"
+
+
+def shown(message: BaseModel) -> dict[str, Any]:
+    """Give a message's fields for people to look at, without what the bus may not carry.
+
+    What is unclassified or of a class that stays in its owner's database reads ``(hidden)``.
+    """
+    told = message.model_dump(mode="json")
+    model = type(message)
+    for path in {*refused_fields(model), *unclassified_fields(model)}:
+        _hide(told, path.split("."))
+    return told
+
+
+def _hide(value: Any, path: list[str]) -> None:
+    if isinstance(value, list):
+        for each in value:
+            _hide(each, path)
+    elif isinstance(value, dict) and path[0] not in value:
+        for each in value.values():  # a mapping, whose keys a path leaves out
+            _hide(each, path)
+    elif isinstance(value, dict):
+        if len(path) == 1:
+            value[path[0]] = HIDDEN
+        else:
+            _hide(value[path[0]], path[1:])

@@ -10,7 +10,7 @@ from contracts.asyncapi import FOLDER, KIND_MEANS, may_be_tombstone, sample_of, 
 from contracts.messages import Kind
 from contracts.registry import MESSAGE_TYPES, MessageType, types_of
 from contracts.schemas import published_schema
-from contracts.topics import ALL_TOPICS, SERVICES, Topic, readers
+from contracts.topics import ALL_TOPICS, SERVICES, Topic, is_replays, readers
 
 PAGE: Final = "docs/events.md"
 """Where the page lies, from the project's root."""
@@ -104,7 +104,10 @@ def _days(milliseconds: str) -> int:
 def _topic(topic: Topic) -> Iterator[str]:
     yield from (f"### {topic.name}", "")
     heard = ", ".join(readers(topic))
-    yield f"{KIND_MEANS[topic.kind]} Said by {topic.owner}, heard by {heard}."
+    if is_replays(topic):
+        yield f"What others have said, again for {topic.owner} alone, by `keepword events replay`."
+    else:
+        yield f"{KIND_MEANS[topic.kind]} Said by {topic.owner}, heard by {heard}."
     yield f"A tenant's copies in outbox, inbox and dead letters go with its class `{topic.erases_as}`."
     yield ""
     yield from (f"- [{each.name}](#{_anchor(each.name)})" for each in types_on(topic))

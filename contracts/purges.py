@@ -126,7 +126,8 @@ class Hold(Message):
 class PurgeState(Message):
     """All purges of a tenant, as purger sees them now, with the wishes and holds that stand.
 
-    Why a hold was placed and by whom is not said.
+    Why a hold was placed and by whom is not said. ``withdrawn_wishes`` are those that a purger
+    restored from a copy may hear of once more, when it would be too late to withdraw them.
     """
 
     tenant_id: Pseudonym
@@ -134,6 +135,7 @@ class PurgeState(Message):
     plans: tuple[Plan, ...]
     wishes: tuple[Wish, ...] = ()
     holds: tuple[Hold, ...] = ()
+    withdrawn_wishes: tuple[Pseudonym, ...] = ()
 
 
 class ErasureAsked(Message):

@@ -85,7 +85,7 @@ MESSAGE_TYPES = (
             "subscription-renewed",
         )
     ),
-    MessageType("purges-planned", PurgeState, (PURGER_PURGES,), schema=2),
+    MessageType("purges-planned", PurgeState, (PURGER_PURGES,), schema=3),
     MessageType("purge-requested", PurgeRequested, (PURGER_COMMANDS,)),
     MessageType("purge-started", PurgeStarted, (PURGER_COMMANDS,), schema=2),
     MessageType("purge-reminder", PurgeReminder, (PURGER_COMMANDS,)),

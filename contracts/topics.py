@@ -132,6 +132,21 @@ CONFIG_CENSUSES = _censuses("config")
 NOTIFIER_CENSUSES = _censuses("notifier")
 PURGER_CENSUSES = _censuses("purger")
 
+
+def _replays(owner: str) -> Topic:
+    # Of many kinds, all keyed as they were when they were said first.
+    return Topic(f"{owner}.replays.v1", Kind.EVENT, owner, 6, DataClass.ERASURE_PROOF, _kept(1))
+
+
+REPLAYS: Mapping[str, Topic] = MappingProxyType({each: _replays(each) for each in SERVICES})
+"""For each service the topic on which it alone hears again what others have said."""
+
+
+def is_replays(topic: Topic) -> bool:
+    """Whether what a topic holds was said before, elsewhere."""
+    return topic.name.split(".")[1] == "replays"
+
+
 ALL_TOPICS = (
     INSTALLER_TENANTS,
     PURGER_PURGES,
@@ -148,19 +163,27 @@ ALL_TOPICS = (
     CONFIG_CENSUSES,
     NOTIFIER_CENSUSES,
     PURGER_CENSUSES,
+    *REPLAYS.values(),
 )
 
 # Installer, purger and notifier read what they wrote themselves: after a restore their topics know
 # more than their databases.
 _SUBSCRIPTIONS: Mapping[str, tuple[Topic, ...]] = MappingProxyType(
     {
-        "installer": (PURGER_COMMANDS, PURGER_LEDGER, PURGER_CENSUSES, INSTALLER_TENANTS),
+        "installer": (
+            PURGER_COMMANDS,
+            PURGER_LEDGER,
+            PURGER_CENSUSES,
+            INSTALLER_TENANTS,
+            REPLAYS["installer"],
+        ),
         "config": (
             INSTALLER_TENANTS,
             PURGER_COMMANDS,
             PURGER_PURGES,
             PURGER_LEDGER,
             PURGER_CENSUSES,
+            REPLAYS["config"],
         ),
         "purger": (
             INSTALLER_TENANTS,
@@ -173,6 +196,7 @@ _SUBSCRIPTIONS: Mapping[str, tuple[Topic, ...]] = MappingProxyType(
             INSTALLER_CENSUSES,
             CONFIG_CENSUSES,
             NOTIFIER_CENSUSES,
+            REPLAYS["purger"],
         ),
         "notifier": (
             INSTALLER_TENANTS,
@@ -183,6 +207,7 @@ _SUBSCRIPTIONS: Mapping[str, tuple[Topic, ...]] = MappingProxyType(
             NOTIFIER_POLICIES,
             NOTIFIER_NOTICES,
             NOTIFIER_SUPPRESSIONS,
+            REPLAYS["notifier"],
         ),
     }
 )

@@ -41,7 +41,11 @@ OUR_WORDS: Final[Mapping[str, str]] = {
     "config.tenants.content": "a state",
     "config.tenants.platform": "a state",
     "config.tenants.status": "a state",
-    "config.datasources.kind": "one of two",
+    "config.things.kind": "one of four",
+    "config.thing_references.field": "one of three",
+    "config.export_tickets.ticket": "a keyed hash",
+    "config.idempotency_keys.key": "a keyed hash",
+    "config.idempotency_keys.fingerprint": "a keyed hash",
     "installer.tenants.addon_key": "the vendor's own app",
     "installer.tenants.departed_how": "one of three",
     "installer.tenants.platform": "one of three",
@@ -81,7 +85,7 @@ OUR_WORDS: Final[Mapping[str, str]] = {
 SEALED: Final[Mapping[str, str]] = {
     "installer.installations.shared_secret": "shared-secret",
     "installer.installations.replaced_secret": "shared-secret",
-    "config.datasources.credentials": "datasource.credentials",
+    "config.things.credentials": "datasource.credentials",
     "notifier.contacts.name": "contact.name",
     "notifier.contacts.address": "contact.address",
 }
@@ -109,7 +113,8 @@ PLANTED_IN: Final = frozenset(
             for table in ("tenants", "installations", "aliases", "access_checks", "links", "outbox")
         ),
         "table installer.licences",
-        "table config.datasources",
+        "table config.things",
+        "table config.thing_versions",
         "table notifier.licences",
         "table notifier.licence_contacts",
         "table notifier.tenants",
@@ -264,7 +269,11 @@ _PLANTED: Final = {
         ),
     ),
     "config": (
-        "UPDATE datasources SET options = jsonb_build_object($2::text, $2::text) WHERE tenant_id = $1",
+        "UPDATE things SET tags = ARRAY[$2::text] WHERE tenant_id = $1",
+        (
+            "INSERT INTO thing_versions SELECT tenant_id, thing_id, 0, $2::text, ARRAY[$2],"
+            " jsonb_build_object($2, $2), created_at FROM things WHERE tenant_id = $1"
+        ),
     ),
     "notifier": (
         "UPDATE tenants SET product = $2::text, edition = $2, region = $2 WHERE tenant_id = $1",

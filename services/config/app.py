@@ -7,10 +7,13 @@ from contracts.classes import DataClass
 from contracts.topics import INSTALLER_TENANTS, PURGER_CENSUSES, PURGER_COMMANDS, PURGER_PURGES
 from services.config.context import AUDIENCE, STEP, Context
 from services.config.data_map import DATA_MAP
-from services.config.erasure_routes import router as erasure_router
+from services.config.domain.kinds import KINDS
 from services.config.handlers import handlers
+from services.config.jobs import Forgetting
 from services.config.moves import Moves, note_ledger_entry, ready_to_erase
-from services.config.routes import router
+from services.config.routes import erasure_requests, exports, imports, openapi
+from services.config.routes.history import HistoryRoutes
+from services.config.routes.things import ThingRoutes
 from services.config.settings import ConfigSettings
 
 
@@ -23,6 +26,7 @@ def build(settings: ConfigSettings) -> Service[Context]:
             sessions=Sessions(
                 InstallerKeys(settings.session_jwks_url), settings.session_issuer, AUDIENCE
             ),
+            limits=settings.limits,
         )
 
     return Service(
@@ -32,8 +36,19 @@ def build(settings: ConfigSettings) -> Service[Context]:
         topics=(INSTALLER_TENANTS, PURGER_COMMANDS, PURGER_PURGES, PURGER_CENSUSES),
         context=context,
         restate=_restate,
-        routers=(router, erasure_router),
-        jobs=lambda this: Moves(this.units, this.resources.worker).jobs(),
+        routers=(
+            *(ThingRoutes(kind).router() for kind in KINDS),
+            *(HistoryRoutes(kind).router() for kind in KINDS),
+            exports.router,
+            imports.router,
+            erasure_requests.router,
+        ),
+        larger_bodies=imports.LARGER_BODIES,
+        openapi=openapi.describe(),
+        jobs=lambda this: (
+            *Moves(this.units, this.resources.worker).jobs(),
+            *Forgetting(this.units.clock, this.resources.worker).jobs(),
+        ),
         erases=Erases(
             steps={DataClass.CONTENT: STEP, DataClass.ERRORS: STEP},
             key_class=DataClass.CONTENT,

@@ -1,6 +1,6 @@
 """What the edges of config share besides their database."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from chassis.keys import TenantKeys
@@ -16,9 +16,26 @@ CREDENTIALS: Final = "datasource.credentials"
 """The purpose under which a datasource's credentials are sealed."""
 
 
+MOST_THINGS: Final = 10_000
+MOST_TEXT_CHARACTERS: Final = 100_000
+VERSIONS_KEPT: Final = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much one tenant may keep here."""
+
+    most_things: int = MOST_THINGS
+    """Of all kinds together."""
+    most_text_characters: int = MOST_TEXT_CHARACTERS
+    versions_kept: int = VERSIONS_KEPT
+    """How many past versions of a thing; older ones are forgotten."""
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
-    """The tenants' keys, and whose sessions requests are."""
+    """The tenants' keys, whose sessions requests are, and how much each may keep."""
 
     keys: TenantKeys
     sessions: Sessions
+    limits: Limits = field(default_factory=Limits)

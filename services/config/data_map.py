@@ -4,32 +4,119 @@ from typing import Final
 
 from chassis.data_map import DataMap, StoredTopic, Table, usual_externals
 from contracts.classes import DataClass
-from contracts.topics import CONFIG_CENSUSES, CONFIG_ERASURES, CONFIG_REQUESTS
+from contracts.topics import (
+    CONFIG_CENSUSES,
+    CONFIG_ERASURES,
+    CONFIG_REQUESTS,
+    INSTALLER_TENANTS,
+    PURGER_PURGES,
+    REPLAYS,
+)
 
 _TENANT: Final = "whose data it is, as the pseudonym that only the installer can resolve"
+
+_AS_LONG_AS_WANTED: Final = "until the customer removes it; at the latest 6 months after the end"
 
 DATA_MAP: Final = DataMap(
     service="config",
     tables=(
         Table(
-            name="datasources",
+            name="things",
             data_class=DataClass.CONTENT,
             promise="P2",
-            purpose="the systems from which the customer's app reads, as the customer entered them",
-            retention="until the customer removes it; at the latest 6 months after the end",
+            purpose="the datasources, queries, converters and templates of the customer's app",
+            retention=_AS_LONG_AS_WANTED,
             tenant_column="tenant_id",
             columns={
                 "tenant_id": _TENANT,
-                "datasource_id": "names the datasource",
+                "thing_id": "names the thing",
+                "kind": "whether it is a datasource, a query, a converter or a template",
                 "name": "what the customer calls it",
-                "kind": "whether it is a database or a REST service",
-                "url": "where it is, without credentials",
-                "options": "how to talk to it",
-                "username": "as whom to log in there",
+                "tags": "by which words the customer finds it",
+                "body": "what it says: addresses, options and users of datasources without what"
+                " is secret; texts of queries, converters and templates; parameters; spaces",
                 "credentials": "with what to log in there, sealed under the tenant's key",
+                "position": "where the customer put it among others",
                 "created_at": "when it was entered",
                 "updated_at": "when it was last changed",
                 "version": "how often it was changed, so that no change is lost",
+            },
+        ),
+        Table(
+            name="thing_references",
+            data_class=DataClass.CONTENT,
+            promise="P2",
+            purpose="what refers to what, so that nothing is removed that is in use",
+            retention="goes with the thing that refers",
+            tenant_column="tenant_id",
+            columns={
+                "tenant_id": _TENANT,
+                "thing_id": "which thing refers",
+                "field": "as what",
+                "target_id": "to which other thing",
+            },
+        ),
+        Table(
+            name="thing_versions",
+            data_class=DataClass.CONTENT,
+            promise="P2",
+            purpose="what things were before they were changed, to compare and bring back",
+            retention=f"the latest 50 of each thing; {_AS_LONG_AS_WANTED}",
+            tenant_column="tenant_id",
+            columns={
+                "tenant_id": _TENANT,
+                "thing_id": "of which thing",
+                "version": "which version of it",
+                "name": "what it was called",
+                "tags": "by which words it was found",
+                "body": "what it said, without what is secret",
+                "made_at": "when it became so",
+            },
+        ),
+        Table(
+            name="tenant_totals",
+            data_class=DataClass.CONTENT,
+            promise="P2",
+            purpose="how many things a tenant keeps, as there is a limit",
+            retention="goes with the tenant's content",
+            counted=False,
+            tenant_column="tenant_id",
+            columns={
+                "tenant_id": _TENANT,
+                "things": "how many there are",
+                "changed_at": "when that last changed",
+            },
+        ),
+        Table(
+            name="idempotency_keys",
+            data_class=DataClass.CONTENT,
+            promise="P2",
+            purpose="which requests created something, so that a repeat creates nothing",
+            retention="one day",
+            counted=False,
+            tenant_column="tenant_id",
+            job_table=True,
+            columns={
+                "tenant_id": _TENANT,
+                "key": "the key that the caller made up, as a keyed hash",
+                "fingerprint": "the body that came with it, as a keyed hash",
+                "thing_id": "what was created",
+                "made_at": "from when the day is counted",
+            },
+        ),
+        Table(
+            name="export_tickets",
+            data_class=DataClass.CONTENT,
+            promise="P2",
+            purpose="by which a browser may fetch the tenant's export once",
+            retention="until it is used; a minute, and at most an hour until that is noticed",
+            counted=False,
+            tenant_column="tenant_id",
+            job_table=True,
+            columns={
+                "tenant_id": _TENANT,
+                "ticket": "the ticket, as a keyed hash",
+                "ends_at": "until when it holds",
             },
         ),
         Table(
@@ -40,6 +127,7 @@ DATA_MAP: Final = DataMap(
             retention="goes with the tenant's content",
             counted=False,
             tenant_column="tenant_id",
+            built_from=(INSTALLER_TENANTS.name,),
             columns={
                 "tenant_id": _TENANT,
                 "status": "whether the app is installed",
@@ -62,7 +150,7 @@ DATA_MAP: Final = DataMap(
                 "merged_into": "to whom it moves, as a pseudonym as well",
                 "state": "whether it has moved, or will not",
                 "noted_at": "from when its patience is counted",
-                "moved_up_to": "the last datasource that has moved",
+                "moved_up_to": "the last thing that has moved",
                 "rows_moved": "how many rows have moved",
             },
         ),
@@ -73,6 +161,7 @@ DATA_MAP: Final = DataMap(
             purpose="shows the customer what will be erased and when",
             retention="until purger sets the tombstone of the tenant's purges",
             tenant_column="tenant_id",
+            built_from=(PURGER_PURGES.name,),
             columns={
                 "tenant_id": _TENANT,
                 "state": "purges, wishes and holds as purger told them: ids, classes and times",
@@ -115,6 +204,12 @@ DATA_MAP: Final = DataMap(
             purpose="says that a customer asks for early erasure, or no longer does: ids and times",
             retention="30 days",
             promise="P1",
+        ),
+        StoredTopic(
+            name=REPLAYS["config"].name,
+            data_class=REPLAYS["config"].erases_as,
+            purpose="what others have said, once more for this service alone: ids, classes and times",
+            retention="1 day",
         ),
     ),
     externals=usual_externals(DataClass.CONTENT),

@@ -9,10 +9,11 @@ from chassis.unit_of_work import UnitOfWork
 from contracts.classes import DataClass
 from contracts.purges import PurgeStarted, PurgeState
 from contracts.tenants import TenantState
-from services.config import store
 from services.config.context import Context
-from services.config.domain import Tenant
+from services.config.domain.access import Tenant
 from services.config.moves import note_move
+from services.config.store import early_erasure
+from services.config.store import tenants as tenants_store
 
 handlers: Handlers[Context] = Handlers("config")
 
@@ -21,7 +22,7 @@ handlers: Handlers[Context] = Handlers("config")
 @together
 async def remember_tenants(tenants: Sequence[TenantState], uow: UnitOfWork[Context]) -> None:
     """Know whether the tenants may use what they keep here."""
-    await store.remember_tenants(
+    await tenants_store.remember_tenants(
         uow.connection,
         [
             Tenant(
@@ -39,15 +40,15 @@ async def remember_tenants(tenants: Sequence[TenantState], uow: UnitOfWork[Conte
 @together
 async def forget_tenants(tenant_ids: Sequence[UUID], uow: UnitOfWork[Context]) -> None:
     """Drop what was known of tenants of which nothing is left anywhere."""
-    await store.forget_tenants(uow.connection, tenant_ids)
+    await tenants_store.forget_tenants(uow.connection, tenant_ids)
 
 
 @handlers.follows(PurgeState)
 @together
 async def remember_purges(states: Sequence[PurgeState], uow: UnitOfWork[Context]) -> None:
     """Know what purger plans, so that customers can see it and what became of their requests."""
-    await store.remember_purges(uow.connection, states)
-    await store.settle_requests(
+    await early_erasure.remember_purges(uow.connection, states)
+    await early_erasure.settle_requests(
         uow.connection,
         [state.tenant_id for state in states],
         [wish.wish_id for state in states for wish in state.wishes],
@@ -58,7 +59,7 @@ async def remember_purges(states: Sequence[PurgeState], uow: UnitOfWork[Context]
 @together
 async def forget_purges(tenant_ids: Sequence[UUID], uow: UnitOfWork[Context]) -> None:
     """Drop what was planned for tenants and asked for by them: it is done, or was never begun."""
-    await store.forget_purges(uow.connection, tenant_ids)
+    await early_erasure.forget_purges(uow.connection, tenant_ids)
 
 
 @handlers.obeys(PurgeStarted)

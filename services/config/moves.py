@@ -16,17 +16,20 @@ from chassis.keys import KeyDestroyed, Undecipherable
 from chassis.unit_of_work import UnitOfWork, Units
 from contracts.classes import DataClass
 from contracts.ledger import EntryKind, LedgerEntry
-from services.config import store
 from services.config.context import CREDENTIALS, STEP, Context
-from services.config.domain import Move, decide_move, names_for_moved
-from services.config.store import OpenMove, StoredDatasource
+from services.config.domain.access import Move, decide_move
+from services.config.domain.kinds import KIND_OF, KINDS
+from services.config.domain.things import names_with, references_of
+from services.config.store import moves as store
+from services.config.store import tenants, things
+from services.config.store.moves import OpenMove, StoredThing
 
 log = structlog.get_logger(__name__)
 
 ROWS_A_BATCH: Final = 100
 """So that a transaction ends in a moment, whatever a tenant holds."""
 
-MOVED_TABLES: Final = frozenset({"datasources"})
+MOVED_TABLES: Final = frozenset({"things", "thing_references", "thing_versions"})
 """The tables of content that is the customer's; each that is added has to move as well."""
 
 
@@ -130,38 +133,52 @@ async def _decide(uow: UnitOfWork[Context], move: OpenMove) -> Move:
     target = move.merged_into
     await uow.lock_tenants([move.tenant_id, target])
     erased = (await uow.erased_classes([target])).get(target, frozenset())
-    known = await store.tenant(uow.connection, target)
+    known = await tenants.tenant(uow.connection, target)
     return decide_move(known, erased, uow.now - move.noted_at)
 
 
 async def _move_batch(uow: UnitOfWork[Context], move: OpenMove) -> _State:
+    connection = uow.connection
     await uow.act_for(move.tenant_id)
-    batch = await store.stored_datasources(
-        uow.connection, move.tenant_id, after=move.moved_up_to, limit=ROWS_A_BATCH
+    # Who is referred to moves before who refers.
+    batch = await store.stored_things(
+        connection,
+        move.tenant_id,
+        [kind.name for kind in KINDS],
+        after=move.moved_up_to,
+        limit=ROWS_A_BATCH,
+    )
+    versions = await store.stored_versions(
+        connection, move.tenant_id, [each.thing_id for each in batch]
     )
     resealed = [(each, await _sealed_anew(uow, move, each)) for each in batch]
     await uow.act_for(move.merged_into)
-    for datasource, credentials in resealed:
-        await _add(uow.connection, move.merged_into, datasource, credentials)
+    added = [
+        thing.thing_id
+        for thing, credentials in resealed
+        if await _add(connection, move.merged_into, thing, credentials)
+    ]
+    rows = len(added) + await store.add_moved_versions(
+        connection, move.merged_into, [each for each in versions if each.thing_id in set(added)]
+    )
+    await things.count_in(connection, move.merged_into, len(added), now=uow.now)
     if len(batch) == ROWS_A_BATCH:
-        await store.note_moved(
-            uow.connection, move.purge_id, up_to=batch[-1].datasource_id, rows=len(batch)
-        )
+        await store.note_moved(connection, move.purge_id, up_to=batch[-1].thing_id, rows=rows)
         return _State.MOVING
-    await store.settle_move(uow.connection, move.purge_id, moved=True)
-    log.info("content moved", purge_id=move.purge_id, rows_moved=move.rows_moved + len(batch))
+    await store.settle_move(connection, move.purge_id, moved=True)
+    log.info("content moved", purge_id=move.purge_id, rows_moved=move.rows_moved + rows)
     return _State.SETTLED
 
 
 async def _sealed_anew(
-    uow: UnitOfWork[Context], move: OpenMove, datasource: StoredDatasource
+    uow: UnitOfWork[Context], move: OpenMove, thing: StoredThing
 ) -> bytes | None:
     """Seal credentials under the other tenant's key; without them where they cannot be read."""
-    if datasource.credentials is None:
+    if thing.credentials is None:
         return None
     keys = uow.context.keys
     try:
-        plain = await keys.open(uow.connection, move.tenant_id, CREDENTIALS, datasource.credentials)
+        plain = await keys.open(uow.connection, move.tenant_id, CREDENTIALS, thing.credentials)
     except (KeyDestroyed, Undecipherable):
         log.error("credentials not moved, they cannot be read", purge_id=move.purge_id)  # noqa: TRY400 - its frames say nothing
         return None
@@ -169,13 +186,25 @@ async def _sealed_anew(
 
 
 async def _add(
-    connection: Connection, tenant_id: UUID, datasource: StoredDatasource, credentials: bytes | None
-) -> None:
-    """Keep a datasource under the first of its names that is free there, once."""
-    for name in names_for_moved(datasource.name):
-        if await store.add_moved_datasource(
-            connection, tenant_id, datasource, name=name, sealed_credentials=credentials
+    connection: Connection, tenant_id: UUID, thing: StoredThing, credentials: bytes | None
+) -> bool:
+    """Keep a thing under the first of its names that is free there, once; say if it was not there.
+
+    What it refers to and is there no longer, as the customer has removed it
+    since it moved, is left out.
+    """
+    kind = KIND_OF[thing.kind]
+    references = references_of(kind, thing.body)
+    present = await things.meant(connection, tenant_id, references.values())
+    kept = {field: target for field, target in references.items() if target in present}
+    body = {**thing.body, **dict.fromkeys(references.keys() - kept.keys())}
+    names = names_with("moved", thing.name)
+    while True:
+        name = await things.free_name(connection, tenant_id, kind, names)
+        if await store.add_moved_thing(
+            connection, tenant_id, thing, name=name, body=body, sealed_credentials=credentials
         ):
-            return
-        if await store.datasource(connection, tenant_id, datasource.datasource_id) is not None:
-            return  # another purge of the same tenant has brought it
+            await things.refer(connection, tenant_id, thing.thing_id, kept)
+            return True
+        if await things.find(connection, tenant_id, kind, thing.thing_id) is not None:
+            return False  # another purge of the same tenant has brought it

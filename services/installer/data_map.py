@@ -4,7 +4,7 @@ from typing import Final
 
 from chassis.data_map import DataMap, StoredTopic, Table, usual_externals
 from contracts.classes import DataClass
-from contracts.topics import INSTALLER_CENSUSES, INSTALLER_ERASURES, INSTALLER_TENANTS
+from contracts.topics import INSTALLER_CENSUSES, INSTALLER_ERASURES, INSTALLER_TENANTS, REPLAYS
 
 _TENANT: Final = "whose data it is about, as the pseudonym that only this database can resolve"
 
@@ -247,6 +247,12 @@ DATA_MAP: Final = DataMap(
             purpose="tells purger of which tenants data is held, as digests, and as a list on doubt",
             retention="1 day",
             promise="P1",
+        ),
+        StoredTopic(
+            name=REPLAYS["installer"].name,
+            data_class=REPLAYS["installer"].erases_as,
+            purpose="what others have said, once more for this service alone: ids, classes and times",
+            retention="1 day",
         ),
     ),
     externals=usual_externals(DataClass.INSTALLATION),

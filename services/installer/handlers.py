@@ -1,6 +1,6 @@
 """What the installer does about purges: accepts or refuses them, erases, and follows the ledger."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any, assert_never
 from uuid import UUID
@@ -118,13 +118,19 @@ async def _finish_purge(
 
 @handlers.hears(StatesDoubted)
 async def restate_doubted(doubted: StatesDoubted, uow: UnitOfWork[Door]) -> None:
-    """Say these tenants' states again with newer versions; of who is gone nothing can be said."""
-    locked = await store.lock_tenants(uow.connection, doubted.tenant_ids)
+    """Say these tenants' states again; of who is gone nothing can be said."""
+    known = await restate_some(uow, doubted.tenant_ids)
+    unknown = len(set(doubted.tenant_ids) - known)
+    log.info("doubted states said again", restated=len(known), unknown=unknown)
+
+
+async def restate_some(uow: UnitOfWork[Any], tenant_ids: Collection[UUID]) -> set[UUID]:
+    """Say these tenants' states again with newer versions; return those that are known."""
+    locked = await store.lock_tenants(uow.connection, tenant_ids)
     epoch = await uow.epoch()
     known = [domain.restated(tenant, epoch=epoch) for tenant in locked.values()]
     await store.restate_tenants(uow, known)
-    unknown = len(set(doubted.tenant_ids)) - len(known)
-    log.info("doubted states said again", restated=len(known), unknown=unknown)
+    return {tenant.tenant_id for tenant in known}
 
 
 async def restate(units: Units[Any]) -> None:

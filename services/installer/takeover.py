@@ -59,9 +59,11 @@ async def take_over_states(uow: UnitOfWork[Door], page: Sequence[Said[TenantStat
         match decision:
             case None:
                 continue
-            case Renew(state):
+            case Renew(state, seen_at):
                 await store.write_state(uow.connection, state)
                 await store.note_whether_installed(uow.connection, state)
+                if seen_at is not None:
+                    await store.note_seen(uow.connection, tenant_id, now=seen_at)
                 await _remember_purge(uow, state)
             case Adopt(state):
                 await store.add_orphan(uow.connection, state)

@@ -143,7 +143,7 @@ def build(settings: NotifierSettings) -> Service[Context]:
         handlers=handlers,
         topics=(INSTALLER_TENANTS, PURGER_COMMANDS, PURGER_PURGES, PURGER_CENSUSES),
         context=context,
-        restate=_restate,
+        restate=restate,
         routers=(
             *public,
             development,
@@ -239,7 +239,7 @@ def _desk(settings: NotifierSettings) -> TicketDesk | None:
     return TicketDesk(url, project, field, account, token_file)
 
 
-async def _restate(units: Units[Context]) -> None:
+async def restate(units: Units[Context]) -> None:
     """Say again what the policy is, then who must not be written to, in turns that each stay."""
     await policies.restate(units)
     after = None

@@ -5,11 +5,13 @@ from typing import Final
 from chassis.data_map import DataMap, External, StoredTopic, Table, usual_externals
 from contracts.classes import DataClass
 from contracts.topics import (
+    INSTALLER_TENANTS,
     NOTIFIER_CENSUSES,
     NOTIFIER_ERASURES,
     NOTIFIER_NOTICES,
     NOTIFIER_POLICIES,
     NOTIFIER_SUPPRESSIONS,
+    REPLAYS,
 )
 
 _TENANT: Final = "whose data it is, as the pseudonym that only the installer can resolve"
@@ -147,6 +149,8 @@ DATA_MAP: Final = DataMap(
             counted=False,
             tenant_column="tenant_id",
             job_table=True,
+            built_from=(INSTALLER_TENANTS.name,),
+            rows_stay="what the Marketplace's report said of a tenant is in no event",
             columns={
                 "tenant_id": _TENANT,
                 "addon_key": "which of the vendor's apps it is",
@@ -200,6 +204,8 @@ DATA_MAP: Final = DataMap(
             counted=False,
             tenant_column="tenant_id",
             job_table=True,
+            built_from=(INSTALLER_TENANTS.name,),
+            rows_stay="a tenant that is being purged says its licences no more",
             columns={
                 "tenant_id": _TENANT,
                 "numbers": "in capitals and without SEN-; empty where it has no licence",
@@ -250,6 +256,8 @@ DATA_MAP: Final = DataMap(
             counted=False,
             tenant_column="tenant_id",
             job_table=True,
+            built_from=(INSTALLER_TENANTS.name,),
+            rows_stay="whether people were welcomed is in no event",
             columns={
                 "tenant_id": _TENANT,
                 "installed": "whether the app is installed",
@@ -467,6 +475,12 @@ DATA_MAP: Final = DataMap(
             purpose="tells purger of which tenants data is held, as digests, and as a list on doubt",
             retention="1 day",
             promise="P3",
+        ),
+        StoredTopic(
+            name=REPLAYS["notifier"].name,
+            data_class=REPLAYS["notifier"].erases_as,
+            purpose="what others have said, once more for this service alone: ids, classes and times",
+            retention="1 day",
         ),
     ),
     externals=(

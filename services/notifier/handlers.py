@@ -1,6 +1,7 @@
 """What notifier does about the messages it hears."""
 
 from collections.abc import Sequence
+from typing import Final
 from uuid import UUID
 
 from chassis.database import Connection
@@ -28,6 +29,8 @@ from services.notifier.store import contacts, deliveries, lifecycle, people, tic
 
 ERASE_TICKETS = "erase-notifier"
 """The step of wave 1; tickets lie in Jira Service Management, none are stored here."""
+
+_MAILS: Final = "it writes to people"
 
 handlers: Handlers[Context] = Handlers("notifier")
 
@@ -59,7 +62,7 @@ async def forget_tenant(tenant_id: UUID, uow: UnitOfWork[Context]) -> None:
     await lifecycle.forget_life(uow.connection, tenant_id)
 
 
-@handlers.follows(PurgeState, writes=DataClass.CONTACTS)
+@handlers.follows(PurgeState, writes=DataClass.CONTACTS, once=_MAILS)
 async def tell_of_purges(state: PurgeState, uow: UnitOfWork[Context]) -> None:
     """Tell people of holds, wishes and cancelled purges that they have not been told of."""
     await lifecycle.note_withdrawn(uow.connection, state.tenant_id, withdrawn(state))
@@ -74,7 +77,7 @@ async def forget_purges(tenant_id: UUID, uow: UnitOfWork[Context]) -> None:
     await lifecycle.forget_life(uow.connection, tenant_id)
 
 
-@handlers.obeys(PurgeReminder, nothing_waits=True)
+@handlers.obeys(PurgeReminder, once=_MAILS, nothing_waits=True)
 async def remind_people(command: PurgeReminder, uow: UnitOfWork[Context]) -> None:
     """Remind a tenant's people of a purge that will start, unless it was withdrawn meanwhile."""
     tenant_id = command.tenant_id
@@ -89,7 +92,7 @@ async def remind_people(command: PurgeReminder, uow: UnitOfWork[Context]) -> Non
     await _tell(uow, tenant_id, notice)
 
 
-@handlers.obeys(PurgeStarted)
+@handlers.obeys(PurgeStarted, once=_MAILS)
 async def erase_people(command: PurgeStarted, uow: UnitOfWork[Context]) -> None:
     """Set the guard and queue the erasure; tickets are erased at their desk first.
 

@@ -4,7 +4,7 @@ from typing import Final
 
 from chassis.data_map import DataMap, StoredTopic, Table, usual_externals
 from contracts.classes import DataClass
-from contracts.topics import PURGER_CENSUSES
+from contracts.topics import INSTALLER_TENANTS, PURGER_CENSUSES, REPLAYS
 
 _TENANT: Final = "whose purge it is, as the pseudonym that only the installer can resolve"
 
@@ -18,6 +18,7 @@ DATA_MAP: Final = DataMap(
             purpose="what decides when a tenant's data must go",
             retention="until the installer sets the tenant's tombstone",
             tenant_column="tenant_id",
+            built_from=(INSTALLER_TENANTS.name,),
             columns={
                 "tenant_id": _TENANT,
                 "epoch": "the version's epoch",
@@ -306,6 +307,12 @@ DATA_MAP: Final = DataMap(
             purpose="asks owners about tenants of which they may hold something else than they should",
             retention="1 day",
             promise="P1",
+        ),
+        StoredTopic(
+            name=REPLAYS["purger"].name,
+            data_class=REPLAYS["purger"].erases_as,
+            purpose="what others have said, once more for this service alone: ids, classes and times",
+            retention="1 day",
         ),
     ),
     externals=usual_externals(DataClass.ERASURE_PROOF),

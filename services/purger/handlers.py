@@ -5,6 +5,7 @@ from uuid import UUID
 
 import structlog
 
+from chassis.census import A_CENSUS_IS_OF_ITS_MOMENT
 from chassis.handlers import Handlers, together
 from contracts.censuses import CensusListed, CensusTaken
 from contracts.purges import (
@@ -172,13 +173,13 @@ def _is_a_step_done(answer: DataErased, purge: Purge | None) -> bool:
     return True
 
 
-@handlers.hears(CensusTaken)
+@handlers.hears(CensusTaken, once=A_CENSUS_IS_OF_ITS_MOMENT)
 async def compare_census(census: CensusTaken, uow: Work) -> None:
     """Compare what an owner holds with what it should hold; ask for lists where that differs."""
     await reconciliation.compare(uow, census)
 
 
-@handlers.hears(CensusListed)
+@handlers.hears(CensusListed, once=A_CENSUS_IS_OF_ITS_MOMENT)
 async def look_at_list(listed: CensusListed, uow: Work) -> None:
     """Note which tenants differ, and mend what two rounds have found."""
     await reconciliation.settle(uow, listed)

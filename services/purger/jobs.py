@@ -1,9 +1,10 @@
 """What purger does by the clock: due purges, silence, late receipts, the ledger's publication."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from uuid import UUID
 
 import structlog
 
@@ -156,6 +157,13 @@ async def restate(units: Units[Context]) -> None:
         if len(page) < _AT_ONCE:
             return
         after = page[-1]
+
+
+async def restate_some(uow: Work, tenant_ids: Collection[UUID]) -> set[UUID]:
+    """Say these tenants' purges again with new versions; return those of whom any stand said."""
+    spoken_of = await store.spoken_of(uow.connection, tenant_ids)
+    await say_purges(uow, spoken_of)
+    return spoken_of
 
 
 async def _may_purge(uow: Work) -> bool:

@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Collection, Mapping, Sequence
+from datetime import timedelta
 from typing import get_args
 from uuid import UUID
 
@@ -32,6 +33,8 @@ log = structlog.get_logger(__name__)
 
 ACCEPT_STEP = "accept"
 _RECEIPT_CODE_BYTES = 24
+# So long its topic keeps what a customer asked for, and a little more.
+WISHES_ARE_ON_THE_BUS = timedelta(days=31)
 
 
 async def say_purges(uow: Work, tenant_ids: Collection[UUID], *, gone: bool = False) -> None:
@@ -44,6 +47,9 @@ async def say_purges(uow: Work, tenant_ids: Collection[UUID], *, gone: bool = Fa
     versions = await store.next_versions(uow.connection, tenant_ids, epoch=await uow.epoch())
     purges = await store.plans_of(uow.connection, tenant_ids)
     wishes = await store.standing_wishes(uow.connection, tenant_ids)
+    withdrawn = await store.withdrawn_wishes(
+        uow.connection, tenant_ids, since=uow.now - WISHES_ARE_ON_THE_BUS
+    )
     holds = await store.standing_holds(uow.connection, tenant_ids)
     over = []
     for tenant_id, version in versions.items():
@@ -60,6 +66,7 @@ async def say_purges(uow: Work, tenant_ids: Collection[UUID], *, gone: bool = Fa
                     plans=plans,
                     wishes=wishes[tenant_id],
                     holds=holds[tenant_id],
+                    withdrawn_wishes=withdrawn[tenant_id],
                 )
             )
     await store.note_forgotten(uow.connection, over, now=uow.now)

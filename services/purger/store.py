@@ -62,6 +62,14 @@ async def save_tenants(connection: Connection, tenants: Sequence[TenantState]) -
     return [each for each in tenants if each.tenant_id in saved]
 
 
+async def unknown_tenants(connection: Connection, tenant_ids: Collection[UUID]) -> set[UUID]:
+    """List those of these tenants of whom the installer has nothing left, or never had."""
+    rows = await connection.fetch(
+        "SELECT tenant_id FROM tenants WHERE tenant_id = ANY($1::uuid[])", list(tenant_ids)
+    )
+    return set(tenant_ids) - {row["tenant_id"] for row in rows}
+
+
 async def tenant(connection: Connection, tenant_id: UUID) -> TenantState | None:
     """Give the tenant's state as the installer last told it, without licence numbers."""
     state = await connection.fetchval("SELECT state FROM tenants WHERE tenant_id = $1", tenant_id)
@@ -137,13 +145,17 @@ async def schedule_purge(
 ) -> None:
     """Write a plan down, or write it anew; a purge that is under way stays as it is.
 
+    One whose end the ledger proves is over, whatever a state says that is heard of once more.
     ``traceparent`` names the trace in which it goes on when it is due.
     """
     await connection.execute(
         f"""
         INSERT INTO purges AS p ({_PLAN}, changed_at, traceparent, ask_again_at)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14,
-                CASE WHEN $10 = 'requested' THEN $13::timestamptz END)
+        SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, phase, $11, $12, $13, $14,
+               CASE WHEN phase = 'requested' THEN $13::timestamptz END
+          FROM (SELECT CASE WHEN EXISTS (SELECT FROM ledger
+                                          WHERE purge_id = $1 AND part = 'receipt-closed')
+                            THEN 'closed' ELSE $10 END AS phase) AS known
         ON CONFLICT (purge_id) DO UPDATE
            SET deadline = excluded.deadline, erase_by = excluded.erase_by,
                start_at = excluded.start_at, rule_version = excluded.rule_version,
@@ -1324,9 +1336,19 @@ async def take_over_plan(
 
 
 async def take_over_wishes(
-    connection: Connection, tenant_id: UUID, wishes: Sequence[Wish], *, now: datetime
+    connection: Connection,
+    tenant_id: UUID,
+    wishes: Sequence[Wish],
+    withdrawn: Collection[UUID],
+    *,
+    now: datetime,
 ) -> None:
-    """Let the wishes of a tenant that stand be these; who asked and why is not said on the bus."""
+    """Let the wishes of a tenant that stand be these; who asked and why is not said on the bus.
+
+    Those that were ``withdrawn`` will not count when they come once more.
+    """
+    for wish_id in withdrawn:
+        await withdraw_wish(connection, wish_id, tenant_id, made_by=WishedBy.CUSTOMER, now=now)
     for told in wishes:
         await record_wish(
             connection,
@@ -1562,6 +1584,25 @@ async def standing_wishes(
         made = Wish(wish_id=row["wish_id"], asked_at=row["asked_at"], by=row["made_by"])
         found[row["tenant_id"]] += (made,)
     return found
+
+
+async def withdrawn_wishes(
+    connection: Connection, tenant_ids: Collection[UUID], *, since: datetime
+) -> dict[UUID, tuple[UUID, ...]]:
+    """List the wishes that these tenants themselves withdrew since a time."""
+    found: dict[UUID, tuple[UUID, ...]] = dict.fromkeys(tenant_ids, ())
+    rows = await connection.fetch(
+        """
+        SELECT tenant_id, array_agg(wish_id ORDER BY withdrawn_at, wish_id) AS wish_ids
+          FROM wishes
+         WHERE tenant_id = ANY($1::uuid[]) AND made_by = $2 AND withdrawn_at >= $3
+         GROUP BY tenant_id
+        """,
+        list(tenant_ids),
+        WishedBy.CUSTOMER,
+        since,
+    )
+    return found | {row["tenant_id"]: tuple(row["wish_ids"]) for row in rows}
 
 
 async def drop_old_wishes(connection: Connection, *, before: datetime) -> None:

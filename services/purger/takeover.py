@@ -114,7 +114,9 @@ async def continue_purges(uow: Work, page: Sequence[Said[PurgeState]]) -> int:
             plan = plan_taken_over(said, known.get(said.purge_id))
             if plan is not None:
                 await store.take_over_plan(uow.connection, state.tenant_id, plan, now=uow.now)
-        await store.take_over_wishes(uow.connection, state.tenant_id, state.wishes, now=uow.now)
+        await store.take_over_wishes(
+            uow.connection, state.tenant_id, state.wishes, state.withdrawn_wishes, now=uow.now
+        )
         await store.take_over_holds(
             uow.connection, state.tenant_id, state.holds, why=WHY_BRAKED, now=uow.now
         )

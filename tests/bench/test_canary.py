@@ -73,7 +73,7 @@ async def test_what_was_planted_must_be_found_in_every_place_before_the_purge(
     found = await a_sweep().control(copies(*SEALED))
     assert found.hits.total() == len(PLANTED_IN) + len(SEALED) + 1
 
-    for missed in ("table config.datasources", "topic installer.tenants.v1"):
+    for missed in ("table config.things", "topic installer.tenants.v1"):
         monkeypatch.setattr(canary, "search", finding(*PLANTED_IN - {missed}))
         with pytest.raises(CannotFindError, match=missed):
             await a_sweep().control(copies(*SEALED))
@@ -83,19 +83,19 @@ async def test_what_is_sealed_must_be_readable_before_the_purge(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(canary, "search", finding(*PLANTED_IN))
-    with pytest.raises(CannotFindError, match=r"sealed config\.datasources\.credentials"):
-        await a_sweep().control(copies(*SEALED.keys() - {"config.datasources.credentials"}))
+    with pytest.raises(CannotFindError, match=r"sealed config\.things\.credentials"):
+        await a_sweep().control(copies(*SEALED.keys() - {"config.things.credentials"}))
 
 
 async def test_a_column_that_nothing_was_planted_in_is_no_proof(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def one_is_bare(*_: object) -> set[str]:
-        return {"config.datasources.note"}
+        return {"config.things.note"}
 
     monkeypatch.setattr(canary, "bare_columns", one_is_bare)
     monkeypatch.setattr(canary, "search", finding(*PLANTED_IN))
-    with pytest.raises(CannotFindError, match=r"config\.datasources\.note"):
+    with pytest.raises(CannotFindError, match=r"config\.things\.note"):
         await a_sweep().control(copies(*SEALED))
 
 

@@ -103,6 +103,8 @@ def test_an_unknown_name_is_refused_with_the_names_that_there_are(
         "mail-memory",
         "canary",
         "campaign-plan",
+        "news-plan",
+        "lookup",
     ]
     for name in BENCHMARKS:
         assert name in said

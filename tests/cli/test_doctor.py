@@ -65,19 +65,19 @@ async def test_a_database_as_the_data_map_wants_it_is_well(config: Roles) -> Non
     ("harm", "check", "detail"),
     [
         ("ALTER TABLE tenants ADD email text", "data map", "column tenants.email"),
-        ("DROP TABLE datasources", "data map", "table datasources does not exist"),
-        ("DROP TABLE datasources", "eraser's sight", "datasources"),
+        ("DROP TABLE things CASCADE", "data map", "table things does not exist"),
+        ("DROP TABLE things CASCADE", "eraser's sight", "things"),
         ("DELETE FROM config_migrations", "migrations", "config_migrations is at None"),
         ("GRANT UPDATE ON tenants TO config_eraser", "rights of roles", "eraser may UPDATE"),
-        ("REVOKE DELETE ON datasources FROM config_eraser", "rights of roles", "may not DELETE"),
+        ("REVOKE DELETE ON things FROM config_eraser", "rights of roles", "may not DELETE"),
         ("GRANT TRUNCATE ON inbox TO config_worker", "rights of roles", "worker may TRUNCATE"),
         (
             (
-                "ALTER TABLE datasources NO FORCE ROW LEVEL SECURITY; DELETE FROM datasources;"
-                " ALTER TABLE datasources FORCE ROW LEVEL SECURITY"
+                "ALTER TABLE things NO FORCE ROW LEVEL SECURITY; DELETE FROM things;"
+                " ALTER TABLE things FORCE ROW LEVEL SECURITY"
             ),
             "eraser's sight",
-            "the planted row of datasources is not seen",
+            "the planted row of things is not seen",
         ),
     ],
 )

@@ -20,12 +20,22 @@ from contracts.topics import SERVICES
 
 CLI: Final = Path(statuses.__file__).parent
 EXAMPLE: Final = re.compile(r"Example: `keepword (?P<rest>[^`]+)`")
-PLACEHOLDER: Final = re.compile(r"\b(TENANT|LETTER|OLD|NEW|PURGE|CAMPAIGN|REFERENCE)\b")
+PLACEHOLDER: Final = re.compile(r"\b(TENANT|LETTER|EVENT|OLD|NEW|PURGE|CAMPAIGN|REFERENCE)\b")
 
 # These look and change nothing.
 LOOKING: Final = {
     *("list", "show", "find", "explain", "forecast", "diff", "plan", "verify", "record", "table"),
-    *("coverage", "uncertain", "requests", "trace", "doctor", "version", "dry-run", "tail"),
+    *(
+        "coverage",
+        "uncertain",
+        "requests",
+        "trace",
+        "doctor",
+        "version",
+        "dry-run",
+        "tail",
+        "replays",
+    ),
 }
 # These change something, and each can be taken back or destroys nothing.
 HARMLESS: Final = {
@@ -35,6 +45,7 @@ HARMLESS: Final = {
     "policies draft": "a draft is told nobody",
     "purges brake pull": "it holds back, and two people release it",
     "contracts new-version": "two new files",
+    "events restate": "what is known already is known by its version",
 }
 
 
@@ -109,9 +120,10 @@ def names_in(command: Any) -> set[str]:
     imports = [each for each in ast.walk(function) if isinstance(each, ast.ImportFrom)]
     if not imports or not str(imports[0].module).startswith("cli."):
         return set()
-    functions = tree(CLI / f"{str(imports[0].module).removeprefix('cli.')}.py")
+    functions = tree(CLI.joinpath(*str(imports[0].module).split(".")[1:]).with_suffix(".py"))
     names: set[str] = set()
-    waiting = [imports[0].names[0].name]
+    waiting = [each.name for each in imports[0].names if each.name.startswith("run_")]
+    assert waiting
     assert waiting[0] in functions
     while waiting:
         found = functions.get(waiting.pop())

@@ -185,9 +185,9 @@ class Owner:
                 for number in range(datasources):
                     await connection.execute(
                         """
-                        INSERT INTO datasources (tenant_id, datasource_id, name, kind, url,
-                                                 options, created_at, updated_at, version)
-                        VALUES ($1, $2, $3, 'rest', 'https://x.invalid', '{}', $4, $4, 1)
+                        INSERT INTO things (tenant_id, thing_id, kind, name, tags, body,
+                                            position, created_at, updated_at, version)
+                        VALUES ($1, $2, 'datasource', $3, '{}', '{}', 1, $4, $4, 1)
                         """,
                         tenant_id,
                         uuid4(),
@@ -248,7 +248,7 @@ async def test_a_dry_run_shows_what_would_go_and_changes_nothing(
 
     assert shown.exit_code == 0
     rows = list(rows_of(shown))
-    assert ["config", "content", "datasources", "3", "3"] in rows
+    assert ["config", "content", "things", "3", "3"] in rows
     assert ["config", "content", "tenants", "1", ""] in rows
     assert ["config", "plumbing", "tenant_keys", "1", ""] in rows
     assert ["notifier", "contacts", "contacts", "0", "0"] in rows
@@ -265,8 +265,8 @@ async def test_a_database_that_hides_rows_is_not_taken_for_empty(
     await migrate(roles.owner_url, CONFIG_MAP)
     connection = await asyncpg.connect(roles.owner_url)
     try:
-        await connection.execute("ALTER TABLE datasources NO FORCE ROW LEVEL SECURITY")
-        await connection.execute("DELETE FROM datasources")
+        await connection.execute("ALTER TABLE things NO FORCE ROW LEVEL SECURITY")
+        await connection.execute("DELETE FROM things")
     finally:
         await connection.close()
     monkeypatch.setenv("KEEPWORD_CONFIG_DATABASE_URL", roles.runtime_url)
@@ -277,7 +277,7 @@ async def test_a_database_that_hides_rows_is_not_taken_for_empty(
         1,
         True,
     )
-    assert "planted row of datasources" in shown.output
+    assert "planted row of thing_" in shown.output
 
 
 async def test_a_database_that_is_away_is_named_without_its_password(

@@ -6,13 +6,14 @@ import json
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
 import httpx2
+from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from chassis.clock import ManualClock
@@ -28,15 +29,16 @@ from chassis.unit_of_work import Units
 from contracts.classes import DataClass
 from contracts.tenants import ClassState, Platform, TenantStatus
 from devstack.postgres import Roles
-from services.config import store
 from services.config.app import build
-from services.config.context import AUDIENCE, Context
+from services.config.context import AUDIENCE, Context, Limits
 from services.config.data_map import DATA_MAP
-from services.config.domain import Tenant
+from services.config.domain.access import Tenant
 from services.config.moves import ready_to_erase
 from services.config.settings import ConfigSettings
+from services.config.store import tenants
 from tests.support.sessions import ISSUER, JWKS_URL, Installer
 
+PATH = "/api/v1/datasources"
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
 
@@ -81,6 +83,7 @@ class Config:
     units: Units[Context]
     installer: Installer
     service: Service[Context]
+    fastapi: FastAPI
     app: ASGIApp
 
     def eraser_job(self) -> EraserJob[Context]:
@@ -91,6 +94,14 @@ class Config:
             data_map=DATA_MAP,
             key_class=DataClass.CONTENT,
             ready=ready_to_erase,
+        )
+
+    def limit(self, limits: Limits) -> None:
+        """Let tenants keep no more than this."""
+        context = replace(self.units.context, limits=limits)
+        running: Running[Context] = self.fastapi.state.running
+        self.fastapi.state.running = replace(
+            running, units=replace(self.units, context=context), context=context
         )
 
     async def erase(self) -> int:
@@ -112,7 +123,7 @@ class Config:
 
     async def know(self, tenant: Tenant) -> None:
         async with self.units.begin() as uow:
-            await store.remember_tenants(uow.connection, [tenant])
+            await tenants.remember_tenants(uow.connection, [tenant])
 
     async def order_erasure(self, tenant_id: UUID) -> ErasureOrder:
         """Accept an erasure, as the command does."""
@@ -134,10 +145,18 @@ class Config:
         ) as client:
             yield client
 
+    async def create(self, tenant_id: UUID, plural: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Let the tenant create a thing."""
+        async with self.client(tenant_id) as client:
+            answer = await client.post(f"/api/v1/{plural}", json=body)
+        assert answer.status_code == 201, answer.text
+        made: dict[str, Any] = answer.json()
+        return made
+
     async def rows(self, tenant_id: UUID) -> list[dict[str, Any]]:
-        """What is stored of a tenant, by a role that sees all."""
+        """What things are stored of a tenant, by a role that sees all."""
         rows = await self.eraser.fetch(
-            "SELECT * FROM datasources WHERE tenant_id = $1 ORDER BY datasource_id", tenant_id
+            "SELECT * FROM things WHERE tenant_id = $1 ORDER BY thing_id", tenant_id
         )
         return [dict(row) for row in rows]
 
@@ -162,6 +181,30 @@ def a_datasource(**others: Any) -> dict[str, Any]:
         "options": {"schema": "public", "timeout_seconds": 10, "read_only": True},
         "username": "reader",
         "credentials": "correct-horse-battery",
+    }
+    return given | others
+
+
+def a_converter(**others: Any) -> dict[str, Any]:
+    """A converter as a customer writes it."""
+    return {"name": "By month", "text": "rows.map(row => row.month)"} | others
+
+
+def a_template(**others: Any) -> dict[str, Any]:
+    """A template as a customer writes it."""
+    return {"name": "Plain", "kind": "table", "text": "<table>{{ rows }}</table>"} | others
+
+
+def a_query(datasource_id: str, **others: Any) -> dict[str, Any]:
+    """A query as a customer writes it, of the datasource above."""
+    given = {
+        "name": "Sales of a region",
+        "tags": ["finance", "monthly"],
+        "kind": "sql",
+        "text": "SELECT month, sum FROM sales WHERE region = :region",
+        "parameters": [{"name": "region", "default": "EMEA", "allowed": ["EMEA", "APAC"]}],
+        "datasource_id": datasource_id,
+        "spaces": ["SALES"],
     }
     return given | others
 
@@ -191,5 +234,9 @@ async def config_of(roles: Roles, folder: Path) -> AsyncIterator[Config]:
         open_doors.set()
         app = build_app(service, open_doors)
         app.state.running = Running(resources, units, context, lambda _: None)
-        edge = HttpEdge(BodyLimit(app, most_bytes=256 * 1024), Metrics())
-        yield Config(roles, runtime, worker, eraser, clock, keys, units, installer, service, edge)
+        edge = HttpEdge(
+            BodyLimit(app, most_bytes=256 * 1024, larger=service.larger_bodies), Metrics()
+        )
+        yield Config(
+            roles, runtime, worker, eraser, clock, keys, units, installer, service, app, edge
+        )

@@ -6,14 +6,9 @@ from pydantic import ValidationError
 
 from contracts.classes import DataClass
 from contracts.tenants import ClassState, Platform, TenantStatus
-from services.config.domain import (
-    Access,
-    DatasourceInput,
-    Tenant,
-    access_to_content,
-    cursor_after,
-    place_of,
-)
+from services.config.domain.access import Access, Tenant, access_to_content
+from services.config.domain.datasources import Datasource
+from services.config.domain.things import Sort, cursor_after, place_of
 from tests.config.builders import a_datasource
 
 
@@ -39,7 +34,9 @@ def a_known_tenant(**others: Any) -> Tenant:
         (a_known_tenant(content=ClassState.ERASED), (), Access.GOING),
         (a_known_tenant(status=TenantStatus.UNINSTALLED), (), Access.LEFT),
         (a_known_tenant(status=TenantStatus.PURGED), (), Access.LEFT),
-        (a_known_tenant(platform=Platform.FORGE), (), Access.KEPT_ELSEWHERE),
+        (a_known_tenant(platform=Platform.FORGE), (), Access.READABLE),
+        (a_known_tenant(platform=Platform.FORGE), (DataClass.CONTENT,), Access.GOING),
+        (a_known_tenant(platform=Platform.FORGE, status=TenantStatus.UNINSTALLED), (), Access.LEFT),
         (a_known_tenant(platform=Platform.DATACENTER), (), Access.KEPT_ELSEWHERE),
     ],
 )
@@ -50,7 +47,7 @@ def test_content_is_open_to_installed_connect_tenants_alone(
 
 
 def test_credentials_are_not_in_what_a_datasource_prints() -> None:
-    wanted = DatasourceInput.model_validate(a_datasource())
+    wanted = Datasource.model_validate(a_datasource())
     assert "correct-horse" not in f"{wanted!r} {wanted} {wanted.model_dump_json()}"
 
 
@@ -83,20 +80,25 @@ def test_credentials_are_not_in_what_a_datasource_prints() -> None:
 )
 def test_a_datasource_that_is_wrong_is_refused_without_repeating_it(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError) as refused:
-        DatasourceInput.model_validate(a_datasource(**wrong))
+        Datasource.model_validate(a_datasource(**wrong))
     assert "pass@" not in str(refused.value)
 
 
-def test_a_replacement_keeps_credentials_that_it_does_not_mention() -> None:
+def test_a_replacement_keeps_secret_that_it_does_not_mention() -> None:
     silent = a_datasource()
     del silent["credentials"]
-    assert DatasourceInput.model_validate(silent).keeps_credentials
-    assert not DatasourceInput.model_validate(a_datasource(credentials=None)).keeps_credentials
+    assert Datasource.model_validate(silent).keeps_secret
+    assert not Datasource.model_validate(a_datasource(credentials=None)).keeps_secret
 
 
-def test_a_cursor_leads_back_to_its_place() -> None:
-    datasource_id = uuid4()
-    assert place_of(cursor_after(datasource_id)) == datasource_id
-    for wrong in ("", "x", "é", "AAAA", "A" * 64):
+@pytest.mark.parametrize(
+    ("key", "sort"), [("Sales", Sort.NAME), ("שלום 🙂" * 20, Sort.NAME), (-(2**40), Sort.ORDER)]
+)
+def test_a_cursor_leads_back_to_its_place(key: str | int, sort: Sort) -> None:
+    thing_id = uuid4()
+    assert place_of(cursor_after(key, thing_id), sort) == (key, thing_id)
+    for wrong in ("", "x", "é", "AAAA", "A" * 64, cursor_after(2**63, thing_id)):
         with pytest.raises(ValueError):
-            place_of(wrong)
+            place_of(wrong, Sort.ORDER)
+    with pytest.raises(ValueError):
+        place_of(cursor_after("a\x00", thing_id), Sort.NAME)

@@ -21,9 +21,9 @@ from contracts.purges import (
 )
 from contracts.registry import by_ce_type
 from contracts.tenants import Platform, TenantStatus, Version
-from services.config.early_erasure import ErasureRequest, Stage, stage_of
-from services.config.erasure_routes import PATH
+from services.config.domain.early_erasure import ErasureRequest, Stage, stage_of
 from services.config.handlers import forget_purges, remember_purges
+from services.config.routes.erasure_requests import PATH
 from tests.config.builders import NOW, Config
 
 DAY = timedelta(days=1)

@@ -11,11 +11,10 @@ from chassis.erasure import NOBODY, BlindVerificationError
 from contracts.classes import TENANT_CLASSES, DataClass
 from contracts.purges import DataErased, PurgeStarted
 from contracts.tenants import ClassState, Platform, TenantStatus
-from services.config import store
-from services.config.domain import Tenant
+from services.config.domain.access import Tenant
 from services.config.handlers import erase_content, forget_tenants, remember_tenants
-from services.config.routes import PATH
-from tests.config.builders import Config, a_datasource, an_order
+from services.config.store import tenants
+from tests.config.builders import PATH, Config, a_datasource, an_order
 from tests.support.chassis import a_tenant
 
 LEASE = timedelta(minutes=3)
@@ -23,7 +22,7 @@ LEASE = timedelta(minutes=3)
 
 async def known(config: Config, tenant_id: UUID) -> Tenant | None:
     async with config.units.begin() as uow:
-        return await store.tenant(uow.connection, tenant_id)
+        return await tenants.tenant(uow.connection, tenant_id)
 
 
 async def fill(config: Config, tenant_id: UUID, *names: str) -> None:
@@ -145,13 +144,13 @@ async def test_an_erasure_is_not_called_verified_by_an_eye_that_may_be_blind(
     await config.order_erasure(tenant_id)
     owner = await asyncpg.connect(config.roles.owner_url)
     try:
-        await owner.execute("DROP POLICY eraser_sees_all ON datasources")
+        await owner.execute("DROP POLICY eraser_sees_all ON things")
         with pytest.raises(BlindVerificationError):
             await config.eraser_job().run()
         assert await answers(config, tenant_id) == []
     finally:
         await owner.execute(
-            "CREATE POLICY eraser_sees_all ON datasources FOR SELECT TO config_eraser USING (true)"
+            "CREATE POLICY eraser_sees_all ON things FOR SELECT TO config_eraser USING (true)"
         )
         await owner.close()
 
@@ -165,24 +164,22 @@ async def test_an_erasure_is_not_called_verified_by_an_eye_that_may_be_blind(
 async def test_without_its_planted_row_no_table_is_called_clean(config: Config) -> None:
     tenant_id = await config.tenant()
     await config.order_erasure(tenant_id)
-    (planted,) = await config.rows(NOBODY)
-    await config.eraser.execute("DELETE FROM datasources WHERE tenant_id = $1", NOBODY)
+    tables = ("things", "thing_versions", "thing_references")
+    planted = {
+        name: await config.eraser.fetch(f"SELECT * FROM {name} WHERE tenant_id = $1", NOBODY)
+        for name in tables
+    }
+    # With it goes what refers to it.
+    await config.eraser.execute("DELETE FROM things WHERE tenant_id = $1", NOBODY)
     try:
         with pytest.raises(BlindVerificationError):
             await config.eraser_job().run()
     finally:
         async with config.units.begin() as uow:
             await uow.act_for(NOBODY)
-            await uow.connection.execute(
-                """
-                INSERT INTO datasources (tenant_id, datasource_id, name, kind, url, options,
-                                         created_at, updated_at, version)
-                VALUES ($1, $1, $2, 'rest', $3, '{}', $4, $4, 1)
-                """,
-                NOBODY,
-                planted["name"],
-                planted["url"],
-                planted["created_at"],
-            )
+            for name in tables:
+                (row,) = planted[name]
+                places = ", ".join(f"${n}" for n in range(1, len(row) + 1))
+                await uow.connection.execute(f"INSERT INTO {name} VALUES ({places})", *row)
     config.clock.advance(LEASE)
     await config.eraser_job().run()

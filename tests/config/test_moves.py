@@ -16,17 +16,29 @@ from contracts.classes import DataClass
 from contracts.ledger import GENESIS, EntryKind, LedgerEntry, UnsealedEntry, seal
 from contracts.purges import DataErased, PurgeStarted
 from contracts.tenants import ClassState, Platform, TenantStatus
-from services.config import moves, store
+from services.config import moves
 from services.config.context import CREDENTIALS, STEP
 from services.config.data_map import DATA_MAP
-from services.config.domain import PATIENCE, Move, Name, Tenant, decide_move, names_for_moved
+from services.config.domain.access import PATIENCE, Move, Tenant, decide_move
+from services.config.domain.definitions import Name
+from services.config.domain.kinds import KINDS
+from services.config.domain.things import names_with
 from services.config.handlers import erase_content
 from services.config.moves import MOVED_TABLES, Moves, note_ledger_entry
-from services.config.routes import PATH
-from tests.config.builders import NOW, Config, a_datasource
+from services.config.store import moves as store
+from tests.config.builders import (
+    NOW,
+    PATH,
+    Config,
+    a_converter,
+    a_datasource,
+    a_query,
+    a_template,
+)
 
 CLASSES = (DataClass.CONTENT, DataClass.ERRORS)
 SHORTLY = timedelta(seconds=1)
+ANY = {"if-match": "*"}
 
 
 def an_order(tenant_id: UUID, merged_into: UUID | None = None) -> PurgeStarted:
@@ -145,13 +157,13 @@ def test_content_moves_as_soon_as_it_can_be_kept(
 
 
 def test_a_name_that_is_taken_gets_a_word_and_stays_a_name() -> None:
-    assert list(islice(names_for_moved("Sales"), 3)) == [
+    assert list(islice(names_with("moved", "Sales"), 3)) == [
         "Sales",
         "Sales (moved)",
         "Sales (moved 2)",
     ]
     longest = "x" * 200
-    names = list(islice(names_for_moved(longest), 12))
+    names = list(islice(names_with("moved", longest), 12))
     assert names[:2] == [longest, "x" * 192 + " (moved)"]
     assert len(set(names)) == 12
     for name in names:
@@ -187,7 +199,7 @@ async def test_content_moves_under_the_other_tenants_key_before_its_own_is_destr
     assert await config.erase() == 1
 
     after = await config.rows(new)
-    told = ("datasource_id", "name", "kind", "url", "options", "created_at", "version")
+    told = ("thing_id", "name", "kind", "tags", "body", "created_at", "version")
     assert [[row[each] for each in told] for row in after] == [
         [row[each] for each in told] for row in before
     ]
@@ -238,7 +250,7 @@ async def test_one_without_credentials_moves_too_and_one_that_cannot_be_read_wit
     async with config.units.begin() as uow:
         await uow.act_for(old)
         await uow.connection.execute(
-            "UPDATE datasources SET credentials = 'no seal' WHERE name = 'broken'"
+            "UPDATE things SET credentials = 'no seal' WHERE name = 'broken'"
         )
     await merge(config, old, new)
 
@@ -276,6 +288,84 @@ async def test_two_imports_in_a_row_bring_it_to_the_last_tenant(config: Config) 
     assert [await config.rows(each) for each in (first, second)] == [[], []]
 
 
+async def whole_tenant(config: Config, tenant_id: UUID) -> dict[str, dict[str, Any]]:
+    """All that a tenant sees of its things, with their history, by kind and name."""
+    told = {}
+    async with config.client(tenant_id) as client:
+        for kind in KINDS:
+            items = (await client.get(f"/api/v1/{kind.plural}")).json()["items"]
+            for item in items:
+                address = f"/api/v1/{kind.plural}/{item['id']}"
+                history = (await client.get(f"{address}/versions")).json()["items"]
+                told[f"{kind.name} {item['name']}"] = {
+                    "now": (await client.get(address)).json(),
+                    "users": (await client.get(f"{address}/users")).json(),
+                    "past": [
+                        (await client.get(f"{address}/versions/{each['version']}")).json()
+                        for each in history
+                    ],
+                }
+    return told
+
+
+async def a_whole_tenant(config: Config) -> UUID:
+    """A tenant with things of all kinds that refer to each other and have a past."""
+    tenant_id = await config.tenant()
+    source = await config.create(tenant_id, "datasources", a_datasource())
+    converter = await config.create(tenant_id, "converters", a_converter(text="past"))
+    template = await config.create(tenant_id, "templates", a_template())
+    query = a_query(source["id"], converter_id=converter["id"], template_id=template["id"])
+    await config.create(tenant_id, "queries", query)
+    async with config.client(tenant_id) as client:
+        await client.put(
+            f"/api/v1/converters/{converter['id']}", json=a_converter(tags=["t"]), headers=ANY
+        )
+    return tenant_id
+
+
+@pytest.mark.parametrize("rows_a_batch", [1, 2, 100])
+async def test_things_of_all_kinds_move_with_their_history_and_what_refers_to_them(
+    config: Config, monkeypatch: pytest.MonkeyPatch, rows_a_batch: int
+) -> None:
+    monkeypatch.setattr(moves, "ROWS_A_BATCH", rows_a_batch)
+    old, new = await a_whole_tenant(config), await config.tenant()
+    before = await whole_tenant(config, old)
+    assert {each.split()[0] for each in before} == {kind.name for kind in KINDS}
+    await merge(config, old, new)
+    await mover(config).run()
+    await config.erase()
+    assert await whole_tenant(config, new) == before
+    [answer] = await answers(config, old)
+    # Four things, three references and one past version.
+    assert (answer.counts[DataClass.CONTENT], answer.remaining) == (8, 0)
+    total = await config.eraser.fetchval(
+        "SELECT things FROM tenant_totals WHERE tenant_id = $1", new
+    )
+    assert total == 4
+
+
+async def test_a_query_moves_without_what_the_customer_has_removed_since(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(moves, "ROWS_A_BATCH", 1)
+    old, new = await a_whole_tenant(config), await config.tenant()
+    command = await merge(config, old, new)
+    for _ in range(3):
+        await mover(config)._go_on(command.purge_id)
+    async with config.client(new) as client:
+        for plural in ("datasources", "templates"):
+            (item,) = (await client.get(f"/api/v1/{plural}")).json()["items"]
+            gone = await client.delete(f"/api/v1/{plural}/{item['id']}", headers=ANY)
+            assert gone.status_code == 204
+        await mover(config).run()
+        (query,) = (await client.get("/api/v1/queries")).json()["items"]
+        copied = await client.post(f"/api/v1/queries/{query['id']}/duplicates")
+    assert (query["datasource_id"], query["template_id"]) == (None, None)
+    assert query["converter_id"] is not None
+    # It says so before it makes another one without a datasource.
+    assert copied.status_code == 409
+
+
 # -- crashed, doubled, late ------------------------------------------------------------------
 
 
@@ -296,10 +386,12 @@ async def test_it_goes_on_where_it_was_cut_off_and_nothing_goes_twice(
     removed = (await config.rows(new))[:1]
     async with config.client(new) as client:
         for row in removed:
-            assert (await client.delete(f"{PATH}/{row['datasource_id']}")).status_code == 204
+            assert (
+                await client.delete(f"{PATH}/{row['thing_id']}", headers=ANY)
+            ).status_code == 204
     gone = [row["name"] for row in removed]
     calls = 0
-    add = store.add_moved_datasource
+    add = store.add_moved_thing
 
     async def dies_at_the_second(*given: Any, **named: Any) -> bool:
         nonlocal calls
@@ -309,10 +401,10 @@ async def test_it_goes_on_where_it_was_cut_off_and_nothing_goes_twice(
         return await add(*given, **named)
 
     if rows - batches_before * 2 > 1:
-        monkeypatch.setattr(store, "add_moved_datasource", dies_at_the_second)
+        monkeypatch.setattr(store, "add_moved_thing", dies_at_the_second)
         with pytest.raises(ExceptionGroup, match="moves failed"):
             await mover(config).run()
-        monkeypatch.setattr(store, "add_moved_datasource", add)
+        monkeypatch.setattr(store, "add_moved_thing", add)
         assert len(await config.rows(new)) == batches_before * 2 - len(gone)
 
     await mover(config).run()
@@ -332,20 +424,20 @@ async def test_a_move_that_fails_holds_up_its_own_erasure_and_no_other(
     await fill(config, old, "Sales")
     for tenant_id in (stuck, old):
         await merge(config, tenant_id, new)
-    add = store.add_moved_datasource
+    add = store.add_moved_thing
 
     async def fails_for_one(*given: Any, **named: Any) -> bool:
         if named["name"] == "Stock":
             raise RuntimeError
         return await add(*given, **named)
 
-    monkeypatch.setattr(store, "add_moved_datasource", fails_for_one)
+    monkeypatch.setattr(store, "add_moved_thing", fails_for_one)
     with pytest.raises(ExceptionGroup, match="moves failed"):
         await mover(config).run()
     assert await config.erase() == 1
     assert [len(await config.rows(each)) for each in (stuck, old, new)] == [1, 0, 1]
 
-    monkeypatch.setattr(store, "add_moved_datasource", add)
+    monkeypatch.setattr(store, "add_moved_thing", add)
     await mover(config).run()
     assert await config.erase() == 1
     assert await names_of(config, new) == ["Sales", "Stock"]
@@ -448,20 +540,20 @@ async def test_a_purge_of_the_other_tenant_waits_for_the_batch_that_is_moving(
     old, new = await config.tenant(), await config.tenant()
     await fill(config, old, "Sales", "Stock")
     await merge(config, old, new)
-    read = store.stored_datasources
+    read = store.stored_things
     purging: list[asyncio.Task[int]] = []
 
     async def purge() -> int:
         await config.order_erasure(new)
         return await config.erase()
 
-    async def read_while_it_begins(*given: Any, **named: Any) -> list[store.StoredDatasource]:
+    async def read_while_it_begins(*given: Any, **named: Any) -> list[store.StoredThing]:
         purging.append(asyncio.create_task(purge()))
         while not purging[0].done() and not await somebody_waits_for_a_lock(config):
             await asyncio.sleep(0.01)
         return await read(*given, **named)
 
-    monkeypatch.setattr(store, "stored_datasources", read_while_it_begins)
+    monkeypatch.setattr(store, "stored_things", read_while_it_begins)
     await mover(config).run()
     await purging[0]
     await config.erase()

@@ -1,11 +1,19 @@
 """No message has a field that the bus may not carry, and the check itself can fail."""
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import pytest
 
-from contracts.classes import BUS_MAY_CARRY, FieldClass, refused_fields, unclassified_fields
+from contracts.classes import (
+    BUS_MAY_CARRY,
+    HIDDEN,
+    FieldClass,
+    refused_fields,
+    shown,
+    unclassified_fields,
+)
 from contracts.messages import Instant, Message, Pseudonym
 from contracts.registry import MESSAGE_TYPES, MessageType
 from contracts.schemas import published_schema
@@ -97,3 +105,24 @@ def test_the_bus_carries_no_secrets_no_client_keys_no_hosts_no_people_and_no_con
         FieldClass.PERSON,
         FieldClass.CONTENT,
     }
+
+
+class Sealed(Message):
+    """What a later contract might hold by mistake."""
+
+    token: Annotated[str, FieldClass.SECRET] = "a-secret"
+    number: Annotated[int, FieldClass.PROCESS] = 7
+    note: str = "unclassified"
+
+
+class Carrier(Message):
+    """Models within a model: alone, in a list, by name."""
+
+    one: Sealed = Sealed()
+    many: tuple[Sealed, ...] = (Sealed(), Sealed())
+    named: Mapping[Annotated[str, FieldClass.PROCESS], Sealed] = {"a": Sealed()}
+
+
+def test_what_is_shown_to_people_leaves_out_what_the_bus_may_not_carry() -> None:
+    hidden = {"token": HIDDEN, "number": 7, "note": HIDDEN}
+    assert shown(Carrier()) == {"one": hidden, "many": [hidden, hidden], "named": {"a": hidden}}

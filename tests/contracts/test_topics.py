@@ -21,6 +21,7 @@ from contracts.topics import (
     PURGER_COMMANDS,
     PURGER_LEDGER,
     PURGER_PURGES,
+    REPLAYS,
     SERVICES,
     Acl,
     Topic,
@@ -83,10 +84,11 @@ def test_what_state_replaced_is_gone_within_five_days(topic: Topic) -> None:
         (PURGER_LEDGER, 400),
         (CONFIG_CENSUSES, 1),
         (PURGER_CENSUSES, 1),
+        *((each, 1) for each in REPLAYS.values()),
     ],
     ids=lambda each: getattr(each, "name", str(each)),
 )
-def test_commands_and_events_stay_30_days_the_ledger_400_and_censuses_one(
+def test_commands_and_events_stay_30_days_the_ledger_400_censuses_and_replays_one(
     topic: Topic, days: int
 ) -> None:
     assert span(topic, "retention.ms") == timedelta(days=days)
@@ -202,9 +204,11 @@ def allowed(service: str, operation: str) -> set[str]:
 def test_a_service_writes_its_own_topics_and_reads_what_it_needs(
     service: str, writes: set[str], reads: set[str]
 ) -> None:
-    assert allowed(service, "WRITE") == writes
-    assert allowed(service, "READ") == reads
-    assert {topic.name for topic in subscriptions(service)} == reads
+    # Whoever lets a service hear again what was said does so in its name.
+    again = {f"{service}.replays.v1"}
+    assert allowed(service, "WRITE") == writes | again
+    assert allowed(service, "READ") == reads | again
+    assert {topic.name for topic in subscriptions(service)} == reads | again
 
 
 def test_a_service_has_its_own_consumer_groups_and_nothing_more() -> None:

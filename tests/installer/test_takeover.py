@@ -28,6 +28,7 @@ from services.installer.domain.takeover import Adopt, Bury, decide_take_over
 from services.installer.door import Door
 from services.installer.door.installs import hear_installed
 from services.installer.store import tenants as store
+from services.installer.store.access import adopt_tenants
 from services.installer.takeover import take_over_states
 from tests.installer.conftest import Database
 from tests.installer.test_handlers import (
@@ -138,6 +139,28 @@ async def test_a_tenant_that_came_back_is_called_by_its_name_again(
     assert back is not None
     await take_over(units, Said(back, clock.now()))
     assert (await database.stored(tenant.tenant_id))["present"] is True
+
+
+async def test_a_tenant_that_came_back_in_the_lost_days_is_not_lost_from_what_the_copy_remembers(
+    units: Units[Door], database: Database, clock: ManualClock
+) -> None:
+    tenant = await installed(units, database)
+    await adopt_tenants(units.pool, now=clock.now(), limit=10)
+    refused_at, back_at = clock.now(), clock.now() + timedelta(days=20)
+    await database.owner.execute(
+        "UPDATE access_checks SET losses = 5, first_lost_at = $1, last_lost_at = $1", refused_at
+    )
+    gone = left(tenant, refused_at)
+    async with units.begin() as uow:
+        await store.write_state(uow.connection, gone)
+    back = domain.newer(gone, gone.version.epoch, status=TenantStatus.INSTALLED, departure=None)
+    assert back is not None
+
+    await restore(units, database, Said(back, back_at))
+
+    check = await database.owner.fetchrow("SELECT losses, last_seen_at FROM access_checks")
+    assert check is not None
+    assert tuple(check) == (0, back_at)
 
 
 async def test_a_purge_past_the_point_of_no_return_is_known_and_ends_by_its_receipts(

@@ -77,7 +77,7 @@ async def test_what_is_held_is_kept_while_the_rest_goes_and_goes_when_it_is_rele
 
     async def only_content() -> dict[str, int] | None:
         rows = {name: count for name, count in (await umbrella.rows()).items() if "." in name}
-        return rows if rows.get("config.datasources") == len(given.passwords) else None
+        return rows if rows.get("config.things") == len(given.passwords) else None
 
     kept = await umbrella.until(only_content, "the content is kept")
     assert "config.tenant_keys" in kept

@@ -37,7 +37,7 @@ async def passwords_of(stack: LocalStack, journey: Journey) -> set[str]:
     connection = await connect(stack.databases["config"].backup_url, name="journey")
     try:
         rows = await connection.fetch(
-            "SELECT credentials FROM datasources WHERE tenant_id = $1", journey.tenant_id
+            "SELECT credentials FROM things WHERE tenant_id = $1", journey.tenant_id
         )
         opened = [
             await keys.open(connection, journey.tenant_id, CREDENTIALS, row["credentials"])

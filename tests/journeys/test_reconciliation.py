@@ -74,9 +74,9 @@ async def plant_datasource(stack: LocalStack, tenant_id: UUID) -> None:
     ):
         await connection.execute("SELECT set_config('app.tenant', $1::text, true)", str(tenant_id))
         await connection.execute(
-            "INSERT INTO datasources (tenant_id, datasource_id, name, kind, url, options,"
+            "INSERT INTO things (tenant_id, thing_id, kind, name, tags, body, position,"
             " created_at, updated_at, version)"
-            " VALUES ($1, $2, 'late', 'sql', 'postgresql://db', '{}', now(), now(), 1)",
+            " VALUES ($1, $2, 'datasource', 'late', '{}', '{}', 1, now(), now(), 1)",
             tenant_id,
             uuid4(),
         )

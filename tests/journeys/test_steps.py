@@ -76,7 +76,7 @@ COMMITS = (
     said("purger", "purge-started"),
     *of_erasure("installer", "erase-installer", True, "installations", "timelines"),
     said("installer", "data-erased"),
-    *of_erasure("config", "erase-config", True, "datasources", "tenants", "followed_states"),
+    *of_erasure("config", "erase-config", True, "things", "tenants", "followed_states"),
     said("config", "data-erased"),
     Commit(
         "notifier",
@@ -116,13 +116,13 @@ COMMITS = (
 # One of each service, where most hangs on it.
 SOME = {
     ("installer", "key destroyed", Fate.STANDS),
-    ("config", "datasources erased", Fate.STANDS),
+    ("config", "things erased", Fate.STANDS),
     ("notifier", "contacts erased", Fate.LOST),
     ("purger", "first receipt", Fate.LOST),
 }
 GIVEN = (
     *(f"{service}.tenant_keys" for service in ("installer", "config", "notifier")),
-    *("installer.installations", "config.datasources", "notifier.contacts", "notifier.licences"),
+    *("installer.installations", "config.things", "notifier.contacts", "notifier.licences"),
 )
 # Before these a mail server or a service desk was called; or nothing was done at all yet.
 AFTER_A_CALL = {"asked", "ticket noted", "tickets gone", "mail recorded"}

@@ -407,8 +407,10 @@ class Installer(Copied):
                 erased=self.guards.get(tenant_id, frozenset()),
             )
             match decision:
-                case Renew(said):
+                case Renew(said, seen_at):
                     self._take(said)
+                    if seen_at is not None:
+                        self.accesses[tenant_id] = Access(seen_at)
                 case Adopt(said):
                     self._take(said)
                     orphans.append(tenant_id)
@@ -776,6 +778,9 @@ class Purger(Copied):
                 taken = kept or Kept(state.tenant_id, plan)
                 self.purges[said.purge_id] = replace(taken, plan=plan, ask_again_at=None)
         standing = {wish.wish_id for wish in state.wishes}
+        for wish_id in state.withdrawn_wishes:
+            known = self.wishes.get(wish_id, KeptWish(state.tenant_id, None))
+            self.wishes[wish_id] = replace(known, withdrawn=True)
         for told in state.wishes:
             self.wishes.setdefault(told.wish_id, KeptWish(state.tenant_id, told.asked_at))
         for wish_id, wish in self.wishes.items():
@@ -822,6 +827,8 @@ class Purger(Copied):
         return bool(ended)
 
     def _schedule(self, tenant_id: UUID, plan: Plan) -> None:
+        if (plan.purge_id, "receipt-closed") in self.parts:
+            plan = plan.model_copy(update={"phase": Phase.CLOSED})
         known = self.purges.get(plan.purge_id)
         if known is None:
             self.purges[plan.purge_id] = Kept(tenant_id, plan)
@@ -883,6 +890,11 @@ class Purger(Copied):
                 )
                 for hold_id, (whose, each) in self.holds.items()
                 if whose == tenant_id
+            ),
+            withdrawn_wishes=tuple(
+                wish_id
+                for wish_id, wish in self.wishes.items()
+                if wish.tenant_id == tenant_id and wish.withdrawn
             ),
         )
 

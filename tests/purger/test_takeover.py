@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from chassis.epochs import ensure_epoch
 from chassis.own_topics import Said
-from contracts.classes import DataClass
+from contracts.classes import TENANT_CLASSES, DataClass
 from contracts.ledger import (
     GENESIS,
     BrokenChain,
@@ -27,7 +27,7 @@ from contracts.purges import (
     PurgeStarted,
     WishedBy,
 )
-from contracts.tenants import TenantState
+from contracts.tenants import ClassState, TenantState, TenantStatus, Version
 from services.purger import store, takeover
 from services.purger.context import Work
 from services.purger.domain import ForkedLedgerError, entries_beyond, part_of
@@ -37,6 +37,7 @@ from services.purger.store import KeptHold
 from services.purger.takeover import continue_ledger, continue_purges
 from tests.purger.builders import LEFT_AT, a_tenant, acceptance, answer
 from tests.purger.conftest import Purger
+from tests.purger.test_wishes import asked, withdrawn
 
 PAIR = [
     EntryKind.TENANT_ERASED,
@@ -197,6 +198,35 @@ async def test_a_purge_whose_end_the_ledger_proves_is_closed_though_nobody_says_
     assert [plan.phase for plan in plans[twins.tenant.tenant_id][1]] == [Phase.CLOSED]
 
 
+async def test_what_the_ledger_has_closed_is_not_begun_anew_by_a_state_of_before(
+    twins: Twins,
+) -> None:
+    for order in await twins.lost.finish_wave_one(twins.tenant):
+        await twins.lost.hear(answer(order, twins.lost.clock.now()))
+    entries = await twins.lost.ledger()
+    (asking,) = await twins.lost.said(PurgeRequested)
+    of_before = twins.tenant.model_copy(
+        update={
+            "version": Version(epoch=twins.tenant.version.epoch, n=99),
+            "status": TenantStatus.PURGING,
+            "purge_id": asking.purge_id,
+            "classes": dict.fromkeys(TENANT_CLASSES, ClassState.PURGING),
+        }
+    )
+    async with twins.restored.units.begin() as uow:
+        await ensure_epoch(uow.connection, wall=uow.wall, force=True)
+        await continue_ledger(uow, entries)
+
+    await twins.restored.hear(of_before)
+    await twins.restored.hear(acceptance(asking, twins.restored.clock.now()))
+
+    async with twins.restored.units.begin() as uow:
+        plans = await store.plans_of(uow.connection, [twins.tenant.tenant_id])
+    assert [plan.phase for plan in plans[twins.tenant.tenant_id][1]] == [Phase.CLOSED]
+    assert await twins.restored.said(PurgeStarted) == []
+    assert await twins.restored.ledger() == entries
+
+
 async def test_to_take_over_again_changes_nothing(twins: Twins) -> None:
     await twins.lost.finish_wave_one(twins.tenant)
     await twins.restore()
@@ -327,6 +357,26 @@ async def test_wishes_and_holds_that_stand_come_back_and_those_that_ended_do_not
     assert [each.wish_id for each in expected.wishes] == [wish_id]
     assert holds[tenant_id] == expected.holds
     assert [each.hold_id for each in expected.holds] == [hold.hold_id]
+
+
+async def test_a_wish_that_was_withdrawn_does_not_stand_when_it_is_heard_of_once_more(
+    twins: Twins,
+) -> None:
+    first, second = [asked(twins.tenant) for _ in range(2)]
+    for said in (twins.tenant, first, withdrawn(first), second):
+        await twins.lost.hear(said)
+    twins.lost.clock.set((await twins.lost.state()).plans[-1].start_at)
+    await twins.lost.sweeps.ask_for_due_purges()
+    (asking,) = await twins.lost.said(PurgeRequested)
+    await twins.lost.hear(acceptance(asking, twins.lost.clock.now()))
+
+    await twins.restore()
+    for said in (twins.tenant, first, withdrawn(first), second):
+        await twins.restored.hear(said)
+
+    async with twins.restored.units.begin() as uow:
+        wishes = await store.standing_wishes(uow.connection, [twins.tenant.tenant_id])
+    assert [each.wish_id for each in wishes[twins.tenant.tenant_id]] == [second.wish_id]
 
 
 async def test_a_hold_of_a_tenant_whose_state_has_not_come_again_yet_goes_on_being_said(

@@ -17,9 +17,14 @@ from contracts.tenants import (
 
 @dataclass(frozen=True, slots=True)
 class Renew:
-    """A tenant is known, and its state went on after the copy was taken."""
+    """A tenant is known, and its state went on after the copy was taken.
+
+    ``seen_at`` is there where it had left in the copy and is back: by then, at the
+    latest, it was heard of again.
+    """
 
     state: TenantState
+    seen_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +54,10 @@ def decide_take_over(
     A tenant of whom only the guard is left here was forgotten as erased.
     """
     if known is not None:
-        return Renew(said) if known.version < said.version else None
+        if known.version >= said.version:
+            return None
+        is_back = known.departure is not None and said.departure is None
+        return Renew(said, seen_at=said_at if is_back else None)
     if DataClass.INSTALLATION in erased:
         return Bury()
     return Adopt(orphaned(said, last_seen_at=said_at))

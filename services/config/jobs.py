@@ -1,0 +1,36 @@
+"""What config does by the clock, besides its moves: it forgets what was kept for a while."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from chassis.clock import Clock
+from chassis.database import Pool
+from chassis.jobs import Job
+from services.config.routes.things import KEYS_KEPT
+from services.config.store import repeats, transfers
+
+_AT_ONCE: Final = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class Forgetting:
+    """The job that forgets idempotency keys whose day is over, and tickets whose minute is."""
+
+    clock: Clock
+    worker: Pool
+
+    def jobs(self) -> tuple[Job, ...]:
+        """The job with its interval."""
+        return (Job("forget keys and tickets", timedelta(hours=1), self.run),)
+
+    async def run(self) -> int:
+        """Forget all whose time is over, some at a time; return how many there were."""
+        gone, wall = 0, self.clock.wall()
+        while some := await repeats.forget(
+            self.worker, made_before=wall - KEYS_KEPT, limit=_AT_ONCE
+        ):
+            gone += some
+        while some := await transfers.forget_tickets(self.worker, ended_by=wall, limit=_AT_ONCE):
+            gone += some
+        return gone

@@ -1,0 +1,1 @@
+"""The HTTP edge of config, one file a subject."""

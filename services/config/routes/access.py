@@ -1,0 +1,70 @@
+"""Who is let in: whose session a request is, and whether that tenant's content may be touched."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated, Final
+from uuid import UUID
+
+from fastapi import Depends, Request
+
+from chassis.problems import Problem
+from chassis.service import Running, running
+from chassis.unit_of_work import UnitOfWork
+from contracts.classes import DataClass
+from services.config.context import Context
+from services.config.domain.access import Access, access_to_content
+from services.config.store import tenants
+
+
+def _config(request: Request) -> Running[Context]:
+    return running(request)
+
+
+Config = Annotated[Running[Context], Depends(_config)]
+
+
+async def _tenant_of(request: Request, config: Config) -> UUID:
+    return await config.context.sessions.tenant_of(request, wall=config.resources.clock.wall())
+
+
+Tenant = Annotated[UUID, Depends(_tenant_of)]
+
+_REFUSED: Final = {
+    Access.UNKNOWN: (503, "This tenant has not been heard of yet. Try again."),
+    Access.LEFT: (403, "The app is not installed, so what it keeps here is closed."),
+    Access.GOING: (410, "What this tenant kept here is being erased, or is erased."),
+    Access.READABLE: (403, "The app has moved. What is still here can be read and exported."),
+    Access.KEPT_ELSEWHERE: (403, "This kind of app keeps its content in the customer's product."),
+}
+
+
+@asynccontextmanager
+async def reading(config: Running[Context], tenant_id: UUID) -> AsyncIterator[UnitOfWork[Context]]:
+    """Begin a transaction that sees the rows of this tenant alone; raises where it is not served.
+
+    Erasures of the tenant wait until the end.
+    """
+    async with config.units.begin() as uow:
+        await _enter(uow, tenant_id, writes=False)
+        yield uow
+
+
+@asynccontextmanager
+async def writing(config: Running[Context], tenant_id: UUID) -> AsyncIterator[UnitOfWork[Context]]:
+    """Do the same for what changes content, which who has moved to Forge may not."""
+    async with config.units.begin() as uow:
+        await _enter(uow, tenant_id, writes=True)
+        yield uow
+
+
+async def _enter(uow: UnitOfWork[Context], tenant_id: UUID, *, writes: bool) -> None:
+    await uow.lock_tenants([tenant_id])
+    erased = (await uow.erased_classes([tenant_id])).get(tenant_id, frozenset())
+    access = access_to_content(await tenants.tenant(uow.connection, tenant_id), erased)
+    if writes and access is Access.GOING:
+        uow.count_suppressed("route", DataClass.CONTENT)
+    if access is not Access.OPEN and (writes or access is not Access.READABLE):
+        status, detail = _REFUSED[access]
+        headers = {"retry-after": "1"} if access is Access.UNKNOWN else None
+        raise Problem(status, detail=detail, headers=headers)
+    await uow.act_for(tenant_id)
