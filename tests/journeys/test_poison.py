@@ -185,6 +185,9 @@ async def test_a_poisoned_state_is_overtaken_by_its_next_version(
         )
         assert {letter["kind"] for [letter] in found} == {"state"}
         await asyncio.gather(*(until_the_alert(journey, each, rings=True) for each in readers))
-    await leave(journey)
+    environment = known_environment(stack.folder)
+    assert environment is not None
+    variables = {**environment, "OWNER": "installer", "TENANT": str(journey.tenant_id)}
+    await follow(RUNBOOK, "restate", variables)
     await asyncio.gather(*(until_they_stand(journey, each, "overtaken") for each in readers))
     await asyncio.gather(*(until_the_alert(journey, each, rings=False) for each in readers))
