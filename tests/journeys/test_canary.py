@@ -21,6 +21,7 @@ from contracts.topics import (
     NOTIFIER_NOTICES,
     PURGER_CENSUSES,
     PURGER_COMMANDS,
+    REPLAYS,
     SERVICES,
 )
 from devstack import canary as everywhere
@@ -183,9 +184,10 @@ async def the_marker_is_found_nowhere(world: World, canary: Canary, tenant_id: U
             await asyncio.sleep(1)
     found = await everywhere.search(world.stack, canary)
     assert found.places == set()
-    # There purger speaks only when in doubt, and notifier only of news.
+    # There purger speaks only when in doubt, notifier only of news, and people only by a replay.
     read = {topic.name for topic in ALL_TOPICS if found.pieces[f"topic {topic.name}"]}
     assert {topic.name for topic in ALL_TOPICS} - read <= {
         NOTIFIER_NOTICES.name,
         PURGER_CENSUSES.name,
+        *(topic.name for topic in REPLAYS.values()),
     }
