@@ -9,8 +9,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from cli.databases import shown
-
 Row = Mapping[str, Any]
 
 # What is copied from the table into the next command has to stay in one piece.
@@ -36,7 +34,7 @@ def _plain(value: object) -> str:
 
 def _told(value: object) -> str:
     if isinstance(value, datetime):
-        return shown(value)
+        return f"{value:%Y-%m-%d %H:%M:%S}"
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {each}" for name, each in value.items())
     return "" if value is None else str(value)

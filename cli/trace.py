@@ -32,7 +32,9 @@ _PLUMBING: Final = (
            'said ' || split_part(type, '.', 2) AS what,
            jsonb_build_object('topic', topic, 'event', ce_id, 'because of',
                (SELECT h ->> 1 FROM jsonb_array_elements(headers) AS h
-                 WHERE h ->> 0 = 'ce_causationid')) AS about
+                 WHERE h ->> 0 = 'ce_causationid'),
+               'version', CASE WHEN kind = 'state'
+                               THEN convert_from(payload, 'UTF8')::jsonb -> 'version' END) AS about
       FROM outbox
      WHERE tenant_id = $1 AND payload IS NOT NULL
     """,
@@ -238,6 +240,13 @@ _HEARD: Final = """
      WHERE ce_id = ANY($1::uuid[])
 """
 
+# Of a state it is kept how far each reader has come, and not when.
+_FOLLOWED: Final = """
+    SELECT topic, epoch, n
+      FROM followed_states
+     WHERE tenant_id = $1
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Moment:
@@ -299,14 +308,11 @@ async def tell(urls: Mapping[str, str], tenant_id: UUID) -> Story:
                 story.moments += await _own(connections[service], service, tenant_id)
             except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, ValueError) as failure:
                 story.failed[service] = f"{type(failure).__name__}. {advice(service)}"
-        said = {
-            UUID(moment.about["event"]): moment
-            for moment in story.moments
-            if "event" in moment.about
-        }
+        said = [moment for moment in story.moments if "event" in moment.about]
         for service, connection in connections.items():
             if service not in story.failed:
                 story.moments += await _heard(connection, service, said)
+                story.moments += await _followed(connection, service, tenant_id, said)
     finally:
         for connection in connections.values():
             await connection.close()
@@ -323,14 +329,39 @@ async def _own(connection: Connection, service: str, tenant_id: UUID) -> list[Mo
         ]
 
 
-async def _heard(connection: Connection, service: str, said: Mapping[UUID, Moment]) -> list[Moment]:
-    rows = await connection.fetch(_HEARD, list(said))
+async def _heard(connection: Connection, service: str, said: Sequence[Moment]) -> list[Moment]:
+    by_id = {UUID(moment.about["event"]): moment for moment in said}
+    rows = await connection.fetch(_HEARD, list(by_id))
     return [
         Moment(
             row["at"],
             service,
-            f"handled {said[row['ce_id']].what.removeprefix('said ')}",
-            {"of": said[row["ce_id"]].service, "event": str(row["ce_id"])},
+            f"handled {by_id[row['ce_id']].what.removeprefix('said ')}",
+            {"of": by_id[row["ce_id"]].service, "event": str(row["ce_id"])},
         )
         for row in rows
+    ]
+
+
+async def _followed(
+    connection: Connection, service: str, tenant_id: UUID, said: Sequence[Moment]
+) -> list[Moment]:
+    by_version = {
+        (moment.about["topic"], version["epoch"], version["n"]): moment
+        for moment in said
+        if (version := moment.about.get("version"))
+    }
+    found = [
+        by_version.get((row["topic"], row["epoch"], row["n"]))
+        for row in await connection.fetch(_FOLLOWED, tenant_id)
+    ]
+    return [
+        Moment(
+            moment.at,
+            service,
+            f"has followed {moment.what.removeprefix('said ')}, soon after",
+            {"of": moment.service, "event": moment.about["event"]},
+        )
+        for moment in found
+        if moment
     ]

@@ -24,7 +24,7 @@ LONGEST_REASON: Final = 300
 MOST_BYTES: Final = 256 * 1024
 STATE_IS_NOT_MENDED: Final = (
     "A state is not edited and not tried again: nothing old may be followed. Its next version"
-    " overtakes it; to bring that about, have its owner restate it."
+    " overtakes it; to bring that about, have its owner restate it (keepword events restate)."
 )
 
 

@@ -53,7 +53,9 @@ class _Pages:
     def __init__(self, service: str) -> None:
         self._templates = templates_in(_PAGES)
         self._templates.filters["moment"] = _moment
-        self._templates.globals.update(service=service, States=State)
+        self._templates.globals.update(
+            service=service, States=State, state_is_not_mended=acts.STATE_IS_NOT_MENDED
+        )
 
     async def show_groups(self, request: Request) -> Response:
         """Show the causes."""

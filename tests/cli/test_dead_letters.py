@@ -22,11 +22,12 @@ from chassis.handlers import Handlers
 from chassis.metrics import Metrics
 from chassis.unit_of_work import UnitOfWork, Units
 from cli import dead_letters
+from cli.databases import database_variable
 from cli.main import command_line
 from contracts.envelope import to_headers
 from contracts.messages import Kind
 from contracts.purges import PurgeStarted
-from contracts.topics import PURGER_COMMANDS
+from contracts.topics import PURGER_COMMANDS, SERVICES
 from services.config.data_map import DATA_MAP
 from tests.support.bus import a_command, an_envelope
 from tests.support.stack import Migrated
@@ -71,7 +72,8 @@ class Desk:
         )))  # fmt: skip
 
     async def says(self, *arguments: str) -> tuple[int, str]:
-        environment = {"KEEPWORD_CONFIG_DATABASE_URL": self.url, "COLUMNS": "200"}
+        others = dict.fromkeys(map(database_variable, SERVICES), "")
+        environment = {**others, database_variable("config"): self.url, "COLUMNS": "200"}
         result = await asyncio.to_thread(
             CliRunner().invoke,
             command_line(),

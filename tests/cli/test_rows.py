@@ -29,7 +29,7 @@ def test_a_person_gets_a_table_from_which_an_id_can_be_copied() -> None:
     said = StringIO()
     console = Console(file=said, force_terminal=True, width=100, color_system=None)
     show_rows(console, ("letter", "at", "states", "why", "who"), [ROW])
-    for words in (str(LETTER), "2026-11-23 12:00", "open 2", "[b]x[/b]"):
+    for words in (str(LETTER), "2026-11-23 12:00:00", "open 2", "[b]x[/b]"):
         assert words in said.getvalue()
     show_rows(console, ("letter",), [])
     assert said.getvalue().count("letter") == 1

@@ -25,6 +25,8 @@ from tests.support.journey import (
     whole_ledger,
 )
 
+FOLLOWERS = ("config", "purger", "notifier")
+
 
 async def test_a_customer_who_leaves_is_gone_everywhere_and_has_the_proof(
     stack: LocalStack, customer: Travellers
@@ -38,6 +40,7 @@ async def test_a_customer_who_leaves_is_gone_everywhere_and_has_the_proof(
     assert {
         ("installer", "made the tenant"),
         ("installer", "said tenant-installed"),
+        *((reader, "has followed tenant-installed, soon after") for reader in FOLLOWERS),
     } <= await story(acme, secrets)
 
     plan = await leave(acme)

@@ -144,6 +144,8 @@ async def test_a_poisoned_command_holds_its_purge_back_until_somebody_mends_it(
         await until_the_alert(journey, "installer", rings=True)
         assert (await journey.rows())["installer.installations"] == 1  # it did not overtake
 
+        page = f"{stack.endpoints.installer}/development/dead-letters"
+        assert "body does not fit: classes" in (await journey.http.get(page)).text
         groups = [json.loads(line) for line in (await runbook("look")).splitlines()]
         assert [(each["service"], each["kind"], each["states"]) for each in groups] == [
             ("installer", "command", {"open": 1}),
@@ -183,6 +185,9 @@ async def test_a_poisoned_state_is_overtaken_by_its_next_version(
         )
         assert {letter["kind"] for [letter] in found} == {"state"}
         await asyncio.gather(*(until_the_alert(journey, each, rings=True) for each in readers))
-    await leave(journey)
+    environment = known_environment(stack.folder)
+    assert environment is not None
+    variables = {**environment, "OWNER": "installer", "TENANT": str(journey.tenant_id)}
+    await follow(RUNBOOK, "restate", variables)
     await asyncio.gather(*(until_they_stand(journey, each, "overtaken") for each in readers))
     await asyncio.gather(*(until_the_alert(journey, each, rings=False) for each in readers))
