@@ -19,6 +19,7 @@ from bench import (
     mail,
     relay_latency,
     relay_throughput,
+    replay,
     schedules,
     sweep,
 )
@@ -42,6 +43,7 @@ BENCHMARKS = {
         canary.BENCHMARK,
         campaign_plan.BENCHMARK,
         lookup.BENCHMARK,
+        replay.BENCHMARK,
     )
 }
 INCOMPLETE, UNKNOWN = 1, 2

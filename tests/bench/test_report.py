@@ -104,6 +104,7 @@ def test_an_unknown_name_is_refused_with_the_names_that_there_are(
         "canary",
         "campaign-plan",
         "lookup",
+        "replay",
     ]
     for name in BENCHMARKS:
         assert name in said
