@@ -288,7 +288,7 @@ async def test_a_broker_that_goes_away_in_the_middle_pauses_it(
     try:
         access = KafkaAccess(own.bootstrap_servers, "tests")
         await create_topics(ALL_TOPICS, **access.client_options())
-        monkeypatch.setattr("cli.events.replay.SILENT_SECONDS", 2.0)
+        monkeypatch.setattr("cli.events.sending.SILENT_SECONDS", 2.0)
         async with opened(emptied, access, monkeypatch) as world:
             ids = await world.say(*await world.known(30))
             given = ["--to", "purger.keep_wish", *WHY, "--confirm", "30"]
