@@ -216,6 +216,8 @@ async def _resume(asked: Asked, replay_id: UUID, named: Environment) -> int:
             )
         if replay.state is Stage.DONE:
             raise Misunderstood(f"Replay {replay_id} is done: {replay.sent} messages were sent.")
+        if replay.source is Origin.RESTATED:
+            raise Misunderstood("A state that was restated is not gone on with: do it again.")
         names = [known.name for one in replay.types if (known := by_ce_type(one))]
         target = target_of(service, names, force=replay.forced)
         wanted = Wanted(replay.tenant_id, target.types, replay.since_at, replay.until_at)
