@@ -21,6 +21,7 @@ from bench import (
     neighbours,
     relay_latency,
     relay_throughput,
+    replay,
     schedules,
     sweep,
     tenant_size,
@@ -49,6 +50,7 @@ BENCHMARKS = {
         erase_tenant.BENCHMARK,
         neighbours.BENCHMARK,
         tenant_size.BENCHMARK,
+        replay.BENCHMARK,
     )
 }
 INCOMPLETE, UNKNOWN = 1, 2

@@ -125,9 +125,11 @@ def run_show(ce_id: UUID, *, source: str, services: Sequence[str]) -> int:
     async def show(_: Write) -> int:
         found = await _found(Wanted(ce_id=ce_id), source, services, 1)
         for each in found:
-            Console().print_json(json.dumps(each.told())) if sys.stdout.isatty() else print(  # noqa: T201 - for programs, so not wrapped
-                json.dumps(each.told(), indent=1)
-            )
+            text = json.dumps(each.told(), indent=1)
+            if sys.stdout.isatty():
+                Console().print_json(text)
+            else:
+                print(text)  # noqa: T201 - for programs, so not wrapped
         return 0 if found else FAILED
 
     return _run(show, "No message has this id, or it is forgotten where you look.")

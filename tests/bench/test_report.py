@@ -108,6 +108,7 @@ def test_an_unknown_name_is_refused_with_the_names_that_there_are(
         "erase-tenant",
         "neighbours",
         "tenant-size",
+        "replay",
     ]
     for name in BENCHMARKS:
         assert name in said

@@ -1,8 +1,10 @@
 """`keepword events replay` on real outboxes and a real broker: to purger, of what config has said."""
 
 import asyncio
+import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,17 +12,21 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
 from aiokafka import ConsumerRecord
+from rich.console import Console
 
 from chassis.broker import KafkaAccess
+from chassis.clock import SystemClock
 from chassis.consumer import main_group
 from chassis.database import Pool
 from chassis.outbox import Outbox
-from chassis.replays import REPLAY_LOCK
+from chassis.replays import REPLAY_LOCK, Replay, Source, begin
+from cli.events.sending import Sending, _bar
 from contracts.purges import ErasureAsked
 from contracts.replays import mark_of
 from contracts.topics import ALL_TOPICS, REPLAYS
@@ -288,7 +294,7 @@ async def test_a_broker_that_goes_away_in_the_middle_pauses_it(
     try:
         access = KafkaAccess(own.bootstrap_servers, "tests")
         await create_topics(ALL_TOPICS, **access.client_options())
-        monkeypatch.setattr("cli.events.replay.SILENT_SECONDS", 2.0)
+        monkeypatch.setattr("cli.events.sending.SILENT_SECONDS", 2.0)
         async with opened(emptied, access, monkeypatch) as world:
             ids = await world.say(*await world.known(30))
             given = ["--to", "purger.keep_wish", *WHY, "--confirm", "30"]
@@ -329,6 +335,32 @@ async def test_a_state_that_is_forced_is_forgotten_and_restated(
         assert len(await rows_of(config.pool, "purge_states")) == 2
         [row] = await config.pool.fetch("SELECT * FROM replays")
         assert (row["source"], row["state"], row["forced"]) == ("restated", "done", True)
+
+
+async def test_a_restated_state_is_not_gone_on_with(world: World) -> None:
+    replay = a_replay(source=Source.RESTATED)
+    async with world.purger.acquire() as connection:
+        await begin(connection, replay, now=datetime.now(UTC))
+    refused = await events("replay", "--to", "purger", "--resume", str(replay.replay_id))
+    assert (refused.exit_code, "do it again" in refused.stderr) == (2, True)
+
+
+def a_replay(*, source: Source = Source.OUTBOX) -> Replay:
+    return Replay(uuid4(), source, (), None, None, None, False, "kim", "a test", planned=4)
+
+
+def test_at_a_terminal_it_shows_how_far_it_is_how_fast_and_until_when() -> None:
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=True, width=100)
+    nothing: Any = None
+    sending = Sending(a_replay(), nothing, nothing, nothing, SystemClock(), 100, console)
+    with _bar(console) as bar:
+        task = bar.add_task("", total=4, pace="", end="")
+        sending._show(bar, task, 2, 50.0)
+    shown = file.getvalue()
+    assert "2/4" in shown
+    assert "50/s" in shown
+    assert re.search(r"until \d\d:\d\d:\d\d", shown)
 
 
 def test_all_handlers_that_write_to_people_say_so() -> None:

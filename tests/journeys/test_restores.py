@@ -1,30 +1,13 @@
 """Drills: databases come back from older copies, Kafka is lost, and nothing else comes back."""
 
-import asyncio
-import secrets
-import shutil
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import ExitStack, aclosing
-from dataclasses import dataclass, field
-from pathlib import Path
-from urllib.parse import unquote, urlsplit
-
-import httpx2
 import pytest
 
-from chassis.broker import KafkaAccess
-from chassis.own_topics import pages_of
 from contracts.classes import DataClass
 from contracts.ledger import EntryKind, LedgerEntry, Restoration
 from contracts.purges import Phase, Plan
-from contracts.topics import ALL_TOPICS, PURGER_LEDGER, SERVICES
-from devstack.groups import forget_consumers
+from contracts.topics import SERVICES
 from devstack.journey import Journey
-from devstack.kafka import RunningKafka, create_topics, start_kafka
-from devstack.postgres import binary, provision, start_postgres
-from devstack.programs import ROOT
-from devstack.provider import ROLE_VARIABLES
-from devstack.stack import LocalStack, start_local_stack
+from tests.support.drills import Drill
 from tests.support.journey import (
     RELEASED_BY,
     Entrusted,
@@ -32,11 +15,8 @@ from tests.support.journey import (
     leave,
     let_it_start,
     whole_ledger,
-    without_given_servers,
 )
-from tests.support.runbooks import follow
 
-RUNBOOK = ROOT / "docs" / "runbooks" / "restore.md"
 RECEIPTED = [
     EntryKind.TENANT_ERASED,
     EntryKind.RECEIPT,
@@ -49,110 +29,6 @@ ERASES = {
     "config": {DataClass.CONTENT: 2, DataClass.ERRORS: 0},
     "notifier": {DataClass.CONTACTS: 1},
 }
-
-
-async def follow_runbook(block: str, url: str, **variables: str) -> None:
-    """Run a block's commands as a person would, at the database of this URL."""
-    parts = urlsplit(url)
-    where = {
-        "PGHOST": str(parts.hostname),
-        "PGPORT": str(parts.port),
-        "PGUSER": unquote(str(parts.username)),
-        "PGPASSWORD": unquote(str(parts.password)),
-        "PGDATABASE": parts.path.removeprefix("/"),
-    }
-    await follow(RUNBOOK, block, where | variables, tools=(binary("pg_dump").parent,))
-
-
-@dataclass
-class Drill:
-    """A stack whose Kafka can be lost, and whose databases can be restored."""
-
-    stack: LocalStack
-    kafka: RunningKafka
-    folder: Path
-    http: httpx2.AsyncClient
-    clusters: ExitStack = field(default_factory=ExitStack)
-
-    def customer(self, site: str) -> Journey:
-        # Who is killed with a row in its hands leaves it claimed for two minutes.
-        return Journey(self.stack, self.http, site, patience_seconds=240.0)
-
-    async def dump(self, service: str) -> Path:
-        path = self.folder / f"{service}-{secrets.token_hex(4)}.dump"
-        url = self.stack.databases[service].backup_url
-        await follow_runbook("backup", url, DUMP=str(path))
-        return path
-
-    async def restore(self, dumps: Mapping[str, Path]) -> None:
-        """Lose these services' databases, and restore them into a fresh cluster."""
-        for service in dumps:
-            self.stack.kill(service)
-        folder = self.folder / f"cluster-{secrets.token_hex(4)}"
-        fresh = start_postgres(folder)
-        self.clusters.callback(fresh.kill)
-        roles = await provision(fresh.superuser_url(), dumps, folder=folder)
-        for service, path in dumps.items():
-            owner_variable = ROLE_VARIABLES["owner_url"].format(service.upper())
-            await follow_runbook(
-                "restore",
-                fresh.superuser_url(service),
-                DUMP=str(path),
-                SERVICE=service,
-                **{owner_variable: roles[service].owner_url},
-            )
-            self.stack.move_database(service, roles[service])
-        await self.start(*dumps)
-
-    async def lose_kafka(self) -> None:
-        """Lose the cluster with all topics, and restart everybody on a new one."""
-        for service in SERVICES:
-            self.stack.kill(service)
-        self.kafka.kill()
-        shutil.rmtree(self.folder / "kafka" / "data")
-        self.kafka.restart()
-        await create_topics(ALL_TOPICS, **self.kafka.client_options())
-        await self.start(*SERVICES)
-
-    async def start(self, *services: str) -> None:
-        await forget_consumers(services, **self.kafka.client_options())
-        await asyncio.gather(*(self.stack.start(service) for service in services))
-
-    async def published(self) -> list[LedgerEntry]:
-        """The entries of the ledger's topic, as they stand there."""
-        access = KafkaAccess(self.kafka.bootstrap_servers, "drill")
-        entries = []
-        async with aclosing(pages_of(access, PURGER_LEDGER)) as pages:
-            async for _, page in pages:
-                for record in page:
-                    headers = dict(record.headers)
-                    if record.value and b"ledger-head" not in headers["ce_type"]:
-                        entries.append(LedgerEntry.decode(record.value))
-        return entries
-
-
-@pytest.fixture(scope="module")
-def own_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RunningKafka, Path]]:
-    folder = tmp_path_factory.mktemp("drill")
-    running = start_kafka(folder / "kafka")
-    yield running, folder
-    running.kill()
-
-
-@pytest.fixture(scope="module")
-async def drill(own_kafka: tuple[RunningKafka, Path]) -> AsyncIterator[Drill]:
-    kafka, folder = own_kafka
-    environment = {
-        **without_given_servers(),
-        "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
-    }
-    async with (
-        await start_local_stack(folder / "stack", environment=environment) as stack,
-        httpx2.AsyncClient() as http,
-    ):
-        running = Drill(stack, kafka, folder, http)
-        with running.clusters:
-            yield running
 
 
 async def purged(journey: Journey) -> tuple[Plan, Entrusted]:

@@ -23,11 +23,22 @@ async def follow(
     tools: tuple[Path, ...] = (),
 ) -> str:
     """Run a block's commands where they all have to succeed, and return what they say."""
+    return await run(commands(page, block), variables, folder=folder, tools=tools)
+
+
+async def run(
+    text: str,
+    variables: Mapping[str, str],
+    *,
+    folder: Path | None = None,
+    tools: tuple[Path, ...] = (),
+) -> str:
+    """Do the same with commands that a person has put together."""
     path = [*tools, Path(sys.executable).parent]
     process = await asyncio.create_subprocess_exec(
         "bash",
         "-euc",
-        commands(page, block),
+        text,
         cwd=folder,
         env={"PATH": ":".join([*map(str, path), os.environ["PATH"]]), **variables},
         stdout=asyncio.subprocess.PIPE,
