@@ -7,7 +7,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import jsonschema
 import pytest
@@ -16,42 +16,10 @@ from services.config.archives.writer import Pages, written
 from services.config.domain.kinds import KINDS
 from services.config.jobs import Forgetting
 from services.config.routes import exports
-from tests.config.archives import unpacked
-from tests.config.builders import NOW, Config, a_converter, a_datasource, a_query, a_template
+from tests.config.archives import EXPORTS, export_of, fetch, fill, ticket_of, unpacked
+from tests.config.builders import NOW, Config, a_datasource, a_template
 
-EXPORTS = "/api/v1/exports"
 ANY = {"if-match": "*"}
-
-
-async def ticket_of(config: Config, tenant_id: UUID) -> str:
-    async with config.client(tenant_id) as client:
-        answer = await client.post(EXPORTS)
-    assert answer.status_code == 201
-    ticket: str = answer.json()["ticket"]
-    return ticket
-
-
-async def fetch(config: Config, ticket: str) -> Any:
-    async with config.client() as client:
-        return await client.post(f"{EXPORTS}/downloads", data={"ticket": ticket})
-
-
-async def export_of(config: Config, tenant_id: UUID) -> bytes:
-    answer = await fetch(config, await ticket_of(config, tenant_id))
-    assert answer.status_code == 200
-    content: bytes = answer.content
-    return content
-
-
-async def fill(config: Config, tenant_id: UUID) -> None:
-    source = await config.create(tenant_id, "datasources", a_datasource())
-    converter = await config.create(tenant_id, "converters", a_converter(name="שלום 🙂"))
-    await config.create(tenant_id, "templates", a_template())
-    query = a_query(source["id"], converter_id=converter["id"])
-    await config.create(tenant_id, "queries", query)
-    async with config.client(tenant_id) as client:
-        address = f"/api/v1/converters/{converter['id']}"
-        await client.put(address, json=a_converter(text="later"), headers=ANY)
 
 
 async def test_all_that_a_tenant_keeps_is_in_it_and_nothing_of_others(

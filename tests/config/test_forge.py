@@ -7,9 +7,8 @@ from contracts.classes import DataClass
 from contracts.tenants import ClassState, Platform, TenantStatus
 from services.config.domain.access import Tenant
 from services.config.domain.kinds import KINDS
-from tests.config.archives import an_archive, unpacked
+from tests.config.archives import an_archive, export_of, fill, unpacked
 from tests.config.builders import Config, a_converter, a_datasource
-from tests.config.test_exports import export_of, fill
 from tests.support.chassis import suppressed
 
 ANY = {"if-match": "*"}

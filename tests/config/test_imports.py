@@ -15,9 +15,8 @@ import pytest
 from services.config.archives import reader
 from services.config.archives.reader import ArchiveRefused, read_archive
 from services.config.context import Limits
-from tests.config.archives import MANIFEST, an_archive, packed, unpacked
+from tests.config.archives import MANIFEST, an_archive, export_of, fill, packed, unpacked
 from tests.config.builders import Config, a_converter, a_datasource, a_query, a_template
-from tests.config.test_exports import export_of, fill
 
 IMPORTS = "/api/v1/imports"
 PROBLEM = "application/problem+json"
