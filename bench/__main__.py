@@ -13,6 +13,7 @@ from bench import (
     campaign_plan,
     canary,
     due_backlog,
+    error_ingest,
     install_floor,
     installs_vs_ace,
     mail,
@@ -41,6 +42,8 @@ BENCHMARKS = {
         canary.BENCHMARK,
         campaign_plan.BENCHMARK,
         campaign_plan.NEWS,
+        error_ingest.BENCHMARK,
+        error_ingest.MEMORY,
     )
 }
 INCOMPLETE, UNKNOWN = 1, 2

@@ -39,9 +39,10 @@ def build(settings: ConfigSettings) -> Service[Context]:
         context=context,
         restate=_restate,
         routers=(
+            # First, as routes are tried in turn, and this one is asked most.
+            errors.router(),
             router,
             erasure_router,
-            errors.router(),
             *((board_router(),) if settings.development else ()),
         ),
         openapi=OPENAPI,
