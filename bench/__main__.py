@@ -14,6 +14,7 @@ from bench import (
     canary,
     due_backlog,
     erase_tenant,
+    error_ingest,
     install_floor,
     installs_vs_ace,
     lookup,
@@ -51,6 +52,8 @@ BENCHMARKS = {
         neighbours.BENCHMARK,
         tenant_size.BENCHMARK,
         replay.BENCHMARK,
+        error_ingest.BENCHMARK,
+        error_ingest.MEMORY,
     )
 }
 INCOMPLETE, UNKNOWN = 1, 2

@@ -37,7 +37,7 @@ async def installer(stack: Stack, roles: Roles, key_host: str) -> AsyncIterator[
 
     Raises RuntimeError with the end of its log when they do not open.
     """
-    await _say_that_the_ledger_is_empty(stack)
+    await say_that_the_ledger_is_empty(stack)
     port = free_port()
     async with serving(
         (sys.executable, "-m", "services.installer"),
@@ -55,7 +55,7 @@ async def all_relayed(worker: Pool) -> None:
             await asyncio.sleep(0.05)
 
 
-async def _say_that_the_ledger_is_empty(stack: Stack) -> None:
+async def say_that_the_ledger_is_empty(stack: Stack) -> None:
     """Say what purger would; the installer opens its doors to nobody before it has heard it."""
     now = datetime.now(UTC)
     outbox = Outbox("purger", now, now)

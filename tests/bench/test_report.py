@@ -109,6 +109,8 @@ def test_an_unknown_name_is_refused_with_the_names_that_there_are(
         "neighbours",
         "tenant-size",
         "replay",
+        "error-ingest",
+        "error-ingest-memory",
     ]
     for name in BENCHMARKS:
         assert name in said

@@ -103,11 +103,11 @@ class ErrorDoor:
     def router(self) -> APIRouter:
         """Return the routes."""
         router = APIRouter()
+        # Plain, as nothing of it is for FastAPI to read and it is asked thousands of times a second.
+        router.add_route(ENVELOPES, self.receive, methods=["POST"])
         router.add_api_route(
             TOKENS, issue_token, methods=["POST"], response_model=None, **_ISSUED.arguments()
         )
-        # Plain, as nothing of it is for FastAPI to read and it is asked thousands of times a second.
-        router.add_route(ENVELOPES, self.receive, methods=["POST"])
         router.add_api_route(
             f"/errors/{_SCRIPT}", self.show_script, methods=["GET"], include_in_schema=False
         )

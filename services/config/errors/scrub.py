@@ -87,7 +87,10 @@ _RULES: Final = (
     ),
 )
 
+# These need two digits, or one in what is long. Most names of functions have neither.
 _DIGIT: Final = re.compile(r"\d")
+_TWO_DIGITS: Final = re.compile(r"\d\D*+\d")
+_LONG: Final = 24
 _RULES_OF_DIGITS: Final = (
     # Atlassian's account ids have a number before the UUID.
     _rule(
@@ -143,7 +146,7 @@ def _without(text: str) -> str:
             if needed in text:
                 text = rule.pattern.sub(rule.replacement, text)
                 break
-    if _DIGIT.search(text):
+    if (_DIGIT if len(text) >= _LONG else _TWO_DIGITS).search(text):
         for rule in _RULES_OF_DIGITS:
             for needed in rule.needs:
                 if needed in text:
