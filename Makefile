@@ -4,10 +4,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 UV := $(BIN)/uv
 SETUP := .venv/.ready
+BUNDLES := services/config/built/reporter.js
 
 .PHONY: setup run demo test test-all check bench lock format clean
 
-setup: $(SETUP)
+setup: $(SETUP) $(BUNDLES)
 
 $(SETUP): requirements/setup.txt requirements/dev.txt pyproject.toml
 	@echo "Setting up .venv (once, under a minute)"
@@ -16,6 +17,10 @@ $(SETUP): requirements/setup.txt requirements/dev.txt pyproject.toml
 	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
+
+$(BUNDLES): $(wildcard services/config/browser/*) devstack/bundles.py | $(SETUP)
+	@echo "Bundling the scripts of pages (once, under a minute)"
+	@$(BIN)/python -m devstack.bundles
 
 run: setup ## everything on this machine, until Ctrl-C
 	@$(BIN)/keepword up
@@ -50,4 +55,4 @@ lock: setup ## compile the locks again; they hold hashes and no address
 	@$(LOCK) -c requirements/main.txt pyproject.toml requirements/dev.in -o requirements/dev.txt
 
 clean:
-	@rm -rf .venv .state .mypy_cache .ruff_cache .pytest_cache
+	@rm -rf .venv .state services/config/built .mypy_cache .ruff_cache .pytest_cache

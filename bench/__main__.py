@@ -13,14 +13,17 @@ from bench import (
     campaign_plan,
     canary,
     due_backlog,
+    erase_tenant,
     install_floor,
     installs_vs_ace,
     lookup,
     mail,
+    neighbours,
     relay_latency,
     relay_throughput,
     schedules,
     sweep,
+    tenant_size,
 )
 from bench.figures import Benchmark, CannotMeasure, Result
 from bench.report import save, show
@@ -43,6 +46,9 @@ BENCHMARKS = {
         campaign_plan.BENCHMARK,
         campaign_plan.NEWS,
         lookup.BENCHMARK,
+        erase_tenant.BENCHMARK,
+        neighbours.BENCHMARK,
+        tenant_size.BENCHMARK,
     )
 }
 INCOMPLETE, UNKNOWN = 1, 2

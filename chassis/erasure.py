@@ -5,6 +5,7 @@ What it erases comes from the service's data map and from the foreign keys of th
 
 import asyncio
 import json
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ _REST = timedelta(seconds=2)
 # then the answer has not been missed, whoever orders the same once more.
 _ANSWER_ON_ITS_WAY = timedelta(seconds=20)
 _ROWS_A_STATEMENT = 5_000
+RESTS = 4.0
 _TENANTS_A_RUN = 200
 _SETTLE_ATTEMPTS = 200
 _SETTLE_PAUSE_SECONDS = 0.05
@@ -180,6 +182,10 @@ class EraserJob(Generic[C]):
     # Says which may begin; notifier keeps contacts until they have their receipt.
     ready: Ready | None = None
     attested: Attested | None = None
+    # How long it rests after a full statement, as a multiple of what that took: other tenants'
+    # reads wait for the same disk and the same cores. Of many tenants together each rests a part
+    # of that, as a backlog has to be worked off.
+    rest: float = RESTS
 
     async def run(self) -> int:
         """Erase what is queued; return how many erasures were finished."""
@@ -304,8 +310,9 @@ class EraserJob(Generic[C]):
                     f"DELETE FROM tenant_keys WHERE {_OF_TENANTS}",  # noqa: S608 - made of constants
                     tenants,
                 )
+            rest = self.rest / max(1, len(tenants))
             for table in tables:
-                await _delete(connection, table, tenants)
+                await _delete(connection, table, tenants, rest=rest)
             await _delete_plumbing(
                 connection, tenants, classes, all_of_it=self.key_class in classes
             )
@@ -526,20 +533,29 @@ async def _count_by_class(
     return found
 
 
-async def _delete(connection: Connection, table: Table, tenants: Sequence[UUID]) -> None:
-    """Erase these tenants' rows in bounded statements."""
-    gone = f"DELETE {_ROWS_A_STATEMENT}"
-    while gone == f"DELETE {_ROWS_A_STATEMENT}":
-        gone = await connection.execute(
+async def _delete(
+    connection: Connection, table: Table, tenants: Sequence[UUID], *, rest: float
+) -> None:
+    """Erase these tenants' rows in bounded statements, and rest between them.
+
+    A row's place is its own in one partition only, so each row is asked once more whose it is.
+    """
+    while True:
+        began_at = time.monotonic()
+        done = await connection.execute(
             f"""
             DELETE FROM {table.name}
              WHERE ctid = ANY(ARRAY(SELECT ctid FROM {table.name}
                                      WHERE {_of_tenants(table)}
                                      LIMIT $2))
+               AND {_of_tenants(table)}
             """,  # noqa: S608 - names come from the data map
             list(tenants),
             _ROWS_A_STATEMENT,
         )
+        if int(done.removeprefix("DELETE ")) < _ROWS_A_STATEMENT:
+            return
+        await asyncio.sleep(rest * (time.monotonic() - began_at))
 
 
 _SENT = """

@@ -5,7 +5,7 @@ Errors are ``application/problem+json`` of RFC 9457. They never repeat what was 
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -252,14 +252,24 @@ class HttpEdge:
     """The outermost ASGI layer of a service: safe headers, figures, trace, last resort.
 
     Every answer gets ``X-Content-Type-Options: nosniff``, and ``Cache-Control:
-    no-store`` where the route does not say otherwise. A request is one span and
-    one count, by the name of its route. What the application lets out is logged
+    no-store`` where the route does not say otherwise, and those that ``headers_of``
+    names for its path, whoever answers there. A request is one span and one count, by the name of its route. What the application lets out is logged
     once and answered with 500 where nothing has been answered yet.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        metrics: Metrics,
+        *,
+        headers_of: Mapping[str, Mapping[str, str]] | None = None,
+    ) -> None:
         self._app = app
         self._metrics = metrics
+        self._headers_of = {
+            path: [(name.encode(), value.encode()) for name, value in headers.items()]
+            for path, headers in (headers_of or {}).items()
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection; only requests over HTTP are counted and traced."""
@@ -267,7 +277,7 @@ class HttpEdge:
             await self._app(scope, receive, send)
             return
         started_at = time.perf_counter()
-        answer = _Answer(send)
+        answer = _Answer(send, self._headers_of.get(scope["path"], ()))
         with tracing.server_span(scope) as span:
             try:
                 await self._app(scope, receive, answer.send)
@@ -287,20 +297,22 @@ class HttpEdge:
 class _Answer:
     """What has been sent of one answer, and the headers it gets on its way out."""
 
-    __slots__ = ("_send", "complete", "status")
+    __slots__ = ("_headers", "_send", "complete", "status")
 
     # As nginx says it: the caller went away before there was an answer.
     NONE = 499
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, headers: Sequence[tuple[bytes, bytes]]) -> None:
         self._send = send
+        self._headers = headers
         self.status = self.NONE
         self.complete = False
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            message["headers"] = _with_safe_headers(message.get("headers", ()))
+            headers = (*message.get("headers", ()), *self._headers)
+            message["headers"] = _with_safe_headers(headers)
         elif message["type"] == "http.response.body":
             self.complete = not message.get("more_body", False)
         await self._send(message)

@@ -114,6 +114,8 @@ class Service(Generic[C]):
     larger_bodies: Mapping[str, int] = field(default_factory=dict)
     # Part of an OpenAPI document: what plain Starlette routes among them have to say.
     openapi: Mapping[str, Any] = field(default_factory=dict)
+    # Headers of every answer at a path, also where the route is never reached.
+    headers_of: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     jobs: Callable[[Running[C]], Sequence[Job]] = lambda _: ()
     erases: Erases | None = None
     on_ledger_entry: OnEntry[C] | None = None
@@ -146,6 +148,7 @@ class Service(Generic[C]):
                     core.doors,
                 ),
                 self.metrics,
+                headers_of=self.headers_of,
             ),
             host=settings.http_host,
             port=settings.http_port,

@@ -62,6 +62,7 @@ def _table_of(stack: LocalStack) -> Table:
         ("health of purger", f"{at.purger}/readyz"),
         ("health of notifier", f"{at.notifier}/readyz"),
         ("the board of purges", f"{at.purger}/development/board"),
+        ("faults in browsers", f"{at.config}/development/errors"),
         ("a receipt, by its mail's code", f"{at.purger}/receipts/CODE"),
         ("the ledger of erasures", f"{at.purger}/ledger/entries"),
         ("the key that verifies it", f"{at.purger}/ledger/public-key"),

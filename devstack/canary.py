@@ -46,6 +46,17 @@ OUR_WORDS: Final[Mapping[str, str]] = {
     "config.export_tickets.ticket": "a keyed hash",
     "config.idempotency_keys.key": "a keyed hash",
     "config.idempotency_keys.fingerprint": "a keyed hash",
+    "config.error_apps.app": "the vendor's own app",
+    "config.error_counts.browser": "a family of a closed list",
+    "config.error_counts.fingerprint": "a hash",
+    "config.error_counts.os": "a family of a closed list",
+    "config.error_events.browser": "a family of a closed list",
+    "config.error_events.fingerprint": "a hash",
+    "config.error_events.level": "one of a few",
+    "config.error_events.os": "a family of a closed list",
+    "config.error_events.tracking": "a keyed hash",
+    "config.error_groups.app": "the vendor's own app",
+    "config.error_groups.fingerprint": "a hash",
     "installer.tenants.addon_key": "the vendor's own app",
     "installer.tenants.departed_how": "one of three",
     "installer.tenants.platform": "one of three",
@@ -115,6 +126,7 @@ PLANTED_IN: Final = frozenset(
         "table installer.licences",
         "table config.things",
         "table config.thing_versions",
+        *(f"table config.error_{table}" for table in ("groups", "counts", "events")),
         "table notifier.licences",
         "table notifier.licence_contacts",
         "table notifier.tenants",
@@ -203,6 +215,7 @@ async def entrust(journey: Journey, mark: str) -> None:
         username=mark,
         credentials=f"secret {mark}",
     )
+    await journey.report_error(mark)
 
 
 async def plant(

@@ -1,6 +1,7 @@
 """Puts config together from its settings."""
 
-from chassis.service import Erases, Resources, Service, run_main
+from chassis.metrics import Metrics
+from chassis.service import Erases, Resources, Running, Service, run_main
 from chassis.sessions import InstallerKeys, Sessions
 from chassis.unit_of_work import Units
 from contracts.classes import DataClass
@@ -8,6 +9,9 @@ from contracts.topics import INSTALLER_TENANTS, PURGER_CENSUSES, PURGER_COMMANDS
 from services.config.context import AUDIENCE, STEP, Context
 from services.config.data_map import DATA_MAP
 from services.config.domain.kinds import KINDS
+from services.config.errors import store as error_store
+from services.config.errors.board import board_router
+from services.config.errors.routes import ENVELOPES, OPENAPI, READABLE, ErrorDoor
 from services.config.handlers import handlers
 from services.config.jobs import Forgetting
 from services.config.moves import Moves, note_ledger_entry, ready_to_erase
@@ -19,6 +23,8 @@ from services.config.settings import ConfigSettings
 
 def build(settings: ConfigSettings) -> Service[Context]:
     """Build the service; nothing is opened before it runs."""
+    metrics = Metrics()
+    errors = ErrorDoor(settings, metrics.registry)
 
     def context(resources: Resources) -> Context:
         return Context(
@@ -42,20 +48,32 @@ def build(settings: ConfigSettings) -> Service[Context]:
             exports.router,
             imports.router,
             erasure_requests.router,
+            errors.router(),
+            *((board_router(),) if settings.development else ()),
         ),
         larger_bodies=imports.LARGER_BODIES,
-        openapi=openapi.describe(),
+        openapi={**openapi.describe(), **OPENAPI},
+        headers_of={ENVELOPES: READABLE},
         jobs=lambda this: (
             *Moves(this.units, this.resources.worker).jobs(),
             *Forgetting(this.units.clock, this.resources.worker).jobs(),
+            *errors.jobs(this),
         ),
+        on_start=_make_weeks,
         erases=Erases(
             steps={DataClass.CONTENT: STEP, DataClass.ERRORS: STEP},
             key_class=DataClass.CONTENT,
             ready=ready_to_erase,
         ),
         on_ledger_entry=note_ledger_entry,
+        metrics=metrics,
     )
+
+
+async def _make_weeks(this: Running[Context]) -> None:
+    """Have a place for the reports of this week before the first one comes."""
+    today = this.units.clock.now().date()
+    await error_store.make_weeks(this.resources.worker, today=today)
 
 
 async def _restate(_: Units[Context]) -> None:

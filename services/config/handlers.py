@@ -11,6 +11,8 @@ from contracts.purges import PurgeStarted, PurgeState
 from contracts.tenants import TenantState
 from services.config.context import Context
 from services.config.domain.access import Tenant
+from services.config.errors import store as error_store
+from services.config.errors.intake import remember_apps
 from services.config.moves import note_move
 from services.config.store import early_erasure
 from services.config.store import tenants as tenants_store
@@ -34,6 +36,7 @@ async def remember_tenants(tenants: Sequence[TenantState], uow: UnitOfWork[Conte
             for tenant in tenants
         ],
     )
+    await remember_apps(uow, {tenant.tenant_id: tenant.addon_key for tenant in tenants})
 
 
 @handlers.forgets(TenantState)
@@ -41,6 +44,7 @@ async def remember_tenants(tenants: Sequence[TenantState], uow: UnitOfWork[Conte
 async def forget_tenants(tenant_ids: Sequence[UUID], uow: UnitOfWork[Context]) -> None:
     """Drop what was known of tenants of which nothing is left anywhere."""
     await tenants_store.forget_tenants(uow.connection, tenant_ids)
+    await error_store.forget_apps(uow.connection, tenant_ids)
 
 
 @handlers.follows(PurgeState)

@@ -7,7 +7,7 @@ from typing import Final
 from chassis.clock import Clock
 from chassis.database import Pool
 from chassis.jobs import Job
-from services.config.routes.things import KEYS_KEPT
+from services.config.domain.things import KEYS_KEPT
 from services.config.store import repeats, transfers
 
 _AT_ONCE: Final = 5_000

@@ -10,12 +10,19 @@ from services.config.domain.definitions import LONGEST_TEXT
 
 
 class ConfigSettings(ServiceSettings):
-    """Where the keys of session tokens are, who must have issued them, how much a tenant keeps."""
+    """Whose sessions are believed, how much a tenant keeps, how many error reports are taken.
+
+    The reports are counted in five minutes. ``client_address_header`` names the header in which a
+    proxy of ours says who called it, without which all who come through that proxy count as one.
+    """
 
     service: ClassVar[str] = "config"
 
     session_jwks_url: str
     session_issuer: str = Field(default="keepword-installer", min_length=1)
+    error_reports_per_tenant: int = Field(default=1_000, ge=1)
+    error_reports_per_address: int = Field(default=300, ge=1)
+    client_address_header: str | None = Field(default=None, min_length=1)
 
     most_things: Annotated[int, Field(ge=1, le=1_000_000)] = MOST_THINGS
     most_text_characters: Annotated[int, Field(ge=1_000, le=LONGEST_TEXT)] = MOST_TEXT_CHARACTERS

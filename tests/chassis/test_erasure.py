@@ -205,6 +205,28 @@ async def test_no_statement_deletes_more_than_its_share(
     assert [answer.counts for answer in await answers(sample)] == [{DataClass.CONTENT: 5}]
 
 
+@pytest.mark.parametrize(("rest", "rests"), [(0.0, False), (2.0, True)])
+async def test_it_rests_after_each_full_statement_unless_at_full_speed(
+    sample: Sample, monkeypatch: pytest.MonkeyPatch, rest: float, rests: bool
+) -> None:
+    """Other tenants wait for the same disk; a small erasure is one statement and rests never."""
+    rested: list[float] = []
+
+    async def note_rest(seconds: float) -> None:
+        rested.append(seconds)
+
+    monkeypatch.setattr(erasure, "_ROWS_A_STATEMENT", 2)
+    monkeypatch.setattr("chassis.erasure.asyncio.sleep", note_rest)
+    small, large = uuid4(), uuid4()
+    for tenant, rows in ((small, 1), (large, 5)):
+        await note(sample, tenant, rows)
+        await accept(sample, an_order(tenant))
+        await an_eraser(sample, rest=rest).run()
+        assert len(rested) == (0 if tenant is small else 2)
+    assert all(seconds > 0 for seconds in rested) is rests
+    assert (await left_of(sample, large))["notes"] == 0
+
+
 async def test_from_the_guards_commit_on_no_writer_gets_through(sample: Sample) -> None:
     """A writer that waited for the lock sees the guard in its second statement."""
     tenant = uuid4()

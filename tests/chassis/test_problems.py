@@ -176,6 +176,22 @@ async def test_a_problem_tells_its_members_and_keeps_the_standard_ones(edge: Edg
     assert answer.headers["content-type"] == "application/problem+json"
 
 
+async def test_headers_of_a_path_are_on_every_answer_there_whoever_gives_it(edge: Edge) -> None:
+    headers = {"access-control-allow-origin": "*"}
+    limit = BodyLimit(make_app(), most_bytes=MOST_BYTES)
+    edge.app = HttpEdge(limit, edge.metrics, headers_of={"/bodies": headers, "/gone": headers})
+    answers = [
+        await edge.ask("POST", "/bodies", content=b"x" * (MOST_BYTES + 1)),
+        await edge.ask("POST", "/bodies", content=b"x"),
+        await edge.ask("GET", "/bodies"),
+        await edge.ask("GET", "/gone"),
+    ]
+    assert [answer.status_code for answer in answers] == [413, 400, 405, 410]
+    assert {answer.headers["access-control-allow-origin"] for answer in answers} == {"*"}
+    other = await edge.ask("GET", "/problem")
+    assert "access-control-allow-origin" not in other.headers
+
+
 async def test_unknown_paths_and_methods_are_problems(edge: Edge) -> None:
     told = assert_problem(await edge.ask("GET", "/nowhere"), 404, "Not Found")
     assert told == {"type": "about:blank", "title": "Not Found", "status": 404}

@@ -210,12 +210,12 @@ def a_query(datasource_id: str, **others: Any) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def config_of(roles: Roles, folder: Path) -> AsyncIterator[Config]:
+async def config_of(roles: Roles, folder: Path, **settings: Any) -> AsyncIterator[Config]:
     """Open a migrated database, and put a config on it."""
     path = keys_file(folder)
     clock = ManualClock(NOW)
     installer = Installer.new()
-    service = build(settings_for(roles, path))
+    service = build(settings_for(roles, path, **settings))
     async with (
         await open_pool(roles.runtime_url, name="runtime") as runtime,
         await open_pool(roles.worker_url, name="worker") as worker,
@@ -235,7 +235,9 @@ async def config_of(roles: Roles, folder: Path) -> AsyncIterator[Config]:
         app = build_app(service, open_doors)
         app.state.running = Running(resources, units, context, lambda _: None)
         edge = HttpEdge(
-            BodyLimit(app, most_bytes=256 * 1024, larger=service.larger_bodies), Metrics()
+            BodyLimit(app, most_bytes=256 * 1024, larger=service.larger_bodies),
+            Metrics(),
+            headers_of=service.headers_of,
         )
         yield Config(
             roles, runtime, worker, eraser, clock, keys, units, installer, service, app, edge

@@ -1,5 +1,6 @@
 """What an archive would change, what it changes, and files that are no archives."""
 
+import asyncio
 import io
 import json
 import struct
@@ -187,6 +188,36 @@ async def test_what_changed_after_the_preview_is_not_overwritten(config: Config)
     assert (swapped.status_code, swapped.json()["reason"]) == (409, "changed")
     assert (refused.status_code, refused.json()["reason"]) == (409, "changed")
     assert (shown.json()["text"], bare.status_code) == ("meanwhile", 400)
+
+
+async def test_imports_and_changes_at_once_come_one_after_the_other(config: Config) -> None:
+    tenant_id = await config.tenant()
+    await fill(config, tenant_id)
+    told = unpacked(await export_of(config, tenant_id))
+    archive = an_archive(
+        {
+            plural: [
+                {key: value for key, value in each.items() if key != "tags"} | {"tags": ["new"]}
+                for each in told[f"{plural}.json"]
+            ]
+            for plural in ("datasources", "converters", "queries")
+        }
+    )
+    preview = (await previewed(config, tenant_id, archive))["preview"]
+    [query], [source] = told["queries.json"], told["datasources.json"]
+    place = f"/api/v1/queries/{query['id']}/place"
+    async with config.client(tenant_id) as client:
+        answers = await asyncio.gather(
+            *(applied(config, tenant_id, archive, preview) for _ in range(3)),
+            *(client.put(place, json={"after": None}) for _ in range(3)),
+            *(client.post(f"/api/v1/queries/{query['id']}/duplicates") for _ in range(3)),
+        )
+        users = (await client.get(f"/api/v1/datasources/{source['id']}/users")).json()
+    done = sorted(answer.status_code for answer in answers[:3])
+    assert done in ([200, 409, 409], [409, 409, 409])
+    assert {answer.status_code for answer in answers[3:6]} == {204}
+    copied = [answer.status_code for answer in answers[6:]].count(201)
+    assert users["number"] == 1 + copied
 
 
 async def test_an_import_keeps_to_the_limits_of_the_tenant(config: Config) -> None:

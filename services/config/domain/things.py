@@ -3,7 +3,7 @@
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import count
 from typing import Any, Final
@@ -86,6 +86,9 @@ class Sort(StrEnum):
     """As the customer put them; new ones come last."""
     NAME = "name"
 
+
+KEYS_KEPT: Final = timedelta(days=1)
+"""How long a repeat with the same Idempotency-Key creates nothing."""
 
 _ID_BYTES: Final = 16
 

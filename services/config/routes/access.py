@@ -16,7 +16,8 @@ from services.config.domain.access import Access, access_to_content
 from services.config.store import tenants
 
 
-def _config(request: Request) -> Running[Context]:
+# A plain function would be called in a thread of its own for each request.
+async def _config(request: Request) -> Running[Context]:
     return running(request)
 
 
@@ -50,15 +51,26 @@ async def reading(config: Running[Context], tenant_id: UUID) -> AsyncIterator[Un
 
 
 @asynccontextmanager
-async def writing(config: Running[Context], tenant_id: UUID) -> AsyncIterator[UnitOfWork[Context]]:
-    """Do the same for what changes content, which who has moved to Forge may not."""
+async def writing(
+    config: Running[Context], tenant_id: UUID, *, alone: bool = False
+) -> AsyncIterator[UnitOfWork[Context]]:
+    """Do the same for what changes content, which who has moved to Forge may not.
+
+    ``alone`` keeps everybody else of the tenant out, for what touches so many
+    rows that two at once could wait for each other.
+    """
     async with config.units.begin() as uow:
-        await _enter(uow, tenant_id, writes=True)
+        await _enter(uow, tenant_id, writes=True, alone=alone)
         yield uow
 
 
-async def _enter(uow: UnitOfWork[Context], tenant_id: UUID, *, writes: bool) -> None:
-    await uow.lock_tenants([tenant_id])
+async def _enter(
+    uow: UnitOfWork[Context], tenant_id: UUID, *, writes: bool, alone: bool = False
+) -> None:
+    if alone:
+        await uow.lock_tenant_exclusively(tenant_id)
+    else:
+        await uow.lock_tenants([tenant_id])
     erased = (await uow.erased_classes([tenant_id])).get(tenant_id, frozenset())
     access = access_to_content(await tenants.tenant(uow.connection, tenant_id), erased)
     if writes and access is Access.GOING:

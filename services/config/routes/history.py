@@ -17,11 +17,12 @@ from services.config.domain.kinds import Kind
 from services.config.domain.things import PastVersion, read_definition
 from services.config.routes import openapi
 from services.config.routes.access import Config, Tenant, reading, writing
+from services.config.routes.changes import answer, change, find, require_version
 from services.config.routes.openapi import PREFIX
-from services.config.routes.things import Limit, answer, change, find, require_version
 from services.config.store import history
 
 _LATEST = 2**31 - 1
+Limit = Annotated[int, Query(ge=1, le=100)]
 Version = Annotated[int, Path(ge=1, le=_LATEST)]
 Other = Annotated[int, Query(ge=1, le=_LATEST)]
 

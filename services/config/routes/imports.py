@@ -27,9 +27,9 @@ from services.config.domain.schemas import COUNT, STRING, VERSION, an_object, or
 from services.config.domain.schemas import UUID as AN_ID
 from services.config.domain.things import references_of
 from services.config.routes.access import Config, Tenant, reading, writing
+from services.config.routes.changes import require_room, require_short_texts
 from services.config.routes.openapi import BODY, CONFLICT, PREFIX, SENSE, Operation, json_answer
-from services.config.routes.things import require_room, require_short_texts
-from services.config.store import things, transfers
+from services.config.store import transfers
 
 MOST_BYTES: Final = 20 * 1024 * 1024
 """How large an archive may be on its way here."""
@@ -102,7 +102,7 @@ async def preview(request: Request, config: Config, tenant_id: Tenant) -> Respon
     """
     imported = await _sent(request, config.context)
     async with reading(config, tenant_id) as uow:
-        steps = await _planned(uow, tenant_id, imported, lock=False)
+        steps = await _planned(uow, tenant_id, imported)
     told = [step.told() for step in steps if step.action is not Action.SKIP]
     return JSONResponse(
         {"preview": fingerprint(steps), "counts": counts(steps), "steps": told[:_MOST_TOLD]}
@@ -121,11 +121,16 @@ async def apply(
     409 where it would do something else by now, or where it is in conflict.
     """
     imported = await _sent(request, config.context)
-    async with writing(config, tenant_id) as uow:
-        steps = await _planned(uow, tenant_id, imported, lock=True)
+    async with writing(config, tenant_id, alone=True) as uow:
+        steps = await _planned(uow, tenant_id, imported)
         told = counts(steps)
         if fingerprint(steps) != preview:
-            raise _something_else()
+            raise Problem(
+                409,
+                detail="It would do something else by now, as something has changed."
+                " Preview it again.",
+                extensions={"reason": "changed"},
+            )
         if told[Action.CONFLICT]:
             raise Problem(
                 409,
@@ -156,41 +161,30 @@ async def _sent(request: Request, context: Context) -> list[Imported]:
 
 
 async def _planned(
-    uow: UnitOfWork[Context], tenant_id: UUID, imported: list[Imported], *, lock: bool
+    uow: UnitOfWork[Context], tenant_id: UUID, imported: list[Imported]
 ) -> list[Step]:
     ids = {each.thing_id for each in imported}
     for each in imported:
         ids |= set(references_of(each.kind, each.definition.body()).values())
     present = await transfers.present(
-        uow.connection, tenant_id, ids, {each.title for each in imported}, lock=lock
+        uow.connection, tenant_id, ids, {each.title for each in imported}
     )
     return plan_import(imported, present)
 
 
 async def _apply(uow: UnitOfWork[Context], tenant_id: UUID, steps: list[Step]) -> None:
     created = 0
-    try:
-        for kind in KINDS:
-            own = [step for step in steps if step.imported.kind is kind]
-            new = [step for step in own if step.action is Action.CREATE]
-            created += len(new)
-            await transfers.replace_all(
-                uow.connection,
-                tenant_id,
-                kind,
-                [step for step in own if step.action is Action.REPLACE],
-                now=uow.now,
-                versions_kept=uow.context.limits.versions_kept,
-            )
-            await transfers.create_all(uow.connection, tenant_id, kind, new, now=uow.now)
-    except things.NameTaken:
-        raise _something_else() from None
+    for kind in KINDS:
+        own = [step for step in steps if step.imported.kind is kind]
+        new = [step for step in own if step.action is Action.CREATE]
+        created += len(new)
+        await transfers.replace_all(
+            uow.connection,
+            tenant_id,
+            kind,
+            [step for step in own if step.action is Action.REPLACE],
+            now=uow.now,
+            versions_kept=uow.context.limits.versions_kept,
+        )
+        await transfers.create_all(uow.connection, tenant_id, kind, new, now=uow.now)
     await require_room(uow, tenant_id, created)
-
-
-def _something_else() -> Problem:
-    return Problem(
-        409,
-        detail="It would do something else by now, as something has changed. Preview it again.",
-        extensions={"reason": "changed"},
-    )

@@ -1,6 +1,7 @@
 """Exports and imports: tickets, pages of all that a tenant has, and many things at once.
 
-The functions need `act_for`, as those of things do.
+The functions need `act_for`, as those of things do. Who calls `create_all` or `replace_all` holds the
+tenant's lock alone.
 """
 
 from collections.abc import Collection, Sequence
@@ -9,13 +10,11 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-import asyncpg
-
 from chassis.database import Connection, Pool
 from services.config.domain.imports import Step
 from services.config.domain.kinds import Kind
 from services.config.domain.things import Thing, references_of
-from services.config.store.things import GAP, NameTaken
+from services.config.store.things import GAP
 
 
 async def add_ticket(
@@ -120,15 +119,10 @@ async def present(
     tenant_id: UUID,
     thing_ids: Collection[UUID],
     titles: Collection[tuple[str, str]],
-    *,
-    lock: bool,
 ) -> list[Thing]:
-    """Find the things that have one of these ids, or one of these kinds and names.
-
-    With ``lock`` none of them changes or goes until the transaction ends.
-    """
+    """Find the things that have one of these ids, or one of these kinds and names."""
     rows = await connection.fetch(
-        f"""
+        """
         SELECT thing_id, kind, name, tags, body, credentials IS NOT NULL AS has_credentials,
                version, created_at, updated_at
           FROM things
@@ -136,8 +130,7 @@ async def present(
            AND (thing_id = ANY($2::uuid[])
                 OR (kind, name) IN (SELECT * FROM unnest($3::text[], $4::text[])))
          ORDER BY thing_id
-         {"FOR UPDATE" if lock else ""}
-        """,  # noqa: S608 - made of constants
+        """,
         tenant_id,
         list(thing_ids),
         [kind for kind, _ in titles],
@@ -149,36 +142,32 @@ async def present(
 async def create_all(
     connection: Connection, tenant_id: UUID, kind: Kind, steps: Sequence[Step], *, now: datetime
 ) -> None:
-    """Store new things of one kind behind all others; raises ``NameTaken``, which undoes all."""
+    """Store new things of one kind behind all others; no name must be taken."""
     last: int = await connection.fetchval(
         "SELECT coalesce(max(position), 0) FROM things WHERE tenant_id = $1 AND kind = $2",
         tenant_id,
         kind.name,
     )
-    try:
-        await connection.executemany(
-            """
-            INSERT INTO things (tenant_id, thing_id, kind, name, tags, body, position, version,
-                                created_at, updated_at)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, 1, $8, $8)
-            """,
-            [
-                (
-                    tenant_id,
-                    step.target_id,
-                    kind.name,
-                    step.imported.definition.name,
-                    step.imported.definition.distinct_tags,
-                    step.body,
-                    last + GAP * number,
-                    now,
-                )
-                for number, step in enumerate(steps, 1)
-            ],
-        )
-    except asyncpg.UniqueViolationError:
-        # Its detail quotes the row.
-        raise NameTaken from None
+    await connection.executemany(
+        """
+        INSERT INTO things (tenant_id, thing_id, kind, name, tags, body, position, version,
+                            created_at, updated_at)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, 1, $8, $8)
+        """,
+        [
+            (
+                tenant_id,
+                step.target_id,
+                kind.name,
+                step.imported.definition.name,
+                step.imported.definition.distinct_tags,
+                step.body,
+                last + GAP * number,
+                now,
+            )
+            for number, step in enumerate(steps, 1)
+        ],
+    )
     await _refer_all(connection, tenant_id, kind, steps)
 
 
@@ -191,10 +180,7 @@ async def replace_all(
     now: datetime,
     versions_kept: int,
 ) -> None:
-    """Make things of one kind, which are locked, their next version; credentials stay.
-
-    Raises ``NameTaken``, which undoes all.
-    """
+    """Make things of one kind their next version; credentials stay, and no name must be taken."""
     ids = [step.target_id for step in steps]
     await connection.execute(
         """
@@ -217,26 +203,23 @@ async def replace_all(
         ids,
         versions_kept,
     )
-    try:
-        await connection.executemany(
-            """
-            UPDATE things SET name = $3, tags = $4, body = $5, updated_at = $6, version = version + 1
-             WHERE tenant_id = $1 AND thing_id = $2
-            """,
-            [
-                (
-                    tenant_id,
-                    step.target_id,
-                    step.imported.definition.name,
-                    step.imported.definition.distinct_tags,
-                    step.body,
-                    now,
-                )
-                for step in steps
-            ],
-        )
-    except asyncpg.UniqueViolationError:
-        raise NameTaken from None
+    await connection.executemany(
+        """
+        UPDATE things SET name = $3, tags = $4, body = $5, updated_at = $6, version = version + 1
+         WHERE tenant_id = $1 AND thing_id = $2
+        """,
+        [
+            (
+                tenant_id,
+                step.target_id,
+                step.imported.definition.name,
+                step.imported.definition.distinct_tags,
+                step.body,
+                now,
+            )
+            for step in steps
+        ],
+    )
     await connection.execute(
         "DELETE FROM thing_references WHERE tenant_id = $1 AND thing_id = ANY($2::uuid[])",
         tenant_id,

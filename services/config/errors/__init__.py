@@ -1,0 +1,1 @@
+"""Error reports of browsers: read, stripped of persons, grouped, kept for a while, shown to staff."""
