@@ -895,10 +895,16 @@ def tail_events(
 
     Reads KAFKA_BOOTSTRAP_SERVERS, or in a pod what its service has; where neither is set, the
     running `keepword up`. Nobody's position is moved. So do the commands beside this one.
+    <<<<<<< HEAD
 
     Example: `keepword events tail --tenant TENANT`
 
     Exit status 1 where Kafka is away or refuses.
+    =======
+    Exit status 1 where Kafka goes away.
+
+    Example: `keepword events tail --tenant TENANT --since 2h`
+    >>>>>>> letters
     """
     from cli.events.look import run_tail  # noqa: PLC0415 - see above
     from cli.events.questions import wanted  # noqa: PLC0415 - see above
@@ -926,7 +932,11 @@ def find_events(
     KEEPWORD_INSTALLER_DATABASE_URL, likewise CONFIG, PURGER and NOTIFIER, all that are set.
     Exit status 1 where nothing fits.
 
+    <<<<<<< HEAD
     Example: `keepword events find --type data-erased --since 2027-01-31`
+    =======
+    Example: `keepword events find --type tenant-uninstalled --since 7d --service installer`
+    >>>>>>> letters
     """
     from cli.events.look import run_find  # noqa: PLC0415 - see above
     from cli.events.questions import wanted  # noqa: PLC0415 - see above
@@ -944,7 +954,11 @@ def show_event(
 
     Exit status 1 where there is none of this id.
 
+    <<<<<<< HEAD
     Example: `keepword events show EVENT`
+    =======
+    Example: `keepword events show ID --from topic`
+    >>>>>>> letters
     """
     from cli.events.look import run_show  # noqa: PLC0415 - see above
 
@@ -985,7 +999,11 @@ def rebuild_events(service: Service, dry_run: DryRun = False, confirm: Confirm =
     Stop all its replicas first, start them afterwards. Which tables these are stands in its data
     map; what it owns itself stays. Exit status 1 where it runs, or you do not confirm.
 
+    <<<<<<< HEAD
     Example: `keepword events rebuild config --dry-run`
+    =======
+    Example: `keepword events rebuild purger --dry-run`
+    >>>>>>> letters
     """
     from cli.events.rebuild import run_rebuild  # noqa: PLC0415 - see above
 
@@ -1027,10 +1045,16 @@ def replay_events(
     people. State is never replayed but restated; with --force the service forgets before what it
     has built from it. Nothing is heard again about a tenant that is purged. Ctrl-C pauses.
     Databases and Kafka are read as for `find`; write as the service itself, or an administrator.
+    <<<<<<< HEAD
 
     Example: `keepword events replay --to purger --tenant TENANT --dry-run`
 
     Exit status 1 where it is refused, or you do not confirm. Exit status 130 where it was paused.
+    =======
+    Exit status 1 where you do not confirm, or it was paused before its end.
+
+    Example: `keepword events replay --to config --since 12h --reason OPS-7 --by Kim --dry-run`
+    >>>>>>> letters
     """
     from cli.events.replay import Asked, run_replay  # noqa: PLC0415 - see above
 
@@ -1055,9 +1079,15 @@ def replay_events(
 def list_replays(service: Service) -> None:
     """Show the last replays to a service: who decided them, why, and how far they came.
 
+    <<<<<<< HEAD
     Example: `keepword events replays purger`
 
     Exit status 1 where the database refuses.
+    =======
+    Exit status 1 where its database cannot be read.
+
+    Example: `keepword events replays config`
+    >>>>>>> letters
     """
     from cli.events.replay import run_replays  # noqa: PLC0415 - see above
 

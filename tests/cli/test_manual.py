@@ -20,7 +20,7 @@ from contracts.topics import SERVICES
 
 CLI: Final = Path(statuses.__file__).parent
 EXAMPLE: Final = re.compile(r"Example: `keepword (?P<rest>[^`]+)`")
-PLACEHOLDER: Final = re.compile(r"\b(TENANT|LETTER|EVENT|OLD|NEW|PURGE|CAMPAIGN|REFERENCE)\b")
+PLACEHOLDER: Final = re.compile(r"\b(TENANT|ID|LETTER|OLD|NEW|PURGE|CAMPAIGN|REFERENCE)\b")
 
 # These look and change nothing.
 LOOKING: Final = {
@@ -120,11 +120,11 @@ def names_in(command: Any) -> set[str]:
     imports = [each for each in ast.walk(function) if isinstance(each, ast.ImportFrom)]
     if not imports or not str(imports[0].module).startswith("cli."):
         return set()
-    functions = tree(CLI.joinpath(*str(imports[0].module).split(".")[1:]).with_suffix(".py"))
+    path = str(imports[0].module).removeprefix("cli.").replace(".", "/")
+    functions = tree(CLI / f"{path}.py")
     names: set[str] = set()
-    waiting = [each.name for each in imports[0].names if each.name.startswith("run_")]
+    waiting = [each.name for each in imports[0].names if each.name in functions]
     assert waiting
-    assert waiting[0] in functions
     while waiting:
         found = functions.get(waiting.pop())
         if found is None:
