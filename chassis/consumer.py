@@ -192,6 +192,8 @@ class Consumer(Generic[C]):
         self._positions = Positions(name, cluster_id)
         self._sought: set[TopicPartition] = set()
         self._working = asyncio.Lock()
+        # To ask is worth it only while a replay brings what is known; the inbox drops it anyway.
+        self._asks_the_inbox_first = True
         self._recent: deque[bool] = deque(maxlen=_WATCHED_RECORDS)
         self._passes_failures_by = passes_failures_by
         self._on_halt = on_halt
@@ -609,6 +611,7 @@ class Consumer(Generic[C]):
             if r.handler.kind is Kind.EVENT:
                 entry = (self._inbox_of(r), r.envelope.id)
                 if entry not in new_events or entry in seen:
+                    self._asks_the_inbox_first |= r.mark is not None
                     continue
                 seen.add(entry)
             if (
@@ -735,8 +738,12 @@ class Consumer(Generic[C]):
         self, records: Sequence[Record]
     ) -> list["_Arrived[C] | _Unreadable | _NotOurs"]:
         """Read records; of a replay only what the inbox does not know, as most of it does."""
+        if not self._asks_the_inbox_first:
+            return [self._read(record) for record in records]
         ids = [_unforced_id(r) if r.topic in self._replays else None for r in records]
-        known = await self._known_again([each for each in ids if each is not None])
+        asked = [each for each in ids if each is not None]
+        known = await self._known_again(asked)
+        self._asks_the_inbox_first = bool(known) or not asked
         return [
             _NotOurs(record) if ce_id in known else self._read(record)
             for record, ce_id in zip(records, ids, strict=True)

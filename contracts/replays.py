@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 from uuid import UUID
 
@@ -34,12 +35,17 @@ def marked(headers: Headers, mark: Mark) -> Headers:
 
 def mark_of(headers: Sequence[tuple[str, bytes | None]]) -> Mark | None:
     """Read the mark of a record; None where it has none that can be read."""
-    found = {name: value for name, value in headers if name in _OURS}
+    found = dict(headers)
+    return _mark(found.get(REPLAY_HEADER), found.get(FORCED_HEADER))
+
+
+@lru_cache(maxsize=16)
+def _mark(replay_id: bytes | None, forced: bytes | None) -> Mark | None:
+    # Of the many records of a replay each has the same.
     try:
-        replay_id = UUID((found.get(REPLAY_HEADER) or b"").decode("ascii"))
+        return Mark(UUID((replay_id or b"").decode("ascii")), forced == b"true")
     except ValueError:
         return None
-    return Mark(replay_id, found.get(FORCED_HEADER) == b"true")
 
 
 _OURS: Final = frozenset({REPLAY_HEADER, FORCED_HEADER})

@@ -128,6 +128,20 @@ async def test_what_was_handled_is_dropped_and_what_was_not_is_handled_once(ear:
     assert seen == [first, second]
 
 
+async def test_known_and_missed_events_may_take_turns(ear: Ear) -> None:
+    seen = list[Any]()
+    known, event = uuid4(), an_event()
+    await ear.say(ear.live, event, "purge-accepted", known)
+    async with ear.hearing(recording(seen)):
+        missed = [an_event() for _ in range(4)]
+        for each in missed:  # each in a batch of its own, after one that is known, or is not
+            await ear.replay(each, ce_id=uuid4())
+            await eventually(ear._heard)
+            await ear.replay(event, ce_id=known)
+            await eventually(ear._heard)
+    assert seen == [event, *missed]
+
+
 async def test_a_forced_replay_is_handled_again_but_once_for_each_replay(ear: Ear) -> None:
     seen = list[Any]()
     known, event = uuid4(), an_event()
