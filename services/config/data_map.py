@@ -162,6 +162,7 @@ DATA_MAP: Final = DataMap(
             retention="goes with the tenant's error reports",
             counted=False,
             tenant_column="tenant_id",
+            built_from=(INSTALLER_TENANTS.name,),
             columns={"tenant_id": _TENANT, "app": "the vendor's app"},
         ),
         Table(

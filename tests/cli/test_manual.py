@@ -1,6 +1,7 @@
 """What the command's own help promises: examples that parse, statuses, dry runs, completion, the page."""
 
 import ast
+import inspect
 import re
 import shlex
 from collections.abc import Iterator
@@ -114,9 +115,8 @@ def test_each_status_that_a_command_ends_with_is_in_its_help(name: str) -> None:
 
 def names_in(command: Any) -> set[str]:
     """The names in whatever a command's module runs for it."""
-    [function] = [
-        each for each in tree(CLI / "main.py").values() if each.name == command.callback.__name__
-    ]
+    typed = Path(inspect.getfile(inspect.unwrap(command.callback)))
+    function = tree(typed)[command.callback.__name__]
     imports = [each for each in ast.walk(function) if isinstance(each, ast.ImportFrom)]
     if not imports or not str(imports[0].module).startswith("cli."):
         return set()

@@ -1,0 +1,1 @@
+"""What one types: each group of commands with its options and its help; what they do lies in `cli`."""
