@@ -158,7 +158,7 @@ async def positions(config: Pool) -> dict[str, int]:
 async def test_a_rebuild_forgets_what_was_built_and_reads_from_the_beginning(config: Pool) -> None:
     done = await events("rebuild", "config", typed="config\n")
     assert done.exit_code == 0, done.output
-    assert "4 rows are gone. Start config" in done.output
+    assert "6 rows are gone. Start config" in done.output
     assert await rows_of(config, "tenants") == await rows_of(config, "purge_states") == []
     # A command that was obeyed is not obeyed again.
     assert await positions(config) == {INSTALLER_TENANTS.name: 0, "purger.commands.v1": 5}
