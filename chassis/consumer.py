@@ -413,6 +413,17 @@ class Consumer(Generic[C]):
                 )
         arrived = [r for r in fresh if isinstance(r, _Arrived)]
         arrived = await self._once(uow, self._newest(arrived))
+        wanted = self._unguarded(uow, arrived, erased) if erased else arrived
+        for group in _groups(wanted):
+            await self._handle(uow, group)
+
+    def _unguarded(
+        self,
+        uow: UnitOfWork[C],
+        arrived: Sequence[_Arrived[C]],
+        erased: Mapping[UUID, frozenset[DataClass]],
+    ) -> list[_Arrived[C]]:
+        """Drop and count what is about classes of tenants that are erased."""
         wanted = []
         for reading in arrived:
             refused = _refused_by(erased, reading)
@@ -420,8 +431,7 @@ class Consumer(Generic[C]):
                 uow.count_suppressed("consumer", refused)
             else:
                 wanted.append(reading)
-        for group in _groups(wanted):
-            await self._handle(uow, group)
+        return wanted
 
     async def _move_on(
         self, uow: UnitOfWork[C], readings: Sequence["_Arrived[C] | _Unreadable | _NotOurs"]
