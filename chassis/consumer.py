@@ -540,6 +540,18 @@ class Consumer(Generic[C]):
     ) -> list[_Arrived[C]]:
         """Give to their handlers what is no repeat and not of the erased; return what was given."""
         arrived = await self._once(uow, self._newest(arrived))
+        wanted = self._unguarded(uow, arrived, erased) if erased else arrived
+        for group in _groups(wanted):
+            await self._handle(uow, group)
+        return wanted
+
+    def _unguarded(
+        self,
+        uow: UnitOfWork[C],
+        arrived: Sequence[_Arrived[C]],
+        erased: Mapping[UUID, frozenset[DataClass]],
+    ) -> list[_Arrived[C]]:
+        """Drop and count what is about classes of tenants that are erased."""
         wanted = []
         for reading in arrived:
             refused = _refused_by(erased, reading)
@@ -547,8 +559,6 @@ class Consumer(Generic[C]):
                 uow.count_suppressed("consumer", refused)
             else:
                 wanted.append(reading)
-        for group in _groups(wanted):
-            await self._handle(uow, group)
         return wanted
 
     async def _settle_what_is_past(
