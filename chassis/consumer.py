@@ -6,46 +6,41 @@ What a handler lets out is caught here and nowhere else.
 
 import asyncio
 import random
-import re
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cache
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 import structlog
-from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from faststream.kafka import KafkaBroker
-from pydantic import ValidationError
 
 from chassis.data_map import MARKS_OF_A_TENANT
 from chassis.database import TRANSIENT_ERRORS
 from chassis.dead_letters import written
 from chassis.dead_letters.redrives import Letter, back_to_open, settle_redriven, take_up
-from chassis.dead_letters.written import Failure, Held, State, command_in, uuid_in
-from chassis.handlers import DeadLetter, Handler, Handlers, Outcome, Retry
+from chassis.dead_letters.written import Held, State
+from chassis.handlers import DeadLetter, Handlers, Outcome, Retry
 from chassis.logs import bound
 from chassis.metrics import Metrics
 from chassis.outbox import Cause
 from chassis.positions import Positions
+from chassis.readings import Arrived, NotOurs, Reader, Reading, Record, Unreadable, command_of
 from chassis.tracing import SpanKind, continued, current_traceparent
 from chassis.unit_of_work import UnitOfWork, Units
 from contracts.classes import DataClass
-from contracts.envelope import Envelope, MalformedEnvelope, from_headers
+from contracts.envelope import Envelope
 from contracts.messages import Kind, Message
-from contracts.registry import by_ce_type, types_of
-from contracts.replays import FORCED_HEADER, REPLAYED, Mark, mark_of
+from contracts.registry import types_of
 from contracts.tenants import Version
-from contracts.topics import SERVICES, Topic, is_replays
+from contracts.topics import Topic
 
 log = structlog.get_logger(__name__)
 
 C = TypeVar("C")
-Record: TypeAlias = "ConsumerRecord[bytes | None, bytes | None]"
-
-_STEP = re.compile(r"[a-z][a-z0-9-]{0,63}")
 
 # Of the last so many records, this share may become dead letters before the consumer stops: when
 # nearly everything fails the fault is ours, and a person should look before more is passed by.
@@ -68,60 +63,6 @@ class Retries:
             self.longest_pause.total_seconds(),
         )
         return random.uniform(0, limit)  # noqa: S311 - spreads retries, guards nothing
-
-
-@dataclass(frozen=True, slots=True)
-class _Arrived(Generic[C]):
-    """A record that one of our handlers takes."""
-
-    record: Record
-    envelope: Envelope
-    handler: Handler[C]
-    message: Message | None  # None is a tombstone
-    tenant_id: UUID | None
-    mark: Mark | None = None  # of a replay
-
-    @property
-    def argument(self) -> Any:
-        return self.message if self.message is not None else self.tenant_id
-
-    @property
-    def command(self) -> tuple[UUID, str] | None:
-        """Its purge and step, for a command behind which later ones of the purge wait."""
-        if self.handler.kind is not Kind.COMMAND or self.handler.nothing_waits:
-            return None
-        purge_id, step = getattr(self.message, "purge_id", None), getattr(self.message, "step", "")
-        return (purge_id, step) if purge_id and step else None
-
-    def failure(self, reason: str, error_type: str | None = None, attempts: int = 1) -> Failure:
-        purge_id, step = self.command or (getattr(self.message, "purge_id", None), None)
-        return Failure(
-            handler=self.handler.name,
-            reason=reason,
-            error_type=error_type,
-            attempts=attempts,
-            tenant_id=self.tenant_id,
-            ce_id=self.envelope.id,
-            type=self.envelope.type,
-            purge_id=purge_id,
-            step=step,
-            kind=self.handler.kind,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class _Unreadable:
-    """A record that nobody can take; it becomes a dead letter."""
-
-    record: Record
-    failure: Failure
-
-
-@dataclass(frozen=True, slots=True)
-class _NotOurs:
-    """A record that is fine and not for this service."""
-
-    record: Record
 
 
 class _MustRetryError(Exception):
@@ -181,9 +122,7 @@ class Consumer(Generic[C]):
         """
         self.name = name
         self._topics = topics
-        self._kinds = {topic.name: topic.kind for topic in topics}
-        self._keyed_by_tenant = {topic.name for topic in topics if topic.key == "tenant_id"}
-        self._replays = frozenset(topic.name for topic in topics if is_replays(topic))
+        self._reader = Reader(topics, handlers)
         self._handlers = handlers
         self._units = units
         self._metrics = metrics
@@ -329,9 +268,9 @@ class Consumer(Generic[C]):
                 topic=partition.topic, partition=partition.partition
             ).set(max(0, (high or 0) - offset))
 
-    async def _batch(self, readings: Sequence["_Arrived[C] | _Unreadable | _NotOurs"]) -> None:
+    async def _batch(self, readings: Sequence[Reading[C]]) -> None:
         """Do the whole batch in one transaction; where that fails, one by one."""
-        if all(isinstance(reading, _NotOurs) for reading in readings):
+        if all(isinstance(reading, NotOurs) for reading in readings):
             await self._pass_by(readings)
             return
         try:
@@ -344,16 +283,16 @@ class Consumer(Generic[C]):
             for reading in readings:
                 await self._alone(reading)
         else:
-            self._recent.extend(isinstance(reading, _Unreadable) for reading in readings)
+            self._recent.extend(isinstance(reading, Unreadable) for reading in readings)
             self._halt_if_all_fails()
 
-    async def _pass_by(self, readings: Sequence["_Arrived[C] | _Unreadable | _NotOurs"]) -> None:
+    async def _pass_by(self, readings: Sequence[Reading[C]]) -> None:
         """Move on where there is nothing to do, in one statement; it needs no fence."""
         async with self._units.pool.acquire() as connection:
             await self._positions.save(connection, _next_offsets(r.record for r in readings))
         self._recent.extend(False for _ in readings)
 
-    async def _alone(self, reading: "_Arrived[C] | _Unreadable | _NotOurs") -> None:
+    async def _alone(self, reading: Reading[C]) -> None:
         """Try one message until it is done or given up; either moves the position on."""
 
         async def work(uow: UnitOfWork[C]) -> None:
@@ -363,16 +302,16 @@ class Consumer(Generic[C]):
         if failure is not None:
             await self._give_up(reading, failure)
             return
-        self._recent.append(isinstance(reading, _Unreadable))
+        self._recent.append(isinstance(reading, Unreadable))
         self._halt_if_all_fails()
 
     async def _tried(
         self,
-        reading: "_Arrived[C] | _Unreadable | _NotOurs",
+        reading: Reading[C],
         work: Callable[[UnitOfWork[C]], Awaitable[None]],
     ) -> "_GivenUp | None":
         """Do a message's work, each attempt in a transaction of its own; say why it is given up."""
-        name = reading.handler.name if isinstance(reading, _Arrived) else "parser"
+        name = reading.handler.name if isinstance(reading, Arrived) else "parser"
         for attempt in range(1, self._retries.attempts + 1):
             try:
                 async with self._units.begin() as uow:
@@ -393,17 +332,15 @@ class Consumer(Generic[C]):
                 return None
         raise AssertionError("there is at least one attempt")
 
-    async def _give_up(
-        self, reading: "_Arrived[C] | _Unreadable | _NotOurs", why: "_GivenUp"
-    ) -> None:
-        if not isinstance(reading, _Arrived):  # not even its dead letter can be written
+    async def _give_up(self, reading: Reading[C], why: "_GivenUp") -> None:
+        if not isinstance(reading, Arrived):  # not even its dead letter can be written
             log.error("cannot write a dead letter", group=self.name, error=why.error_type)
             raise ConsumerHaltedError(self.name)
         self._recent.append(True)
         self._halt_if_all_fails()
         failure = reading.failure(why.reason, why.error_type, why.attempts)
         async with self._units.begin() as uow:
-            await self._work(uow, [_Unreadable(reading.record, failure)])
+            await self._work(uow, [Unreadable(reading.record, failure)])
 
     def _halt_if_all_fails(self) -> None:
         full = len(self._recent) == self._recent.maxlen
@@ -418,11 +355,11 @@ class Consumer(Generic[C]):
 
         The guard and the inbox hold as they always do. One that is settled meanwhile is left alone.
         """
-        reading = self._read(letter.record())
+        reading = self._reader.read(letter.record())
         failed: _GivenUp | None
-        if isinstance(reading, _Arrived):
+        if isinstance(reading, Arrived):
             failed = await self._tried(reading, lambda uow: self._redo(uow, letter, reading))
-        elif isinstance(reading, _Unreadable):
+        elif isinstance(reading, Unreadable):
             failed = _GivenUp(reading.failure.reason, None, 1)
         else:
             failed = _GivenUp("no handler here takes it", None, 1)
@@ -430,14 +367,14 @@ class Consumer(Generic[C]):
             return
         failure = (
             reading.failure(failed.reason, failed.error_type, failed.attempts)
-            if isinstance(reading, _Arrived)
+            if isinstance(reading, Arrived)
             else replace(letter.failure, reason=failed.reason, error_type=None)
         )
         async with self._units.begin() as uow:
             await back_to_open(uow, letter, failure)
         log.error("dead letter failed again", handler=failure.handler, reason=failure.reason)
 
-    async def _redo(self, uow: UnitOfWork[C], letter: Letter, reading: _Arrived[C]) -> None:
+    async def _redo(self, uow: UnitOfWork[C], letter: Letter, reading: Arrived[C]) -> None:
         erased = await self._lock_and_guard(uow, [reading])
         if not await take_up(uow, letter):
             return
@@ -446,12 +383,10 @@ class Consumer(Generic[C]):
 
     # -- one transaction ----------------------------------------------------------------------
 
-    async def _work(
-        self, uow: UnitOfWork[C], readings: Sequence["_Arrived[C] | _Unreadable | _NotOurs"]
-    ) -> None:
+    async def _work(self, uow: UnitOfWork[C], readings: Sequence[Reading[C]]) -> None:
         erased = await self._lock_and_guard(uow, readings)
         fresh = await self._move_on(uow, readings)
-        commands = [command for r in fresh if (command := _command_of(r))]
+        commands = [command for r in fresh if (command := command_of(r))]
         held = await written.held(uow, self.name, {purge_id for purge_id, _ in commands})
         again = [command for command in commands if held.knows(command)]
         arrived = await self._in_turn(uow, fresh, held)
@@ -460,13 +395,11 @@ class Consumer(Generic[C]):
         await self._settle_what_is_past(uow, wanted, [each for each in done if each is not None])
 
     async def _lock_and_guard(
-        self, uow: UnitOfWork[C], readings: Sequence["_Arrived[C] | _Unreadable | _NotOurs"]
+        self, uow: UnitOfWork[C], readings: Sequence[Reading[C]]
     ) -> Mapping[UUID, frozenset[DataClass]]:
-        told = [(r.handler, r.tenant_id) for r in readings if isinstance(r, _Arrived)]
+        told = [(r.handler, r.tenant_id) for r in readings if isinstance(r, Arrived)]
         writing = {tenant for handler, tenant in told if tenant and handler.writes}
-        again = {
-            r.tenant_id for r in readings if isinstance(r, _Arrived) and r.mark and r.tenant_id
-        }
+        again = {r.tenant_id for r in readings if isinstance(r, Arrived) and r.mark and r.tenant_id}
         # The same erasure is ordered by command and by ledger, each heard in an order of its own.
         ordering = {
             tenant
@@ -481,22 +414,22 @@ class Consumer(Generic[C]):
     async def _in_turn(
         self,
         uow: UnitOfWork[C],
-        fresh: Sequence["_Arrived[C] | _Unreadable | _NotOurs"],
+        fresh: Sequence[Reading[C]],
         held: Held,
-    ) -> list[_Arrived[C]]:
+    ) -> list[Arrived[C]]:
         """Return what is to be handled now; what cannot be read or has to wait is written down."""
         arrived = []
         for reading in fresh:
             match reading:
-                case _Unreadable():
+                case Unreadable():
                     await self._write_down(uow, reading, held)
-                case _Arrived() if reading.command and held.must_wait(*reading.command):
+                case Arrived() if reading.command and held.must_wait(*reading.command):
                     await self._park(uow, reading, held)
-                case _Arrived():
+                case Arrived():
                     arrived.append(reading)
         return arrived
 
-    async def _write_down(self, uow: UnitOfWork[C], reading: _Unreadable, held: Held) -> None:
+    async def _write_down(self, uow: UnitOfWork[C], reading: Unreadable, held: Held) -> None:
         record, failure = reading.record, reading.failure
         if not self._passes_failures_by:
             log.error("cannot go past this record", reason=failure.reason)
@@ -519,7 +452,7 @@ class Consumer(Generic[C]):
             reason=failure.reason,
         )
 
-    async def _park(self, uow: UnitOfWork[C], reading: _Arrived[C], held: Held) -> None:
+    async def _park(self, uow: UnitOfWork[C], reading: Arrived[C], held: Held) -> None:
         assert reading.command is not None
         failure = reading.failure("waits behind an earlier command of its purge", attempts=0)
         if not held.knows(reading.command):
@@ -535,9 +468,9 @@ class Consumer(Generic[C]):
     async def _pass_on(
         self,
         uow: UnitOfWork[C],
-        arrived: Sequence[_Arrived[C]],
+        arrived: Sequence[Arrived[C]],
         erased: Mapping[UUID, frozenset[DataClass]],
-    ) -> list[_Arrived[C]]:
+    ) -> list[Arrived[C]]:
         """Give to their handlers what is no repeat and not of the erased; return what was given."""
         arrived = await self._once(uow, self._newest(arrived))
         wanted = self._unguarded(uow, arrived, erased) if erased else arrived
@@ -548,9 +481,9 @@ class Consumer(Generic[C]):
     def _unguarded(
         self,
         uow: UnitOfWork[C],
-        arrived: Sequence[_Arrived[C]],
+        arrived: Sequence[Arrived[C]],
         erased: Mapping[UUID, frozenset[DataClass]],
-    ) -> list[_Arrived[C]]:
+    ) -> list[Arrived[C]]:
         """Drop and count what is about classes of tenants that are erased."""
         wanted = []
         for reading in arrived:
@@ -564,7 +497,7 @@ class Consumer(Generic[C]):
     async def _settle_what_is_past(
         self,
         uow: UnitOfWork[C],
-        handled: Sequence[_Arrived[C]],
+        handled: Sequence[Arrived[C]],
         again: Sequence[tuple[UUID, str]],
     ) -> None:
         """Settle dead letters that are repaired by what has just been handled."""
@@ -575,8 +508,8 @@ class Consumer(Generic[C]):
             await written.overtake_commands(uow, self.name, again)
 
     async def _move_on(
-        self, uow: UnitOfWork[C], readings: Sequence["_Arrived[C] | _Unreadable | _NotOurs"]
-    ) -> list["_Arrived[C] | _Unreadable | _NotOurs"]:
+        self, uow: UnitOfWork[C], readings: Sequence[Reading[C]]
+    ) -> list[Reading[C]]:
         """Pass the fence: keep what nobody has done yet, and move the positions behind it."""
         next_offsets = _next_offsets(reading.record for reading in readings)
         done = {
@@ -592,13 +525,13 @@ class Consumer(Generic[C]):
             if r.record.offset >= done.get((r.record.topic, r.record.partition), 0)
         ]
 
-    def _newest(self, arrived: Sequence[_Arrived[C]]) -> list[_Arrived[C]]:
+    def _newest(self, arrived: Sequence[Arrived[C]]) -> list[Arrived[C]]:
         """Of several states of one key in a batch, keep the one that counts.
 
         That is the highest version, whichever came last, since a relay that was in doubt says
         older ones again; a tombstone ends what came before it.
         """
-        newest: dict[tuple[str, bytes | None], _Arrived[C]] = {}
+        newest: dict[tuple[str, bytes | None], Arrived[C]] = {}
         for r in arrived:
             if r.handler.kind is Kind.STATE:
                 name = (r.record.topic, r.record.key)
@@ -611,11 +544,11 @@ class Consumer(Generic[C]):
             if r.handler.kind is not Kind.STATE or newest[r.record.topic, r.record.key] is r
         ]
 
-    async def _once(self, uow: UnitOfWork[C], arrived: Sequence[_Arrived[C]]) -> list[_Arrived[C]]:
+    async def _once(self, uow: UnitOfWork[C], arrived: Sequence[Arrived[C]]) -> list[Arrived[C]]:
         """Drop events that the inbox knows and states whose version was passed."""
         new_events = await self._new_events(uow, arrived)
         new_states = await self._new_states(uow, arrived)
-        kept: list[_Arrived[C]] = []
+        kept: list[Arrived[C]] = []
         seen: set[tuple[str, UUID]] = set()
         for r in arrived:
             if r.handler.kind is Kind.EVENT:
@@ -634,7 +567,7 @@ class Consumer(Generic[C]):
         return kept
 
     async def _new_events(
-        self, uow: UnitOfWork[C], arrived: Sequence[_Arrived[C]]
+        self, uow: UnitOfWork[C], arrived: Sequence[Arrived[C]]
     ) -> set[tuple[str, UUID]]:
         events = [r for r in arrived if r.handler.kind is Kind.EVENT]
         if not events:
@@ -658,14 +591,14 @@ class Consumer(Generic[C]):
         )
         return {(row["consumer"], row["ce_id"]) for row in rows}
 
-    def _inbox_of(self, reading: _Arrived[C]) -> str:
+    def _inbox_of(self, reading: Arrived[C]) -> str:
         """Name the inbox that an event goes through; a forced replay has one of its own."""
         if reading.mark is None or not reading.mark.forced or reading.handler.once:
             return self.name
         return f"{self.name} {reading.mark.replay_id}"
 
     async def _new_states(
-        self, uow: UnitOfWork[C], arrived: Sequence[_Arrived[C]]
+        self, uow: UnitOfWork[C], arrived: Sequence[Arrived[C]]
     ) -> set[tuple[str, UUID | None]]:
         states = [r for r in arrived if r.handler.kind is Kind.STATE and r.message is not None]
         if not states:
@@ -691,7 +624,7 @@ class Consumer(Generic[C]):
         )
         return {(row["topic"], row["tenant_id"]) for row in rows}
 
-    async def _handle(self, uow: UnitOfWork[C], group: Sequence[_Arrived[C]]) -> None:
+    async def _handle(self, uow: UnitOfWork[C], group: Sequence[Arrived[C]]) -> None:
         handler = group[0].handler
         with self._metrics.handler_seconds.labels(handler=handler.name).time():
             if len(group) == 1:
@@ -710,7 +643,7 @@ class Consumer(Generic[C]):
                 topic=reading.record.topic, type=reading.envelope.type, outcome="done"
             ).inc()
 
-    async def _handle_one(self, uow: UnitOfWork[C], reading: _Arrived[C]) -> Outcome | None:
+    async def _handle_one(self, uow: UnitOfWork[C], reading: Arrived[C]) -> Outcome | None:
         handler, envelope = reading.handler, reading.envelope
         uow.outbox.causes = {}
         uow.outbox.causation = envelope.id
@@ -721,9 +654,7 @@ class Consumer(Generic[C]):
         ):
             return await handler.function(reading.argument, uow)
 
-    async def _handle_many(
-        self, uow: UnitOfWork[C], group: Sequence[_Arrived[C]]
-    ) -> Outcome | None:
+    async def _handle_many(self, uow: UnitOfWork[C], group: Sequence[Arrived[C]]) -> Outcome | None:
         handler = group[0].handler
         assert handler.together is not None
         causes: dict[UUID | None, Cause] = {}
@@ -744,18 +675,16 @@ class Consumer(Generic[C]):
 
     # -- reading ------------------------------------------------------------------------------
 
-    async def _readings(
-        self, records: Sequence[Record]
-    ) -> list["_Arrived[C] | _Unreadable | _NotOurs"]:
+    async def _readings(self, records: Sequence[Record]) -> list[Reading[C]]:
         """Read records; of a replay only what the inbox does not know, as most of it does."""
         if not self._asks_the_inbox_first:
-            return [self._read(record) for record in records]
-        ids = [_unforced_id(r) if r.topic in self._replays else None for r in records]
+            return [self._reader.read(record) for record in records]
+        ids = [self._reader.unforced_id(record) for record in records]
         asked = [each for each in ids if each is not None]
         known = await self._known_again(asked)
         self._asks_the_inbox_first = bool(known) or not asked
         return [
-            _NotOurs(record) if ce_id in known else self._read(record)
+            NotOurs(record) if ce_id in known else self._reader.read(record)
             for record, ce_id in zip(records, ids, strict=True)
         ]
 
@@ -770,98 +699,15 @@ class Consumer(Generic[C]):
             )
         return {row["ce_id"] for row in rows}
 
-    def _read(self, record: Record) -> "_Arrived[C] | _Unreadable | _NotOurs":
-        """Understand one record, whatever it holds; nothing in it can raise."""
-        try:
-            envelope = from_headers(record.headers)
-        except MalformedEnvelope as error:
-            return self._unreadable(record, None, f"headers: {error}")
-        known = by_ce_type(envelope.type)
-        if known is None:
-            return _NotOurs(record)
-        if record.topic in self._replays:
-            return self._read_again(record, envelope, known.model)
-        if record.value is None:
-            return self._read_tombstone(record, envelope, known.model)
-        handler = self._handlers.by_model.get(known.model)
-        return self._read_body(record, envelope, handler) if handler else _NotOurs(record)
-
-    def _read_again(
-        self, record: Record, envelope: Envelope, model: type[Message]
-    ) -> "_Arrived[C] | _Unreadable | _NotOurs":
-        """Take what is replayed: nothing old is followed, and a log is read in its own place."""
-        handler, mark = self._handlers.by_model.get(model), mark_of(record.headers)
-        if record.value is None or mark is None or handler is None or handler.kind not in REPLAYED:
-            return _NotOurs(record)
-        return self._read_body(record, envelope, handler, mark)
-
-    def _read_body(
-        self, record: Record, envelope: Envelope, handler: Handler[C], mark: Mark | None = None
-    ) -> "_Arrived[C] | _Unreadable | _NotOurs":
-        assert record.value is not None
-        try:
-            message = handler.model.decode(record.value)
-        except ValidationError as error:
-            places = sorted({".".join(map(str, e["loc"])) or "(body)" for e in error.errors()})
-            reason = f"body does not fit: {', '.join(places)}"
-            if handler.kind is Kind.COMMAND:
-                return self._unreadable_command(record, envelope, handler, reason)
-            return self._unreadable(record, envelope, reason)
-        owner = getattr(message, "owner", None)
-        if handler.kind is Kind.COMMAND and owner != self._handlers.service:
-            return _NotOurs(record)
-        tenant_id = getattr(message, "tenant_id", None)
-        return _Arrived(record, envelope, handler, message, tenant_id, mark)
-
-    def _read_tombstone(
-        self, record: Record, envelope: Envelope, model: type[Message]
-    ) -> "_Arrived[C] | _Unreadable | _NotOurs":
-        handler = self._handlers.forgetting.get(model)
-        if handler is None:
-            return _NotOurs(record)
-        try:
-            tenant_id = UUID((record.key or b"").decode("ascii"))
-        except ValueError:
-            return self._unreadable(record, envelope, "tombstone without a tenant's key")
-        return _Arrived(record, envelope, handler, None, tenant_id)
-
-    def _unreadable(self, record: Record, envelope: Envelope | None, reason: str) -> _Unreadable:
-        """Give a record up; whose it is its key still tells, so that it is erased with the tenant."""
-        return _Unreadable(
-            record,
-            Failure(
-                "parser",
-                reason,
-                tenant_id=uuid_in(record.key) if record.topic in self._keyed_by_tenant else None,
-                ce_id=envelope.id if envelope else None,
-                type=envelope.type if envelope else None,
-                kind=self._kinds.get(record.topic, Kind.EVENT),
-            ),
-        )
-
-    def _unreadable_command(
-        self, record: Record, envelope: Envelope, handler: Handler[C], reason: str
-    ) -> "_Unreadable | _NotOurs":
-        told = command_in(record.value or b"")
-        owner, purge_id, step = told.get("owner"), uuid_in(told.get("purge_id")), told.get("step")
-        if owner in SERVICES and owner != self._handlers.service:
-            return _NotOurs(record)
-        found = self._unreadable(record, envelope, reason)
-        holds = isinstance(step, str) and _STEP.fullmatch(step) and not handler.nothing_waits
-        return _Unreadable(
-            record,
-            replace(found.failure, purge_id=purge_id, step=str(step) if holds else None),
-        )
-
 
 def _version_of(state: Message | None) -> Version:
     version: Version = getattr(state, "version")  # noqa: B009 - every state has one, its base has not
     return version
 
 
-def _groups(arrived: Sequence[_Arrived[C]]) -> list[list[_Arrived[C]]]:
+def _groups(arrived: Sequence[Arrived[C]]) -> list[list[Arrived[C]]]:
     """Gather what a handler takes together; messages of one key stay in their order."""
-    groups: list[list[_Arrived[C]]] = []
+    groups: list[list[Arrived[C]]] = []
     open_groups: dict[str, int] = {}
     last_of_key: dict[bytes | None, int] = {}
     for reading in arrived:
@@ -874,15 +720,6 @@ def _groups(arrived: Sequence[_Arrived[C]]) -> list[list[_Arrived[C]]]:
         groups[place].append(reading)
         last_of_key[key] = place
     return groups
-
-
-def _unforced_id(record: Record) -> UUID | None:
-    """Find the id of a record that its inbox may drop, without reading all the rest of it."""
-    headers = dict(record.headers)
-    try:
-        return None if FORCED_HEADER in headers else UUID((headers.get("ce_id") or b"").decode())
-    except ValueError:
-        return None
 
 
 def _next_offsets(records: Iterable[Record]) -> dict[TopicPartition, int]:
@@ -906,7 +743,7 @@ def _is_proof(model: type[Message]) -> bool:
 
 
 def _refused_by(
-    erased: Mapping[UUID, frozenset[DataClass]], reading: _Arrived[C]
+    erased: Mapping[UUID, frozenset[DataClass]], reading: Arrived[C]
 ) -> DataClass | None:
     """Name the class because of whose guard a message is not handled.
 
@@ -923,7 +760,7 @@ def _correlation_of(envelope: Envelope) -> str:
     return envelope.correlationid or str(envelope.id)
 
 
-def _passed(known: _Arrived[C], came: _Arrived[C]) -> bool:
+def _passed(known: Arrived[C], came: Arrived[C]) -> bool:
     """Whether a state that came later in a batch is older than one that came before."""
     if known.message is None or came.message is None:
         return False
@@ -942,17 +779,6 @@ async def _forget(uow: UnitOfWork[C], tenant_ids: Sequence[UUID]) -> None:
             f"DELETE FROM {table} WHERE tenant_id = ANY($1::uuid[])",  # noqa: S608 - one of three constants
             list(tenant_ids),
         )
-
-
-def _command_of(
-    reading: "_Arrived[C] | _Unreadable | _NotOurs",
-) -> tuple[UUID, str] | None:
-    match reading:
-        case _Arrived():
-            return reading.command
-        case _Unreadable():
-            return reading.failure.command
-    return None
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka publishes no types
