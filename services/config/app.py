@@ -39,12 +39,12 @@ def build(settings: ConfigSettings) -> Service[Context]:
         context=context,
         restate=_restate,
         routers=(
-            # First, as routes are tried in turn, and this one is asked most.
-            errors.router(),
             router,
             erasure_router,
+            errors.router(),
             *((board_router(),) if settings.development else ()),
         ),
+        plain_routes=errors.plain_routes(),
         openapi=OPENAPI,
         headers_of={ENVELOPES: READABLE},
         jobs=lambda this: (
