@@ -43,16 +43,16 @@ def build(settings: ConfigSettings) -> Service[Context]:
         context=context,
         restate=_restate,
         routers=(
-            # First, as routes are tried in turn, and this one is asked most.
-            errors.router(),
             *(ThingRoutes(kind).router() for kind in KINDS),
             *(HistoryRoutes(kind).router() for kind in KINDS),
             exports.router,
             imports.router,
             erasure_requests.router,
+            errors.router(),
             *((board_router(),) if settings.development else ()),
         ),
         larger_bodies=imports.LARGER_BODIES,
+        plain_routes=errors.plain_routes(),
         openapi={**openapi.describe(), **OPENAPI},
         headers_of={ENVELOPES: READABLE},
         jobs=lambda this: (

@@ -83,7 +83,9 @@ const begin = (token, release, id) => {
   getCurrentScope().setClient(client);
   client.init();
   EARLY.forEach((name) => removeEventListener(name, note));
-  early.splice(0).forEach((error) => client.captureException(error));
+  // Nobody had caught them, as the SDK would say of them too.
+  const mechanism = { type: "onerror", handled: false };
+  early.splice(0).forEach((error) => client.captureException(error, { mechanism }));
 };
 
 const start = async ({ session, release }) => {

@@ -91,7 +91,7 @@ def _object(text: bytes, what: str) -> dict[str, Any]:
     if _is_too_deep(text):
         raise BadEnvelope(f"{what} is nested too deep")
     try:
-        told = json.loads(text, parse_constant=_refuse)
+        told = _DECODER.decode(text.decode())
     except (ValueError, RecursionError):
         raise BadEnvelope(f"{what} is not JSON") from None
     if not isinstance(told, dict):
@@ -117,3 +117,6 @@ def _is_too_deep(text: bytes) -> bool:
 
 def _refuse(_: str) -> NoReturn:
     raise ValueError("neither NaN nor Infinity is JSON")
+
+
+_DECODER: Final = json.JSONDecoder(parse_constant=_refuse)

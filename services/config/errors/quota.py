@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from datetime import date, datetime, timedelta
 from hashlib import sha256
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv6Address
 from typing import Final
 
 PERIOD: Final = timedelta(minutes=5)
@@ -77,10 +77,11 @@ class DailySalt:
 
 def network_of(address: str) -> str:
     """Return who an address may be: itself, or of IPv6 the /64 in which one person has all of them."""
+    address = address.strip()
+    if ":" not in address:
+        return address
     try:
-        parsed = ip_address(address.strip())
+        parsed = IPv6Address(address)
     except ValueError:
         return ""
-    if isinstance(parsed, IPv6Address):
-        return str(parsed.ipv4_mapped or IPv6Address(int(parsed) >> 64 << 64))
-    return str(parsed)
+    return str(parsed.ipv4_mapped or IPv6Address(int(parsed) >> 64 << 64))

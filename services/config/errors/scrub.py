@@ -87,6 +87,8 @@ _RULES: Final = (
     ),
 )
 
+# What has none of these, as most names of functions, holds nothing that the first rules look for.
+_MARKS: Final = re.compile(r"[-@:/=?% \\]|eyJ")
 # These need two digits, or one in what is long. Most names of functions have neither.
 _DIGIT: Final = re.compile(r"\d")
 _TWO_DIGITS: Final = re.compile(r"\d\D*+\d")
@@ -141,17 +143,19 @@ def _path_of(name: str) -> str:
 
 
 def _without(text: str) -> str:
-    for rule in _RULES:
+    if _MARKS.search(text):
+        text = _by_rules(_RULES, text)
+    if (_DIGIT if len(text) >= _LONG else _TWO_DIGITS).search(text):
+        text = _by_rules(_RULES_OF_DIGITS, text)
+    return text
+
+
+def _by_rules(rules: tuple[_Rule, ...], text: str) -> str:
+    for rule in rules:
         for needed in rule.needs:
             if needed in text:
                 text = rule.pattern.sub(rule.replacement, text)
                 break
-    if (_DIGIT if len(text) >= _LONG else _TWO_DIGITS).search(text):
-        for rule in _RULES_OF_DIGITS:
-            for needed in rule.needs:
-                if needed in text:
-                    text = rule.pattern.sub(rule.replacement, text)
-                    break
     return text
 
 

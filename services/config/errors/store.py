@@ -215,14 +215,8 @@ async def _add_events(connection: Connection, events: Sequence[Taken], *, now: d
 
 
 def _told(thrown: Thrown) -> Mapping[str, object]:
-    return {
-        "type": thrown.type,
-        "value": thrown.value,
-        "frames": [
-            [frame.function, frame.file, frame.line, frame.column, frame.in_app]
-            for frame in thrown.frames
-        ],
-    }
+    # A call is written as a list, in the order of its fields.
+    return {"type": thrown.type, "value": thrown.value, "frames": thrown.frames}
 
 
 # -- housekeeping ------------------------------------------------------------------------------

@@ -135,6 +135,8 @@ async def test_what_goes_wrong_before_the_token_is_there_is_told_later(
     assert event["exception"]["values"][0]["value"].startswith("early")
     (group,) = await rows(config, "error_groups", tenant_id)
     assert group["message"] == "early, for [email]"
+    (kept,) = await rows(config, "error_events", tenant_id)
+    assert kept["handled"] is False
 
 
 async def test_a_page_that_may_not_report_works_the_same(config: Config, site: Site) -> None:
