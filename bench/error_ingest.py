@@ -28,10 +28,11 @@ from chassis.database import open_pool
 from chassis.keys import KeyEncryptionKeys, TenantKeys
 from devstack.postgres import Roles
 from devstack.processes import free_port
+from services.config import error_tokens as tokens
 from services.config.data_map import DATA_MAP
-from services.config.errors import envelope, tokens
-from services.config.errors.routes import ENVELOPES
-from services.config.errors.store import FIRST_OF_A_WEEK
+from services.config.domain import error_envelopes as envelope
+from services.config.routes.errors import ENVELOPES
+from services.config.store.errors import FIRST_OF_A_WEEK
 
 _GOAL_A_SECOND = 2_000
 _REPORTS = 20_000

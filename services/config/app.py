@@ -9,16 +9,16 @@ from contracts.topics import INSTALLER_TENANTS, PURGER_CENSUSES, PURGER_COMMANDS
 from services.config.context import AUDIENCE, STEP, Context
 from services.config.data_map import DATA_MAP
 from services.config.domain.kinds import KINDS
-from services.config.errors import store as error_store
-from services.config.errors.board import board_router
-from services.config.errors.routes import ENVELOPES, OPENAPI, READABLE, ErrorDoor
 from services.config.handlers import handlers
 from services.config.jobs import Forgetting
 from services.config.moves import Moves, note_ledger_entry, ready_to_erase
 from services.config.routes import erasure_requests, exports, imports, openapi
+from services.config.routes.errors import ENVELOPES, OPENAPI, READABLE, ErrorDoor
+from services.config.routes.faults import board_router
 from services.config.routes.history import HistoryRoutes
 from services.config.routes.things import ThingRoutes
 from services.config.settings import ConfigSettings
+from services.config.store import errors as error_store
 
 
 def build(settings: ConfigSettings) -> Service[Context]:

@@ -11,10 +11,10 @@ from contracts.purges import PurgeStarted, PurgeState
 from contracts.tenants import TenantState
 from services.config.context import Context
 from services.config.domain.access import Tenant
-from services.config.errors import store as error_store
-from services.config.errors.intake import remember_apps
+from services.config.error_intake import remember_apps
 from services.config.moves import note_move
 from services.config.store import early_erasure
+from services.config.store import errors as error_store
 from services.config.store import tenants as tenants_store
 
 handlers: Handlers[Context] = Handlers("config")

@@ -15,7 +15,7 @@ import pytest
 
 from chassis.shutdown import HttpServer
 from services.config.domain.kinds import KIND_OF, KINDS
-from services.config.errors.routes import ENVELOPES
+from services.config.routes.errors import ENVELOPES
 from services.config.store import things
 from tests.config.builders import Config
 

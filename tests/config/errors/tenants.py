@@ -4,9 +4,9 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from contracts.tenants import ClassState, Platform, TenantStatus
+from services.config import error_tokens as tokens
 from services.config.domain.access import Tenant
-from services.config.errors import tokens
-from services.config.errors.intake import remember_apps
+from services.config.error_intake import remember_apps
 from tests.config.builders import Config
 
 APP = "com.example.reports"

@@ -3,9 +3,9 @@
 from uuid import UUID
 
 from contracts.classes import DataClass
-from services.config.errors.routes import ENVELOPES, TOKENS
-from services.config.errors.store import reporters
 from services.config.handlers import forget_tenants, remember_tenants
+from services.config.routes.errors import ENVELOPES, TOKENS
+from services.config.store.errors import reporters
 from tests.config.builders import Config
 from tests.config.errors.tenants import rows
 from tests.support.chassis import a_tenant

@@ -12,10 +12,10 @@ from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, expect
 
 from services.config.data_map import DATA_MAP
-from services.config.errors import store
-from services.config.errors.board import PATH
-from services.config.errors.report import Agent, agent_of, fingerprint_of, report_of
-from services.config.errors.store import Taken
+from services.config.domain.error_reports import Agent, agent_of, fingerprint_of, report_of
+from services.config.routes.faults import PATH
+from services.config.store import errors as store
+from services.config.store.errors import Taken
 from tests.config.builders import Config, config_of
 from tests.config.errors.events import CHROME, an_event
 from tests.config.errors.site import Site, on_a_port

@@ -15,12 +15,13 @@ from chassis.problems import BodyLimit, HttpEdge
 from chassis.service import Running, build_app
 from contracts.classes import DataClass
 from contracts.tenants import ClassState, Platform, TenantStatus
+from services.config import error_tokens as tokens
 from services.config.app import build
-from services.config.errors import store, tokens
-from services.config.errors.intake import Intake, Verdict
-from services.config.errors.report import agent_of, report_of
-from services.config.errors.routes import ENVELOPES, TOKENS
-from services.config.errors.store import FIRST_OF_A_WEEK, forget_old, make_weeks
+from services.config.domain.error_reports import agent_of, report_of
+from services.config.error_intake import Intake, Verdict
+from services.config.routes.errors import ENVELOPES, TOKENS
+from services.config.store import errors as store
+from services.config.store.errors import FIRST_OF_A_WEEK, forget_old, make_weeks
 from tests.config.builders import Config, keys_file, settings_for
 from tests.config.errors.events import CHROME, PERSON, an_envelope, an_event
 from tests.config.errors.tenants import APP, a_tenant, a_token, all_rows, rows

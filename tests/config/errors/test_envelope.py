@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.config.errors import envelope
-from services.config.errors.envelope import BadEnvelope, TooLarge, event_in, split
+from services.config.domain import error_envelopes as envelope
+from services.config.domain.error_envelopes import BadEnvelope, TooLarge, event_in, split
 
 EVENT_ID = "9ec79c33ec9942ab8353589fcb2e04dc"
 

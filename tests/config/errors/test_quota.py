@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from services.config.errors.quota import PERIOD, Buckets, DailySalt, network_of
+from services.config.error_quotas import PERIOD, Buckets, DailySalt, network_of
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.config.errors import report as limits
-from services.config.errors.report import Agent, Report, agent_of, fingerprint_of, report_of
+from services.config.domain import error_reports as limits
+from services.config.domain.error_reports import Agent, Report, agent_of, fingerprint_of, report_of
 from tests.config.errors.events import CHROME, PERSON, an_event
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)

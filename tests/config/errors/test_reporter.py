@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 from playwright.async_api import Browser, Page, Request, Route
 
-from services.config.errors.routes import ENVELOPES
+from services.config.routes.errors import ENVELOPES
 from tests.config.builders import Config
 from tests.config.errors.site import Site, on_a_port
 from tests.config.errors.tenants import a_tenant, all_rows, rows

@@ -12,7 +12,7 @@ from chassis.database import Connection, Pool
 from chassis.erasure import NOBODY
 from contracts.tenants import ClassState, Platform, TenantStatus
 from services.config.domain.access import Tenant
-from services.config.errors.report import Report, Thrown
+from services.config.domain.error_reports import Report, Thrown
 
 KEPT: Final = timedelta(days=90)
 """How long anything of a report is kept, at most."""

@@ -12,7 +12,7 @@ from hashlib import blake2b
 from typing import Any, Final, NamedTuple
 from uuid import UUID, uuid4
 
-from services.config.errors.scrub import scrub, scrub_file
+from services.config.domain.scrubbing import scrub, scrub_file
 
 MOST_TYPE: Final = 100
 MOST_VALUE: Final = 1_000

@@ -18,15 +18,17 @@ from chassis.openapi import not_now, problem_response
 from chassis.pages import PageFiles
 from chassis.problems import Problem
 from chassis.service import Running, running
+from services.config import error_tokens as tokens
 from services.config.context import Context
+from services.config.domain import error_envelopes as envelope
 from services.config.domain.access import Access
-from services.config.errors import envelope, store, tokens
-from services.config.errors.intake import Intake, Verdict, access_to_errors
-from services.config.errors.quota import Buckets, DailySalt, network_of
-from services.config.errors.report import Report, agent_of, id_of, report_of
+from services.config.domain.error_reports import Report, agent_of, id_of, report_of
+from services.config.error_intake import Intake, Verdict, access_to_errors
+from services.config.error_quotas import Buckets, DailySalt, network_of
 from services.config.routes.access import Config, Tenant
 from services.config.routes.openapi import Operation, json_answer
 from services.config.settings import ConfigSettings
+from services.config.store import errors as store
 
 TOKENS: Final = "/api/v1/error-tokens"
 ENVELOPES: Final = "/errors/envelopes"

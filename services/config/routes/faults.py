@@ -12,8 +12,8 @@ from starlette.responses import Response
 from chassis.pages import PageFiles, templates_in
 from chassis.service import Running, running
 from services.config.context import Context
-from services.config.errors import faults
-from services.config.errors.faults import Wanted
+from services.config.store import faults
+from services.config.store.faults import Wanted
 
 PATH: Final = "/development/errors"
 

@@ -14,8 +14,8 @@ from chassis.unit_of_work import UnitOfWork, Units
 from contracts.classes import DataClass
 from services.config.context import Context
 from services.config.domain.access import Access, access_to_content
-from services.config.errors import store
-from services.config.errors.report import Report, fingerprint_of
+from services.config.domain.error_reports import Report, fingerprint_of
+from services.config.store import errors as store
 
 log = structlog.get_logger(__name__)
 

@@ -1,1 +1,0 @@
-"""Error reports of browsers: read, stripped of persons, grouped, kept for a while, shown to staff."""
