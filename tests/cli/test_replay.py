@@ -329,9 +329,11 @@ async def test_a_state_that_is_forced_is_forgotten_and_restated(
         assert len(await rows_of(config.pool, "tenants")) == 2
         tenant = await events(*given, "--tenant", str(uuid4()))
         assert "keepword events restate installer --tenant" in tenant.stderr
-        done = await events(*given, typed="2\n")
+        done = await events(*given, typed="4\n")
         assert done.exit_code == 0, done.output
-        assert await rows_of(config.pool, "tenants") == []
+        assert (
+            await rows_of(config.pool, "tenants") == await rows_of(config.pool, "error_apps") == []
+        )
         assert len(await rows_of(config.pool, "purge_states")) == 2
         [row] = await config.pool.fetch("SELECT * FROM replays")
         assert (row["source"], row["state"], row["forced"]) == ("restated", "done", True)
