@@ -6,6 +6,7 @@ What it erases comes from the service's data map and from the foreign keys of th
 import asyncio
 import json
 import time
+from asyncio import sleep
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -555,7 +556,7 @@ async def _delete(
         )
         if int(done.removeprefix("DELETE ")) < _ROWS_A_STATEMENT:
             return
-        await asyncio.sleep(rest * (time.monotonic() - began_at))
+        await sleep(rest * (time.monotonic() - began_at))
 
 
 _SENT = """

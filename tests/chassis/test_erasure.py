@@ -216,7 +216,7 @@ async def test_it_rests_after_each_full_statement_unless_at_full_speed(
         rested.append(seconds)
 
     monkeypatch.setattr(erasure, "_ROWS_A_STATEMENT", 2)
-    monkeypatch.setattr("chassis.erasure.asyncio.sleep", note_rest)
+    monkeypatch.setattr(erasure, "sleep", note_rest)
     small, large = uuid4(), uuid4()
     for tenant, rows in ((small, 1), (large, 5)):
         await note(sample, tenant, rows)
