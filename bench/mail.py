@@ -137,7 +137,7 @@ async def mailing(stack: Stack, recipients: int, suffix: str) -> AsyncIterator[M
                 writers={Kind.POLICY_CHANGE: Writer(_what_it_says, write)},
                 public_url="https://notifier.vendor.example",
                 pace=pace,
-                sign=Signer.load(_dkim_file(folder)).sign,
+                signer=Signer.load(_dkim_file(folder)),
             ),
             runtime,
             sink,

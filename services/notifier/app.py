@@ -70,8 +70,7 @@ def build(settings: NotifierSettings) -> Service[Context]:
     """Build the service; nothing is opened before it runs."""
     mail_domain = settings.mail_from.rpartition("@")[2]
     signer = Signer.load(settings.dkim_file) if settings.dkim_file else None
-    sign = signer.sign if signer else None
-    mail_server = _mail_server(settings, sign)
+    mail_server = _mail_server(settings, signer.sign if signer else None)
     metrics = Metrics()
     figures = MailFigures(metrics.registry)
     policy_pages = PolicyPages(settings)
@@ -101,7 +100,7 @@ def build(settings: NotifierSettings) -> Service[Context]:
                 settings.mail_domain_per_second,
                 settings.mail_domain_connections,
             ),
-            sign=sign,
+            signer=signer,
             bounce_domain=settings.bounce_domain,
             figures=figures,
         )

@@ -3,10 +3,11 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from itertools import cycle
 from typing import Any, Final, Generic, TypeVar
 from uuid import UUID, uuid4
 
@@ -41,7 +42,9 @@ from services.notifier.domain.people import ADDRESS, NAME, Recipient, is_address
 from services.notifier.domain.preferences import Links
 from services.notifier.domain.suppressions import EVERYTHING, Reason
 from services.notifier.figures import MailFigures
+from services.notifier.letters.dkim import Signer
 from services.notifier.letters.letter import Envelope, Letter, Unsubscribing
+from services.notifier.letters.signing import SignAll, signing_process
 from services.notifier.store import campaigns, domains, people
 from services.notifier.store import deliveries as store
 from services.notifier.store.suppressions import suppress as suppress_address
@@ -56,6 +59,8 @@ _RUN_SECONDS: Final = 10.0
 _STEPS_OF_A_MESSAGE: Final = 3
 _MARGIN_SECONDS: Final = 5.0
 _DATABASE_ASKED_AGAIN_SECONDS: Final = 0.2
+# Two of them sign as fast as one interpreter writes and sends.
+_SIGNING_PROCESSES: Final = 2
 _BUSY_PAUSE: Final = timedelta(seconds=1)
 _DOMAIN_FORGOTTEN_AFTER: Final = timedelta(hours=1)
 
@@ -115,9 +120,10 @@ class _Chunk:
 
 @dataclass(slots=True)
 class _Run:
-    """What the connections of one run tell each other."""
+    """What the connections of one run tell each other, and who signs for them in turn."""
 
     ends_at: float
+    signers: Iterator[SignAll] | None = None
     tried: int = 0
     accepted: Counter[Kind] = field(default_factory=Counter)
     server_is_away: bool = False
@@ -143,8 +149,8 @@ class Deliveries:
 
     One transaction records what became of a chunk, claims the next one and reads what it takes to
     write it. So after a crash the messages of one chunk for each connection are uncertain.
-    ``public_url`` is where anyone reaches us; ``sign`` adds what proves by whom a message was sent;
-    what cannot be delivered comes back to an address of its own in the ``bounce_domain``.
+    ``public_url`` is where anyone reaches us; the ``signer`` adds what proves by whom a message was
+    sent, in processes of its own where there is much to sign; what cannot be delivered comes back to an address of its own in the ``bounce_domain``.
     """
 
     units: Units[Context]
@@ -153,7 +159,7 @@ class Deliveries:
     writers: Mapping[Kind, Writer[Any]]
     public_url: str
     pace: Pace = field(default_factory=Pace)
-    sign: Callable[[bytes], bytes] | None = None
+    signer: Signer | None = None
     bounce_domain: str | None = None
     figures: MailFigures = field(default_factory=MailFigures)
 
@@ -215,9 +221,14 @@ class Deliveries:
             return 0
         full = len(first.ready) + len(first.done) == self.pace.chunk
         others = [_Chunk() for _ in range(self.pace.connections - 1)] if full else []
-        ends = await asyncio.gather(
-            *(self._connection(run, chunk) for chunk in (first, *others)), return_exceptions=True
-        )
+        async with AsyncExitStack() as processes:
+            if self.signer is not None and full:
+                started = [signing_process(self.signer.key_file) for _ in range(_SIGNING_PROCESSES)]
+                run.signers = cycle([await processes.enter_async_context(each) for each in started])
+            ends = await asyncio.gather(
+                *(self._connection(run, chunk) for chunk in (first, *others)),
+                return_exceptions=True,
+            )
         for kind, number in run.accepted.items():
             log.info("deliveries accepted", kind=kind, deliveries=number)
         for end in ends:
@@ -364,11 +375,7 @@ class Deliveries:
         wall = self.units.clock.wall()
         handing_over: UUID | None = None
         try:
-            waiting = self._write(chunk, wall)
-            if self.sign is not None:
-                # Most of the work, and nearly all of it lets go of the interpreter's lock. Writing
-                # does not, and in a thread would make every connection wait for the lock.
-                waiting = await asyncio.to_thread(_signed, waiting, self.sign)
+            waiting = await self._signed(run, self._write(chunk, wall))
             for last_round in (False, True):
                 postponed = []
                 for item, letter in waiting:
@@ -392,6 +399,22 @@ class Deliveries:
                 await asyncio.shield(self._turn(run, chunk))
             raise
         chunk.put_back_the_rest(wall + _BUSY_PAUSE if not run.server_is_away else wall, None)
+
+    async def _signed(
+        self, run: _Run, letters: list[tuple[_Ready, Letter]]
+    ) -> list[tuple[_Ready, Letter]]:
+        if self.signer is None:
+            return letters
+        contents = [letter.content for _, letter in letters]
+        if run.signers is not None:
+            signed = await next(run.signers)(contents)
+        else:
+            sign = self.signer.sign
+            signed = await asyncio.to_thread(lambda: [sign(each) for each in contents])
+        return [
+            (item, replace(letter, content=content))
+            for (item, letter), content in zip(letters, signed, strict=True)
+        ]
 
     def _in_time(self, chunk: _Chunk) -> bool:
         """Whether another message can be over before somebody else may take the claim."""
@@ -509,12 +532,6 @@ def _recipient(
     if not is_address(address):
         return None
     return Recipient(name, address, claim.addon_key, claim.language)
-
-
-def _signed(
-    letters: list[tuple[_Ready, Letter]], sign: Callable[[bytes], bytes]
-) -> list[tuple[_Ready, Letter]]:
-    return [(item, replace(letter, content=sign(letter.content))) for item, letter in letters]
 
 
 _INFO, _WARNING, _ERROR = 20, 30, 40

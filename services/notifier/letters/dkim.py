@@ -60,6 +60,7 @@ class Signer:
 
     domain: str
     keys: Sequence[_Key]
+    key_file: Path
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -74,7 +75,7 @@ class Signer:
             raise BadDkimFile('is not {"domain", "keys": [{"selector", "private_key"}]}') from None
         if not keys or not _NAME.fullmatch(domain):
             raise BadDkimFile("names no domain, or no key")
-        return cls(domain, keys)
+        return cls(domain, keys, path)
 
     def sign(self, message: bytes) -> bytes:
         """Put a signature by each key before a message whose lines end in CR LF."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from css_inline import CSSInliner
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template, select_autoescape
 
 from services.notifier.domain.people import Recipient
 
@@ -80,6 +80,7 @@ class Stationery:
             for each in (sender, self._news_sender)
         }
         self._domain = sender.rpartition("@")[2]
+        self._templates: dict[str, Template] = {}
         self._pages = Environment(
             loader=_InlinedStyles(pages),
             autoescape=select_autoescape(["html"]),
@@ -112,7 +113,7 @@ class Stationery:
             self._from[sender],
             _header("To", _mailbox(recipient.name, recipient.address)),
             _subject(self._render(f"{template}.subject.txt", said)),
-            _header("Date", format_datetime(envelope.sent_at)),
+            _header("Date", _date(envelope.sent_at)),
             _header("Message-ID", envelope.message_id),
             # RFC 3834: no out-of-office answer is wanted.
             "Auto-Submitted: auto-generated\r\n",
@@ -134,7 +135,12 @@ class Stationery:
         return Letter(sender, recipient.address, content)
 
     def _render(self, page: str, said: Mapping[str, Any]) -> str:
-        return self._pages.get_template(page).render(said)
+        template = self._templates.get(page)
+        if template is None:
+            template = self._templates[page] = self._pages.get_template(page)
+            # As it comes it is a chain of mappings, which costs more to copy than to fill in a page.
+            template.globals = dict(template.globals)
+        return template.render(said)
 
 
 def _multipart(headers: list[str], boundary: str, text: str, html: str) -> bytes:
@@ -193,6 +199,12 @@ def _mailbox(name: str, address: str) -> str:
         quoted = name.replace("\\", "\\\\").replace('"', '\\"')
         return f'"{quoted}" <{address}>'
     return str(Address(name, addr_spec=address))
+
+
+@lru_cache(maxsize=16)
+def _date(sent_at: datetime) -> str:
+    """Write the time, which is the same in all letters of a chunk."""
+    return format_datetime(sent_at)
 
 
 @lru_cache(maxsize=16)
