@@ -3,13 +3,16 @@
 Of a message's body only those fields are shown that the contracts classify as fit for the bus.
 """
 
+import asyncio
 import json
+import signal
 import sys
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from threading import current_thread, main_thread
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
@@ -140,12 +143,18 @@ def run_tail(question: Callable[[], Wanted], *, count: int | None) -> int:
 
     async def tail(write: Write) -> int:
         wanted, left = question(), count
-        async with aclosing(_coming(kafka_of(environment()), wanted)) as coming:
-            async for each in coming:
-                write(each)
-                left = None if left is None else left - 1
-                if left == 0:
-                    return 0
+        task = asyncio.current_task()
+        assert task is not None
+        if current_thread() is main_thread():
+            # Also where it was started with Ctrl-C ignored, as a shell does with what runs behind it.
+            asyncio.get_running_loop().add_signal_handler(signal.SIGINT, task.cancel)
+        with suppress(asyncio.CancelledError):
+            async with aclosing(_coming(kafka_of(environment()), wanted)) as coming:
+                async for each in coming:
+                    write(each)
+                    left = None if left is None else left - 1
+                    if left == 0:
+                        break
         return 0
 
     return _run(tail, "", at_once=True)
