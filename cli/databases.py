@@ -15,10 +15,11 @@ from chassis.clock import Clock, OffsetClock, SystemClock
 from chassis.database import Connection, open_pool
 from chassis.unit_of_work import UnitOfWork, Units
 from cli.running import FAILED, MISUSED
+from contracts.topics import SERVICES
 
 LONGEST_NAME: Final = 80
 
-_POD_VARIABLE: Final = "KEEPWORD_DATABASE_URL"
+POD_VARIABLE: Final = "KEEPWORD_DATABASE_URL"
 _CLOCK_VARIABLE: Final = "KEEPWORD_CLOCK_OFFSET_FILE"
 
 Story = Callable[[Connection, Clock, Console], Awaitable[int]]
@@ -32,8 +33,14 @@ def database_variable(service: str) -> str:
 
 def database_url(service: str, environment: Mapping[str, str]) -> str | None:
     """Read where a service's database is: on any machine, or in the service's own pod."""
-    names = (database_variable(service), _POD_VARIABLE)
+    names = (database_variable(service), POD_VARIABLE)
     return next((url for name in names if (url := environment.get(name))), None)
+
+
+def named_urls(environment: Mapping[str, str]) -> dict[str, str]:
+    """Read where the services' databases are, of all that are named for any machine."""
+    named = {service: environment.get(database_variable(service)) for service in SERVICES}
+    return {service: url for service, url in named.items() if url}
 
 
 def run_on(service: str, story: Story) -> int:
@@ -48,7 +55,7 @@ def run_units_on(service: str, story: UnitsStory) -> int:
     if url is None:
         console.print(
             f"Set {database_variable(service)} to the address of the {service}'s database. In the"
-            f" {service}'s own pod {_POD_VARIABLE} is it already.",
+            f" {service}'s own pod {POD_VARIABLE} is it already.",
             soft_wrap=True,
         )
         return MISUSED

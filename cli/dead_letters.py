@@ -17,7 +17,7 @@ from chassis.database import Connection
 from chassis.dead_letters import acts
 from chassis.dead_letters.acts import NotPossible, Opened, Shown, Word
 from chassis.dead_letters.written import State
-from cli.databases import database_url, database_variable, rehearsed, run_on
+from cli.databases import database_variable, named_urls, rehearsed, run_on
 from cli.rows import show_rows
 from cli.running import FAILED, MISUSED
 from contracts.topics import SERVICES
@@ -37,10 +37,13 @@ def run_list(services: Sequence[str], *, group: str | None) -> int:
     console = Console()
     if not _are_services(services, console):
         return MISUSED
-    named = services or [each for each in SERVICES if os.environ.get(database_variable(each))]
-    if not named and database_url("", os.environ) is None:
+    named = services or list(named_urls(os.environ))
+    if not named:
         names = ", ".join(map(database_variable, SERVICES))
-        console.print(f"No database is named. Set one of {names}.", soft_wrap=True)
+        console.print(
+            f"No database is named. Set one of {names}; in a service's own pod give its name.",
+            soft_wrap=True,
+        )
         return MISUSED
     return max(run_on(service, _list(service, group)) for service in named)
 

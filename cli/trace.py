@@ -16,7 +16,7 @@ import asyncpg
 from rich.console import Console
 
 from chassis.database import Connection, connect
-from cli.databases import advice, database_variable
+from cli.databases import advice, database_variable, named_urls
 from cli.rows import show_rows
 from cli.running import FAILED, MISUSED
 from contracts.topics import SERVICES
@@ -278,9 +278,7 @@ class Story:
 def run_trace(tenant_id: UUID) -> int:
     """Tell the story of a tenant, as far as the databases that are named know it."""
     console, aside = Console(), Console(stderr=True)
-    urls = {
-        service: url for service in SERVICES if (url := os.environ.get(database_variable(service)))
-    }
+    urls = named_urls(os.environ)
     if not urls:
         names = ", ".join(map(database_variable, SERVICES))
         console.print(f"No database is named. Set one of {names}.", soft_wrap=True)

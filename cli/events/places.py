@@ -13,7 +13,14 @@ from rich.console import Console
 from chassis.broker import KafkaAccess
 from chassis.database import Connection, connect, open_pool
 from chassis.unit_of_work import Units
-from cli.databases import advice, clock_of, database_url, database_variable
+from cli.databases import (
+    POD_VARIABLE,
+    advice,
+    clock_of,
+    database_url,
+    database_variable,
+    named_urls,
+)
 from cli.running import FAILED, INTERRUPTED, MISUSED
 from cli.topics import kafka_access
 from contracts.topics import SERVICES
@@ -22,7 +29,6 @@ from devstack.stack import known_environment, state_folder
 
 Environment: TypeAlias = Mapping[str, str]
 
-_POD_VARIABLE: Final = "KEEPWORD_DATABASE_URL"
 _CLIENT: Final = "keepword-events"
 
 
@@ -32,7 +38,7 @@ class Misunderstood(Exception):  # noqa: N818 - names what is so
 
 def environment() -> Environment:
     """Give the environment, or that of the `keepword up` which runs here, where it names nothing."""
-    named = (_POD_VARIABLE, *map(database_variable, SERVICES))
+    named = (POD_VARIABLE, *map(database_variable, SERVICES))
     if kafka_access(os.environ, _CLIENT) is not None or any(os.environ.get(name) for name in named):
         return os.environ
     return known_environment(state_folder(os.environ)) or os.environ
@@ -54,7 +60,7 @@ def outbox_url(service: str, environment: Environment) -> str:
     if url is None:
         raise Misunderstood(
             f"Set {database_variable(service)} to the address of the {service}'s database, with"
-            f" its runtime role. In the {service}'s own pod {_POD_VARIABLE} is it already."
+            f" its runtime role. In the {service}'s own pod {POD_VARIABLE} is it already."
         )
     return url
 
@@ -65,9 +71,7 @@ def outboxes(services: Sequence[str], environment: Environment) -> dict[str, str
         known_service(service)
     if services:
         return {service: outbox_url(service, environment) for service in services}
-    found = {
-        service: url for service in SERVICES if (url := environment.get(database_variable(service)))
-    }
+    found = named_urls(environment)
     if not found:
         names = ", ".join(map(database_variable, SERVICES))
         raise Misunderstood(

@@ -24,6 +24,7 @@ from chassis.unit_of_work import UnitOfWork, Units
 from cli import dead_letters
 from cli.databases import database_variable
 from cli.main import command_line
+from cli.statuses import MISUSED
 from contracts.envelope import to_headers
 from contracts.messages import Kind
 from contracts.purges import PurgeStarted
@@ -198,3 +199,12 @@ async def test_what_cannot_be_is_refused_in_words(desk: Desk, tmp_path: Path) ->
     for arguments, status, words in refusals:
         answered, said = await desk.says(*arguments)
         assert (answered, words in said) == (status, True), said
+
+
+@pytest.mark.parametrize("pod", [{}, {"KEEPWORD_DATABASE_URL": "postgresql://somewhere/config"}])
+def test_where_no_service_is_named_it_says_how_to_name_one(pod: dict[str, str]) -> None:
+    """A pod's own variable does not say whose database it is."""
+    nowhere = dict.fromkeys(map(database_variable, SERVICES), "")
+    result = CliRunner().invoke(command_line(), ["dead-letters", "list"], env=nowhere | pod)
+    assert result.exit_code == MISUSED
+    assert "in a service's own pod give its name" in " ".join(result.output.split())
