@@ -1,6 +1,5 @@
 """Reads topics for a person: from a time on, up to where they end now, or on and on."""
 
-import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -94,9 +93,6 @@ async def pages(
     heard_at = time.monotonic()
     while left:
         fetched = await consumer.getmany(timeout_ms=500, max_records=_RECORDS_A_PAGE)
-        if (task := asyncio.current_task()) is not None and task.cancelling():
-            # Python 3.11 loses a cancellation that comes together with an answer.
-            raise asyncio.CancelledError
         page = [r for records in fetched.values() for r in records if _is_before(r, end)]
         if fetched:
             heard_at = time.monotonic()
