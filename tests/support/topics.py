@@ -3,10 +3,12 @@
 import asyncio
 import itertools
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from uuid import uuid4
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaError
 
 from chassis.broker import KafkaAccess
 from devstack.kafka import create_topics
@@ -85,12 +87,16 @@ async def _begin(consumer: AIOKafkaConsumer, partitions: list[TopicPartition]) -
 
 
 async def _partitions_of(consumer: AIOKafkaConsumer, topic: str) -> list[TopicPartition]:
-    """Ask until the topic's partitions are known; the first answer may lack them."""
+    """Ask until the topic's partitions are known.
+
+    The first answer may lack them, and a broker that comes back from a pause first names nobody.
+    """
     async with asyncio.timeout(20):
         while True:
-            found = await consumer._client.fetch_all_metadata()
-            if numbers := found.partitions_for_topic(topic):
-                return [TopicPartition(topic, number) for number in sorted(numbers)]
+            with suppress(KafkaError):
+                found = await consumer._client.fetch_all_metadata()
+                if numbers := found.partitions_for_topic(topic):
+                    return [TopicPartition(topic, number) for number in sorted(numbers)]
             await asyncio.sleep(0.05)
 
 
