@@ -386,7 +386,8 @@ class _Core(Generic[C]):
         checks = self._service.health
         checks.add_liveness(name, lambda: None if consumer.alive() else "its task has ended")
         checks.add_readiness(
-            f"{name} assigned", lambda: None if consumer.assigned() else "no partitions yet"
+            f"{name} assigned",
+            lambda: None if consumer.assigned() else "its group has not given it a share yet",
         )
         checks.add_readiness(
             f"{name} running", lambda: "halted, see the log" if consumer.halted else None
@@ -415,7 +416,8 @@ class _Core(Generic[C]):
 
         stack.push_async_callback(finish)
         metrics = self._service.metrics
-        self._service.health.add_readiness(
+        # All replicas have it at once, and each still takes work into its own database.
+        self._service.health.add_warning(
             "relay",
             lambda: (
                 f"oldest unsent message waits for {relay_age:.0f} s"

@@ -169,6 +169,32 @@ async def test_doors_stay_closed_until_a_ledger_head_of_this_cluster_is_applied(
         await until(client, "/readyz", 200)
 
 
+async def test_two_replicas_are_both_ready_where_a_topic_has_one_partition(
+    sample: Sample, own_kafka: RunningKafka, keys_file: Path
+) -> None:
+    access = KafkaAccess(own_kafka.bootstrap_servers, "sample")
+    await create_topics(ALL_TOPICS, **access.client_options())
+    await say_head(access)
+    one, other = (a_service(settings_of(sample, own_kafka, keys_file)) for _ in range(2))
+    async with started(one) as first:
+        await until(first, "/readyz", 200)
+        async with started(other) as second:
+            await until(second, "/readyz", 200)
+            await until(first, "/readyz", 200)
+
+
+async def test_messages_that_cannot_be_sent_take_no_replica_out_of_service(
+    sample: Sample, own_kafka: RunningKafka, keys_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chassis.service._RELAY_IS_STUCK_AFTER_SECONDS", -1.0)
+    access = KafkaAccess(own_kafka.bootstrap_servers, "sample")
+    await create_topics(ALL_TOPICS, **access.client_options())
+    await say_head(access)
+    async with started(a_service(settings_of(sample, own_kafka, keys_file))) as client:
+        ready = await until(client, "/readyz", 200)
+        assert ready.json()["checks"]["relay"]["state"] == "warning"
+
+
 async def test_a_stop_lets_the_handler_in_hand_finish_and_its_answer_go_out(
     sample: Sample, own_kafka: RunningKafka, keys_file: Path
 ) -> None:
