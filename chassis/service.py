@@ -437,7 +437,11 @@ class _Core(Generic[C]):
     ) -> None:
         service = self._service
         housekeeping = Housekeeping(
-            this.units.clock, this.resources.worker, service.metrics, this.resources.tenant_keys
+            this.units.clock,
+            this.resources.worker,
+            service.metrics,
+            this.resources.tenant_keys,
+            this.resources.settings.certificates,
         )
         jobs = [*service.jobs(this), *housekeeping.jobs()]
         if consumer is not None:
