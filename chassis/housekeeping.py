@@ -102,6 +102,9 @@ class Housekeeping:
         age = (self.clock.wall() - oldest).total_seconds() if oldest else 0.0
         self.metrics.outbox_unsent.set(row["unsent"])
         self.metrics.outbox_oldest_seconds.set(max(0.0, age))
+        applied = await self.worker.fetchval("SELECT applied_number FROM ledger_reader")
+        if applied is not None:
+            self.metrics.ledger_applied_number.set(applied)
         await self._measure_dead_letters()
 
     async def _measure_dead_letters(self) -> None:

@@ -356,7 +356,6 @@ class _Core(Generic[C]):
         number = await wait_until_applied(
             units.pool, self._kafka, consumer=consumer.name, cluster_id=cluster_id
         )
-        service.metrics.ledger_applied_number.set(number)
         log.info("ledger applied", number=number)
 
     async def _start_consumer(

@@ -128,6 +128,18 @@ async def test_the_age_of_the_key_and_the_end_of_certificates_are_shown(
         await keeper.look_at_keys()
 
 
+async def test_how_far_the_ledger_is_applied_is_shown(sample: Sample, keys_file: Path) -> None:
+    keeper = housekeeping(sample, ManualClock(NOW), keys_file)
+    async with sample.runtime.acquire() as connection:
+        await connection.execute(
+            "INSERT INTO ledger_reader (applied_number, applied_hash, cluster_id, head_number)"
+            " VALUES (7, 'x', 'y', 7)"
+        )
+    await keeper.measure()
+    shown = keeper.metrics.registry.get_sample_value("keepword_ledger_applied_number")
+    assert shown == 7
+
+
 async def test_a_guard_stays_for_400_days(sample: Sample, keys_file: Path) -> None:
     clock = ManualClock(NOW)
     keeper = housekeeping(sample, clock, keys_file)
