@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 
 import structlog
 from fastapi import APIRouter, FastAPI
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -119,6 +120,8 @@ class Service(Generic[C]):
     openapi: Mapping[str, Any] = field(default_factory=dict)
     # Headers of every answer at a path, also where the route is never reached.
     headers_of: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    # The origin of pages served elsewhere, whose scripts may call this service by their sessions.
+    pages_origin: str | None = None
     jobs: Callable[[Running[C]], Sequence[Job]] = lambda _: ()
     erases: Erases | None = None
     on_ledger_entry: OnEntry[C] | None = None
@@ -145,16 +148,7 @@ class Service(Generic[C]):
         app = build_app(self, core.doors)
         core.app = app
         http = HttpServer(
-            HttpEdge(
-                Doors(
-                    BodyLimit(app, most_bytes=_MOST_BODY_BYTES, larger=self.larger_bodies),
-                    core.doors,
-                ),
-                self.metrics,
-                headers_of=self.headers_of,
-            ),
-            host=settings.http_host,
-            port=settings.http_port,
+            edge_of(self, app, core.doors), host=settings.http_host, port=settings.http_port
         )
         log.info("http listens", port=http.port)
         try:
@@ -206,6 +200,23 @@ def build_app(service: Service[Any], doors: asyncio.Event) -> FastAPI:
     app.router.routes[:0] = service.plain_routes
     app.router.routes.extend(probe_routes(service.health, service.metrics))
     return app
+
+
+def edge_of(service: Service[Any], app: ASGIApp, doors: asyncio.Event) -> ASGIApp:
+    """Return what stands before all routes of a service: limits, closed doors, who may read answers."""
+    edge: ASGIApp = Doors(
+        BodyLimit(app, most_bytes=_MOST_BODY_BYTES, larger=service.larger_bodies), doors
+    )
+    if service.pages_origin is not None:
+        # Outside of all that refuses, so that a page can read why.
+        edge = CORSMiddleware(
+            edge,
+            allow_origins=[service.pages_origin],
+            allow_methods=["DELETE", "GET", "POST", "PUT"],
+            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "If-Match"],
+            expose_headers=["ETag", "Location", "Retry-After"],
+        )
+    return HttpEdge(edge, service.metrics, headers_of=service.headers_of)
 
 
 class Doors:
@@ -356,7 +367,6 @@ class _Core(Generic[C]):
         number = await wait_until_applied(
             units.pool, self._kafka, consumer=consumer.name, cluster_id=cluster_id
         )
-        service.metrics.ledger_applied_number.set(number)
         log.info("ledger applied", number=number)
 
     async def _start_consumer(
@@ -437,7 +447,11 @@ class _Core(Generic[C]):
     ) -> None:
         service = self._service
         housekeeping = Housekeeping(
-            this.units.clock, this.resources.worker, service.metrics, this.resources.tenant_keys
+            this.units.clock,
+            this.resources.worker,
+            service.metrics,
+            this.resources.tenant_keys,
+            this.resources.settings.certificates,
         )
         jobs = [*service.jobs(this), *housekeeping.jobs()]
         if consumer is not None:

@@ -1,5 +1,6 @@
 """The environment variables every service has, typed, with secrets that do not print."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Literal, Self
 from urllib.parse import urlsplit
@@ -62,6 +63,11 @@ class ServiceSettings(BaseSettings):
             return cls()
         except ValidationError as refused:
             raise BadSettings(_complaints(cls, refused)) from None
+
+    @property
+    def certificates(self) -> Mapping[str, Path]:
+        """The files of certificates by which other servers are trusted, each with its name."""
+        return {"kafka-ca": self.kafka_ca_file} if self.kafka_ca_file else {}
 
     @field_validator("log_level", mode="before")
     @classmethod

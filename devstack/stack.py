@@ -518,7 +518,10 @@ class _Programs:
                 "SESSION_KEY_FILE": str(ensure_signing_key(keys / "session.pem")),
                 **self._reports(urls["atlassian"], due="LICENCE_REPORT_SECONDS"),
             },
-            "config": {"SESSION_JWKS_URL": f"{urls['installer']}/.well-known/jwks.json"},
+            "config": {
+                "SESSION_JWKS_URL": f"{urls['installer']}/.well-known/jwks.json",
+                "INSTALLER_PUBLIC_URL": urls["installer"],
+            },
             "purger": {
                 "LEDGER_KEY_FILE": str(ensure_signing_key(keys / "ledger.pem")),
                 "CHECKPOINT_FILE": str(self._folder / "ledger-checkpoints"),

@@ -18,6 +18,7 @@ from services.config.routes.errors import ENVELOPES, OPENAPI, READABLE, ErrorDoo
 from services.config.routes.export_links import ExportLinkDoor
 from services.config.routes.faults import board_router
 from services.config.routes.history import HistoryRoutes
+from services.config.routes.screens import screens_routers
 from services.config.routes.things import ThingRoutes
 from services.config.settings import ConfigSettings
 from services.config.store import errors as error_store
@@ -54,12 +55,14 @@ def build(settings: ConfigSettings) -> Service[Context]:
             imports.router,
             erasure_requests.router,
             errors.router(),
+            *screens_routers(),
             *((board_router(),) if settings.development else ()),
         ),
         larger_bodies=imports.LARGER_BODIES,
         plain_routes=errors.plain_routes(),
         openapi={**openapi.describe(), **OPENAPI},
         headers_of={ENVELOPES: READABLE},
+        pages_origin=settings.pages_origin,
         jobs=lambda this: (
             *Moves(this.units, this.resources.worker).jobs(),
             *Forgetting(this.units.clock, this.resources.worker).jobs(),

@@ -152,34 +152,34 @@ class MailSession:
         self._connect = connect
         self._step_seconds = step_seconds
         self._line: _Line | None = None
+        self._announced: Letter | None = None
         self.handing_over = False
 
-    async def send(self, letter: Letter) -> Outcome:
+    async def send(self, letter: Letter, following: Letter | None = None) -> Outcome:
         """Hand a message over; never raises for what the server or the network does.
 
         Before the message itself is sent nothing can have been taken. From then on
         only an answer tells, and without one the outcome is unknown (RFC 1047).
+        A server that lets us is told of the ``following`` message together with this one, which
+        RFC 2920 section 3.1 allows; it is the one to send next, and another one costs the connection.
         """
         was_open = self._line is not None
         refused = await self._announce(letter)
         if was_open and refused == Deferred(None):
             # It may have ended the connection between two messages, as servers do.
             refused = await self._announce(letter)
-        return refused or await self._transfer(letter)
+        return refused or await self._transfer(letter, following)
 
     async def quit(self) -> None:
         """End the connection, if there is one, as politely as the server lets us."""
-        if self._line is not None and self._line.is_open:
+        if self._line is not None and self._line.is_open and self._announced is None:
             await self._step(b"QUIT\r\n")
         self._close()
 
     async def _announce(self, letter: Letter) -> Outcome | None:
         try:
             async with asyncio.timeout(self._step_seconds):
-                if self._line is None or not self._line.is_open:
-                    self._close()
-                    self._line = await self._connect()
-                refused = await self._ask(self._line, letter)
+                refused = await self._ask(letter)
         except SMTPResponseException as refusal:
             # It turned us away, not this message: that is ours to mend, and the message waits.
             self._close()
@@ -191,16 +191,12 @@ class MailSession:
             await self._step(b"RSET\r\n")
         return refused
 
-    async def _ask(self, line: _Line, letter: Letter) -> Outcome | None:
+    async def _ask(self, letter: Letter) -> Outcome | None:
         """Ask whether the message may come; None where the server waits for it."""
-        if not all(map(_ENDS_NO_COMMAND.fullmatch, (letter.sender, letter.recipient))):
-            raise ValueError
-        commands = (
-            b"MAIL FROM:<%s>\r\n" % letter.sender.encode("ascii"),
-            b"RCPT TO:<%s>\r\n" % letter.recipient.encode("ascii"),
-            b"DATA\r\n",
-        )
-        if line.pipelining:
+        was_asked = self._announced is letter
+        line = await self._line_for(letter)
+        commands = _commands(letter)
+        if line.pipelining and not was_asked:
             line.write(b"".join(commands))
         refused: Outcome | None = None
         code = 0
@@ -226,13 +222,25 @@ class MailSession:
             await line.reply()
         return refused
 
-    async def _transfer(self, letter: Letter) -> Outcome:
+    async def _line_for(self, letter: Letter) -> _Line:
+        announced, self._announced = self._announced, None
+        # A server that waits for another message would take this one for it.
+        usable = announced is letter or (announced is None and self._line and self._line.is_open)
+        if self._line is None or not usable:
+            self._close()
+            self._line = await self._connect()
+        return self._line
+
+    async def _transfer(self, letter: Letter, following: Letter | None) -> Outcome:
         assert self._line is not None
-        stuffed = letter.content.replace(b"\r\n.", b"\r\n..")
+        parts = [letter.content.replace(b"\r\n.", b"\r\n.."), b".\r\n"]
+        if following is not None and self._line.pipelining and _is_sendable(following):
+            parts += _commands(following)
+            self._announced = following
         self.handing_over = True
         try:
             async with asyncio.timeout(self._step_seconds):
-                self._line.write(stuffed + b".\r\n")
+                self._line.write(b"".join(parts))
                 code, text = await self._line.reply()
         except _FAILURES:
             self._close()
@@ -241,7 +249,8 @@ class MailSession:
         self.handing_over = False
         if code // 100 == _TAKEN:
             return Accepted(code)
-        await self._step(b"RSET\r\n")
+        if self._announced is None:
+            await self._step(b"RSET\r\n")
         return _not_taken(code, text)
 
     async def _step(self, command: bytes) -> None:
@@ -256,9 +265,25 @@ class MailSession:
             self._close()
 
     def _close(self) -> None:
+        self._announced = None
         if self._line is not None:
             self._line.close()
             self._line = None
+
+
+def _is_sendable(letter: Letter) -> bool:
+    return all(map(_ENDS_NO_COMMAND.fullmatch, (letter.sender, letter.recipient)))
+
+
+def _commands(letter: Letter) -> tuple[bytes, bytes, bytes]:
+    """What announces a message; raises ValueError for an address that could say more than that."""
+    if not _is_sendable(letter):
+        raise ValueError
+    return (
+        b"MAIL FROM:<%s>\r\n" % letter.sender.encode("ascii"),
+        b"RCPT TO:<%s>\r\n" % letter.recipient.encode("ascii"),
+        b"DATA\r\n",
+    )
 
 
 _ENHANCED: Final = re.compile(r"[245]\.[0-9]{1,3}\.[0-9]{1,3}(?![0-9.])")

@@ -1,6 +1,7 @@
 """The environment variables of notifier, besides those that every service has."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
@@ -162,6 +163,12 @@ class NotifierSettings(ServiceSettings):
                 f" {PREFIX}MARKETPLACE_TOKEN_FILE: set all three, or none to read no report"
             )
         return self
+
+    @property
+    def certificates(self) -> Mapping[str, Path]:
+        """The files of certificates by which other servers are trusted, each with its name."""
+        of_mail = {"smtp-authority": self.smtp_authority_file} if self.smtp_authority_file else {}
+        return {**super().certificates, **of_mail}
 
     @property
     def report_source(self) -> ReportSource | None:

@@ -21,9 +21,7 @@ from chassis.database import Pool, open_pool
 from chassis.epochs import ensure_epoch
 from chassis.erasure import EraserJob, ErasureOrder, accept_erasure
 from chassis.keys import KeyEncryptionKeys, TenantKeys
-from chassis.metrics import Metrics
-from chassis.problems import BodyLimit, HttpEdge
-from chassis.service import Resources, Running, Service, build_app
+from chassis.service import Resources, Running, Service, build_app, edge_of
 from chassis.sessions import Sessions
 from chassis.tokens import PublishedKeys
 from chassis.unit_of_work import Units
@@ -246,11 +244,7 @@ async def config_of(roles: Roles, folder: Path, **settings: Any) -> AsyncIterato
         open_doors.set()
         app = build_app(service, open_doors)
         app.state.running = Running(resources, units, context, lambda _: None)
-        edge = HttpEdge(
-            BodyLimit(app, most_bytes=256 * 1024, larger=service.larger_bodies),
-            Metrics(),
-            headers_of=service.headers_of,
-        )
+        edge = edge_of(service, app, open_doors)
         yield Config(
             roles,
             runtime,

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 
 import pytest
 
@@ -34,6 +35,7 @@ class Script:
     answers: Mapping[str, str] = field(default_factory=dict)
     heard: list[str] = field(default_factory=list)
     message: bytes = b""
+    taken: list[str] = field(default_factory=list)
     connections: int = 0
 
     async def converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -42,21 +44,26 @@ class Script:
         while line := (await reader.readline()).decode().strip():
             self.heard.append(line)
             verb = line[:4].upper()
-            if not await self._answer(verb, writer):
+            if not await self._answer(verb, reader, writer):
                 break
             if self._said(verb).startswith("354"):
                 self.message = await _message(reader)
-                if not await self._answer("END", writer):
+                if self.message:
+                    self.taken.append(self.heard[-2].removeprefix("RCPT TO:<").removesuffix(">"))
+                if not await self._answer("END", reader, writer):
                     break
         writer.close()
 
     def _said(self, verb: str) -> str:
         return self.answers.get(verb, TAKES_ALL.get(verb, "500 What?"))
 
-    async def _answer(self, verb: str, writer: asyncio.StreamWriter) -> bool:
+    async def _answer(
+        self, verb: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> bool:
         said = self._said(verb)
         if said == SAYS_NOTHING:
-            return True
+            await reader.read()  # until the other side loses patience
+            return False
         if said == HANGS_UP:
             return False
         writer.write(said.replace("\n", "\r\n").encode() + b"\r\n")
@@ -64,8 +71,11 @@ class Script:
 
 
 async def _message(reader: asyncio.StreamReader) -> bytes:
+    """Read a whole message; of one that was begun and never ended there is nothing."""
     lines = []
-    while (line := await reader.readline()) not in {b".\r\n", b""}:
+    while (line := await reader.readline()) != b".\r\n":
+        if not line:
+            return b""
         lines.append(line)
     return b"".join(lines)
 
@@ -153,6 +163,58 @@ async def test_a_connection_that_ended_between_messages_is_opened_again() -> Non
         script.answers = {}
         assert await session.send(LETTER) == Accepted(250)
     assert script.connections == 3
+
+
+@pytest.mark.parametrize(
+    ("answers", "wanted", "connections"),
+    [
+        ({}, Accepted(250), 1),
+        (ONE_AT_A_TIME, Accepted(250), 1),
+        ({"END": "554 5.7.1 Spam"}, Refused(554, "5.7.1"), 1),
+        ({"END": HANGS_UP}, Unknown(), 3),
+        ({"END": SAYS_NOTHING}, Unknown(), 3),
+        # It waits for each message in spite of that, and gets none.
+        ({"RCPT": "550 5.1.1 No"}, Refused(550, "5.1.1"), 1),
+        ({"RCPT": "550 5.1.1 No", "DATA": "503 No"}, Refused(550, "5.1.1"), 1),
+        ({"DATA": "451 Busy"}, Deferred(451), 1),
+        ({"MAIL": HANGS_UP}, Deferred(None), 3),
+    ],
+    ids=range(9),
+)
+async def test_what_is_announced_with_the_message_before_has_an_outcome_of_its_own(
+    answers: Mapping[str, str], wanted: Outcome, connections: int
+) -> None:
+    letters = [replace(LETTER, recipient=f"{name}@c.example") for name in ("a", "b", "c")]
+    script = Script(answers)
+    async with serving(script) as server, server.session() as session:
+        outcomes = [
+            await session.send(letter, following)
+            for letter, following in zip_longest(letters, letters[1:])
+        ]
+    assert outcomes == [wanted] * 3
+    assert script.connections == connections
+    asked = [line for line in script.heard if line.startswith("RCPT")]
+    assert asked == [] or set(asked) == {f"RCPT TO:<{each.recipient}>" for each in letters}
+
+
+async def test_what_was_announced_and_is_not_sent_is_not_sent_by_the_next_one_either() -> None:
+    one, other, third = (replace(LETTER, recipient=f"{name}@c.example") for name in "abc")
+    script = Script()
+    async with serving(script) as server, server.session() as session:
+        assert await session.send(one, other) == Accepted(250)
+        assert await session.send(third, other) == Accepted(250)
+    assert script.connections == 2
+    assert script.taken == [one.recipient, third.recipient]
+
+
+async def test_an_address_that_could_say_more_is_not_announced() -> None:
+    script = Script()
+    async with serving(script) as server, server.session() as session:
+        bad = replace(LETTER, recipient="ada@c.example>\r\nRSET")
+        assert await session.send(LETTER, bad) == Accepted(250)
+        assert await session.send(bad) == Deferred(None)
+        assert await session.send(LETTER) == Accepted(250)
+    assert "RSET" not in script.heard
 
 
 @pytest.mark.parametrize("after", ["220 Go on", "454 Not now"])

@@ -33,6 +33,7 @@ from services.config.routes.access import Config, Tenant, reading
 from services.config.routes.exports import send_archive
 from services.config.routes.openapi import PREFIX, SERVED, Operation, json_answer
 from services.config.store import early_erasure, export_uses, tenants
+from services.config.words import Language, language_of
 
 log = structlog.get_logger(__name__)
 
@@ -40,7 +41,6 @@ USES_PATH: Final = f"{PREFIX}/export-uses"
 
 _PAGES: Final = Path(__file__).parent.parent / "pages"
 _STATIC: Final = {"export.js": "text/javascript", "export.css": "text/css"}
-_LANGUAGES: Final = ("en", "de")
 _HEADERS: Final = {
     "content-security-policy": (
         "default-src 'none'; style-src 'self'; script-src 'self'; form-action 'self';"
@@ -172,7 +172,7 @@ class ExportLinkDoor:
         except KeysAway:
             raise _NoExport(_NOT_NOW) from None
 
-    def _refuse(self, request: Request, language: str, reason: str) -> Response:
+    def _refuse(self, request: Request, language: Language, reason: str) -> Response:
         status, detail = _REFUSED[reason]
         headers = {"retry-after": "5"} if status == HTTPStatus.SERVICE_UNAVAILABLE else {}
         if not wants_page(request):
@@ -181,7 +181,7 @@ class ExportLinkDoor:
 
     def _page(
         self,
-        language: str,
+        language: Language,
         state: str,
         *,
         status: int = HTTPStatus.OK,
@@ -244,10 +244,8 @@ async def _require_open(
         raise _NoExport(state.value)
 
 
-def _language(request: Request, wanted: str | None) -> str:
-    """Choose the language that was asked for, or else the first that the browser reads."""
-    read = [
-        each.partition(";")[0].strip().lower().partition("-")[0]
-        for each in request.headers.get("accept-language", "").split(",")
-    ]
-    return next((each for each in (wanted, *read) if each in _LANGUAGES), _LANGUAGES[0])
+def _language(request: Request, wanted: str | None) -> Language:
+    """Choose the language that was asked for, or else what the browser reads."""
+    if wanted in set(Language):
+        return Language(wanted)
+    return language_of(request.headers.get("accept-language", ""))

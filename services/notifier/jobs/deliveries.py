@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from itertools import cycle
-from typing import Any, Final, Generic, TypeVar
+from itertools import cycle, zip_longest
+from typing import Any, Final, Generic, TypeAlias, TypeVar
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -29,6 +29,7 @@ from services.notifier.domain.deliveries import (
     PATIENCE,
     Deferred,
     NotTried,
+    Outcome,
     Pace,
     Refused,
     Settled,
@@ -87,6 +88,9 @@ class _Ready:
     told: Any
 
 
+_Written: TypeAlias = "list[tuple[_Ready, Letter]]"
+
+
 @dataclass(slots=True)
 class _Chunk:
     """What one connection has claimed, and what became of it so far."""
@@ -98,6 +102,7 @@ class _Chunk:
     broken: dict[UUID, Kind] = field(default_factory=dict)
     slowed: set[bytes] = field(default_factory=set)
     keys: TenantKeys | None = None
+    being_sent: UUID | None = None
 
     @property
     def is_empty(self) -> bool:
@@ -133,6 +138,19 @@ class _Run:
     @property
     def is_over(self) -> bool:
         return self.server_is_away or time.monotonic() >= self.ends_at
+
+    def begins(self, domain_index: bytes, most: int) -> bool:
+        """Count a message as on its way, unless ``most`` to its domain are already."""
+        if self.on_their_way[domain_index] >= most:
+            return False
+        self.on_their_way[domain_index] += 1
+        return True
+
+    def ends(self, domain_index: bytes) -> None:
+        """Count a message as on its way no more."""
+        self.on_their_way[domain_index] -= 1
+        if not self.on_their_way[domain_index]:
+            del self.on_their_way[domain_index]
 
 
 class _Unreadable(Exception):  # noqa: N818 - reads as the fact it states
@@ -373,36 +391,54 @@ class Deliveries:
 
     async def _send_chunk(self, run: _Run, session: MailSession, chunk: _Chunk) -> None:
         wall = self.units.clock.wall()
-        handing_over: UUID | None = None
         try:
             waiting = await self._signed(run, self._write(chunk, wall))
-            for last_round in (False, True):
-                postponed = []
-                for item, letter in waiting:
-                    if run.server_is_away or not self._in_time(chunk):
-                        break
-                    if item.domain_index in chunk.slowed:
-                        continue
-                    if run.on_their_way[item.domain_index] >= self.pace.domain_connections:
-                        postponed.append((item, letter))
-                        continue
-                    handing_over = item.claim.delivery_id
-                    await self._send(run, session, chunk, item, letter)
-                    handing_over = None
-                if last_round or not postponed:
-                    break
-                waiting = postponed
+            busy = await self._send_in_turn(run, session, chunk, waiting)
+            await self._send_in_turn(run, session, chunk, busy)
         except BaseException:
             run.server_is_away = True
-            chunk.put_back_the_rest(wall, handing_over if session.handing_over else None)
+            chunk.put_back_the_rest(wall, chunk.being_sent if session.handing_over else None)
             with suppress(*TRANSIENT_ERRORS):
                 await asyncio.shield(self._turn(run, chunk))
             raise
         chunk.put_back_the_rest(wall + _BUSY_PAUSE if not run.server_is_away else wall, None)
 
-    async def _signed(
-        self, run: _Run, letters: list[tuple[_Ready, Letter]]
-    ) -> list[tuple[_Ready, Letter]]:
+    async def _send_in_turn(
+        self, run: _Run, session: MailSession, chunk: _Chunk, waiting: _Written
+    ) -> _Written:
+        """Send what may go now; return those to whose domains enough is on its way already."""
+        busy = []
+        most = self.pace.domain_connections
+        announced: _Ready | None = None
+        try:
+            for (item, letter), following in zip_longest(waiting, waiting[1:]):
+                if run.server_is_away or not self._in_time(chunk):
+                    break
+                if item is not announced:
+                    if item.domain_index in chunk.slowed:
+                        continue
+                    if not run.begins(item.domain_index, most):
+                        busy.append((item, letter))
+                        continue
+                announced, next_letter = following or (None, None)
+                # What becomes of this one may slow its domain down.
+                if announced and (
+                    announced.domain_index in {item.domain_index, *chunk.slowed}
+                    or not run.begins(announced.domain_index, most)
+                ):
+                    announced, next_letter = None, None
+                chunk.being_sent = item.claim.delivery_id
+                try:
+                    outcome = await session.send(letter, next_letter)
+                finally:
+                    run.ends(item.domain_index)
+                self._settle(run, chunk, item, outcome)
+        finally:
+            if announced is not None:
+                run.ends(announced.domain_index)
+        return busy
+
+    async def _signed(self, run: _Run, letters: _Written) -> _Written:
         if self.signer is None:
             return letters
         contents = [letter.content for _, letter in letters]
@@ -421,16 +457,7 @@ class Deliveries:
         age = time.monotonic() - chunk.claimed_at
         return age + self._message_seconds <= self._lease.total_seconds()
 
-    async def _send(
-        self, run: _Run, session: MailSession, chunk: _Chunk, item: _Ready, letter: Letter
-    ) -> None:
-        run.on_their_way[item.domain_index] += 1
-        try:
-            outcome = await session.send(letter)
-        finally:
-            run.on_their_way[item.domain_index] -= 1
-            if not run.on_their_way[item.domain_index]:
-                del run.on_their_way[item.domain_index]
+    def _settle(self, run: _Run, chunk: _Chunk, item: _Ready, outcome: Outcome) -> None:
         if isinstance(outcome, Deferred):
             # A server that is away would be for the others too.
             run.server_is_away |= outcome.status_code is None
@@ -438,7 +465,7 @@ class Deliveries:
                 chunk.slowed.add(item.domain_index)
         chunk.settle(item.claim, outcome, self.units.clock.wall())
 
-    def _write(self, chunk: _Chunk, sent_at: datetime) -> list[tuple[_Ready, Letter]]:
+    def _write(self, chunk: _Chunk, sent_at: datetime) -> _Written:
         """Write all that is ready, but for campaigns that cannot be written."""
         keyed_hash = (chunk.keys or self.units.context.keys).blind_index
         written = []
