@@ -2,7 +2,8 @@
 
 from chassis.metrics import Metrics
 from chassis.service import Erases, Resources, Running, Service, run_main
-from chassis.sessions import InstallerKeys, Sessions
+from chassis.sessions import Sessions
+from chassis.tokens import PublishedKeys
 from chassis.unit_of_work import Units
 from contracts.classes import DataClass
 from contracts.topics import INSTALLER_TENANTS, PURGER_CENSUSES, PURGER_COMMANDS, PURGER_PURGES
@@ -14,6 +15,7 @@ from services.config.jobs import Forgetting
 from services.config.moves import Moves, note_ledger_entry, ready_to_erase
 from services.config.routes import erasure_requests, exports, imports, openapi
 from services.config.routes.errors import ENVELOPES, OPENAPI, READABLE, ErrorDoor
+from services.config.routes.export_links import ExportLinkDoor
 from services.config.routes.faults import board_router
 from services.config.routes.history import HistoryRoutes
 from services.config.routes.screens import screens_routers
@@ -26,14 +28,16 @@ def build(settings: ConfigSettings) -> Service[Context]:
     """Build the service; nothing is opened before it runs."""
     metrics = Metrics()
     errors = ErrorDoor(settings, metrics.registry)
+    export_keys = PublishedKeys(settings.export_jwks_url) if settings.export_jwks_url else None
 
     def context(resources: Resources) -> Context:
         return Context(
             keys=resources.keys,
             sessions=Sessions(
-                InstallerKeys(settings.session_jwks_url), settings.session_issuer, AUDIENCE
+                PublishedKeys(settings.session_jwks_url), settings.session_issuer, AUDIENCE
             ),
             limits=settings.limits,
+            export_keys=export_keys,
         )
 
     return Service(
@@ -47,6 +51,7 @@ def build(settings: ConfigSettings) -> Service[Context]:
             *(ThingRoutes(kind).router() for kind in KINDS),
             *(HistoryRoutes(kind).router() for kind in KINDS),
             exports.router,
+            ExportLinkDoor(metrics.registry).router(),
             imports.router,
             erasure_requests.router,
             errors.router(),

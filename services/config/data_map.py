@@ -120,6 +120,22 @@ DATA_MAP: Final = DataMap(
             },
         ),
         Table(
+            name="export_uses",
+            data_class=DataClass.CONTENT,
+            promise="P2",
+            purpose="shows the customer when the tenant's export was fetched, and by which way",
+            retention="a year; goes with the tenant's content",
+            counted=False,
+            tenant_column="tenant_id",
+            job_table=True,
+            columns={
+                "tenant_id": _TENANT,
+                "use_id": "names the download",
+                "used_at": "when it was",
+                "purge_id": "by the link of which purge; absent where it was in the app",
+            },
+        ),
+        Table(
             name="tenants",
             data_class=DataClass.CONTENT,
             promise="P2",

@@ -22,6 +22,8 @@ class ConfigSettings(ServiceSettings):
 
     session_jwks_url: str
     session_issuer: str = Field(default="keepword-installer", min_length=1)
+    # By which keys the links in notifier's reminders are verified; without it there are none.
+    export_jwks_url: str | None = None
     installer_public_url: str | None = None
     error_reports_per_tenant: int = Field(default=1_000, ge=1)
     error_reports_per_address: int = Field(default=300, ge=1)
@@ -31,11 +33,11 @@ class ConfigSettings(ServiceSettings):
     most_text_characters: Annotated[int, Field(ge=1_000, le=LONGEST_TEXT)] = MOST_TEXT_CHARACTERS
     versions_kept: Annotated[int, Field(ge=1, le=1_000)] = VERSIONS_KEPT
 
-    @field_validator("session_jwks_url")
+    @field_validator("session_jwks_url", "export_jwks_url")
     @classmethod
-    def _is_the_address_of_keys(cls, url: str) -> str:
-        if not url.startswith(("http://", "https://")):
-            raise ValueError("give the full address of the installer's /.well-known/jwks.json")
+    def _is_the_address_of_keys(cls, url: str | None) -> str | None:
+        if url is not None and not url.startswith(("http://", "https://")):
+            raise ValueError("give the full address of a service's /.well-known/jwks.json")
         return url
 
     @field_validator("installer_public_url")

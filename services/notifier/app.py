@@ -10,7 +10,8 @@ from fastapi import APIRouter
 from chassis.jobs import Job
 from chassis.metrics import Metrics
 from chassis.service import Erases, Resources, Running, Service, run_main
-from chassis.sessions import InstallerKeys, Sessions
+from chassis.sessions import Sessions
+from chassis.tokens import PublishedKeys
 from chassis.unit_of_work import Units
 from contracts.classes import DataClass
 from contracts.topics import INSTALLER_TENANTS, PURGER_CENSUSES, PURGER_COMMANDS, PURGER_PURGES
@@ -74,7 +75,7 @@ def build(settings: NotifierSettings) -> Service[Context]:
     metrics = Metrics()
     figures = MailFigures(metrics.registry)
     policy_pages = PolicyPages(settings)
-    sessions = Sessions(InstallerKeys(settings.session_jwks_url), settings.session_issuer, AUDIENCE)
+    sessions = Sessions(PublishedKeys(settings.session_jwks_url), settings.session_issuer, AUDIENCE)
     public = (
         Notices(sessions, str(settings.public_url)).router(),
         policy_pages.router(),
