@@ -13,7 +13,7 @@ import structlog
 from fastapi import APIRouter, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.routing import Route
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from chassis import logs, shutdown, tracing
@@ -204,8 +204,9 @@ def build_app(service: Service[Any], doors: asyncio.Event) -> FastAPI:
 
 def edge_of(service: Service[Any], app: ASGIApp, doors: asyncio.Event) -> ASGIApp:
     """Return what stands before all routes of a service: limits, closed doors, who may read answers."""
+    inner = PlainRoutes(app, service.plain_routes) if service.plain_routes else app
     edge: ASGIApp = Doors(
-        BodyLimit(app, most_bytes=_MOST_BODY_BYTES, larger=service.larger_bodies), doors
+        BodyLimit(inner, most_bytes=_MOST_BODY_BYTES, larger=service.larger_bodies), doors
     )
     if service.pages_origin is not None:
         # Outside of all that refuses, so that a page can read why.
@@ -217,6 +218,31 @@ def edge_of(service: Service[Any], app: ASGIApp, doors: asyncio.Event) -> ASGIAp
             expose_headers=["ETag", "Location", "Retry-After"],
         )
     return HttpEdge(edge, service.metrics, headers_of=service.headers_of)
+
+
+class PlainRoutes:
+    """ASGI middleware that serves routes of which nothing is for FastAPI to do, without its layers.
+
+    The application has them too, and answers whatever is no full match.
+    """
+
+    def __init__(self, app: ASGIApp, routes: Sequence[Route]) -> None:
+        self._app = app
+        self._routes = routes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request by the first route that fits; its problem is its answer."""
+        for route in self._routes if scope["type"] == "http" else ():
+            match, found = route.matches(scope)
+            if match is not Match.FULL:
+                continue
+            scope.update(found, app=self._app)
+            try:
+                await route.handle(scope, receive, send)
+            except Problem as problem:
+                await problem.response()(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
 
 
 class Doors:
