@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from fastapi import APIRouter
 
 from services.config.domain.kinds import KINDS
-from services.config.routes.screens import shell
+from services.config.routes.screens import previews, shell
+from services.config.routes.screens.editors import EditorScreens
+from services.config.routes.screens.histories import HistoryScreens
 from services.config.routes.screens.lists import ListScreens
 from services.config.routes.screens.screen import Screens
 
@@ -19,4 +21,6 @@ def screens_routers() -> Sequence[APIRouter]:
     router = screens.router()
     for kind in KINDS:
         ListScreens(screens, kind).add_to(router)
-    return (shell.router(screens), router)
+        EditorScreens(screens, kind).add_to(router)
+        HistoryScreens(screens, kind).add_to(router)
+    return (shell.router(screens), previews.router(screens), router)

@@ -13,7 +13,7 @@ from services.config.routes.screens.wording import WORDING
 from services.config.words import PAGES
 
 _STYLE: Final = "app.css"
-_SCRIPTS: Final = ("app.js",)
+_SCRIPTS: Final = ("app.js", "editors.js", "preview.js")
 
 
 class Area(NamedTuple):
