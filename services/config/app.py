@@ -11,14 +11,15 @@ from services.config.context import AUDIENCE, STEP, Context
 from services.config.data_map import DATA_MAP
 from services.config.domain.kinds import KINDS
 from services.config.handlers import handlers
-from services.config.jobs import Forgetting
+from services.config.jobs import Forgetting, usage_job
 from services.config.moves import Moves, note_ledger_entry, ready_to_erase
-from services.config.routes import erasure_requests, exports, imports, openapi
+from services.config.routes import erasure_requests, exports, imports, openapi, usage
 from services.config.routes.errors import ENVELOPES, OPENAPI, READABLE, ErrorDoor
 from services.config.routes.export_links import ExportLinkDoor
 from services.config.routes.faults import board_router
 from services.config.routes.history import HistoryRoutes
 from services.config.routes.screens import screens_routers
+from services.config.routes.statistics import statistics_router
 from services.config.routes.things import ThingRoutes
 from services.config.settings import ConfigSettings
 from services.config.store import errors as error_store
@@ -54,9 +55,10 @@ def build(settings: ConfigSettings) -> Service[Context]:
             ExportLinkDoor(metrics.registry).router(),
             imports.router,
             erasure_requests.router,
+            usage.router,
             errors.router(),
             *screens_routers(),
-            *((board_router(),) if settings.development else ()),
+            *((board_router(), statistics_router()) if settings.development else ()),
         ),
         larger_bodies=imports.LARGER_BODIES,
         plain_routes=errors.plain_routes(),
@@ -66,6 +68,7 @@ def build(settings: ConfigSettings) -> Service[Context]:
         jobs=lambda this: (
             *Moves(this.units, this.resources.worker).jobs(),
             *Forgetting(this.units.clock, this.resources.worker).jobs(),
+            usage_job(this.units.clock, this.resources.worker),
             *errors.jobs(this),
         ),
         on_start=_make_weeks,

@@ -47,6 +47,10 @@ class NotifierSettings(ServiceSettings):
     bounce_domain: str | None = None
     vendor_name: str = Field(default="Keepword", min_length=1, max_length=100)
     purger_public_url: str
+    # Both or none: where the public reaches config, and the Ed25519 keys in PEM by which links to
+    # exports there are signed.
+    config_public_url: Annotated[str, StringConstraints(pattern=r"^https?://\S+$")] | None = None
+    export_key_file: Path | None = None
 
     # By which keys session tokens are verified, and who must have issued them.
     session_jwks_url: str
@@ -147,6 +151,10 @@ class NotifierSettings(ServiceSettings):
             )
         if (self.bounce_port is None) != (self.bounce_domain is None):
             raise ValueError(f"{PREFIX}BOUNCE_PORT, {PREFIX}BOUNCE_DOMAIN: set both, or none")
+        if (self.config_public_url is None) != (self.export_key_file is None):
+            raise ValueError(
+                f"{PREFIX}CONFIG_PUBLIC_URL, {PREFIX}EXPORT_KEY_FILE: set both, or none"
+            )
         if self.dkim_file is None and not self.development:
             raise ValueError(f"{PREFIX}DKIM_FILE: name the file with the keys that sign our mail")
         return self
