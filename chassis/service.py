@@ -41,6 +41,8 @@ from chassis.problems import BodyLimit, HttpEdge, Problem, answer_with_problems
 from chassis.relay import Relay
 from chassis.settings import BadSettings, ServiceSettings
 from chassis.shutdown import HttpServer, run_until_stopped
+from chassis.staff.door import Door
+from chassis.staff.provider import Provider
 from chassis.unit_of_work import Units
 from contracts.classes import DataClass
 from contracts.topics import PURGER_LEDGER, REPLAYS, Topic
@@ -192,6 +194,13 @@ def build_app(service: Service[Any], doors: asyncio.Event) -> FastAPI:
     tell_the_truth(app, service.openapi)
     for router in service.routers:
         app.include_router(router)
+    door = Door(
+        settings.service,
+        settings.public_url,
+        Provider(settings.staff) if settings.staff else None,
+    )
+    app.state.door = door
+    app.include_router(door.router())
     if settings.development:
         app.include_router(dead_letters_router(settings.service))
     service.health.add_readiness(
