@@ -1,9 +1,13 @@
 """Keeps the plumbing's own promises: partitions ahead, old rows gone, figures fresh."""
 
-from dataclasses import dataclass
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 
 import structlog
+from cryptography.x509 import load_pem_x509_certificates
 
 from chassis.clock import Clock
 from chassis.database import Pool
@@ -12,6 +16,7 @@ from chassis.epochs import note_alive
 from chassis.jobs import Job
 from chassis.keys import Rewrapped, TenantKeys
 from chassis.metrics import Metrics
+from chassis.staff import sessions
 
 log = structlog.get_logger(__name__)
 
@@ -32,12 +37,14 @@ class Housekeeping:
     worker: Pool
     metrics: Metrics
     keys: TenantKeys | None
+    certificates: Mapping[str, Path] = field(default_factory=dict)
 
     def jobs(self) -> list[Job]:
         """Return the jobs with their intervals."""
         return [
             Job("tidy plumbing", timedelta(hours=1), self.tidy),
             Job("measure plumbing", timedelta(seconds=5), self.measure),
+            Job("look at keys", timedelta(minutes=10), self.look_at_keys),
             *([Job("rewrap keys", timedelta(hours=1), self.rewrap_keys)] if self.keys else []),
         ]
 
@@ -55,6 +62,7 @@ class Housekeeping:
         await self.worker.execute(
             "SELECT outbox_drop_partitions($1::date)", today - OUTBOX_AND_INBOX_KEPT
         )
+        await sessions.tidy(self.worker, wall=self.clock.wall())
         # The second date is for rows of days that no partition was made for.
         await self.worker.execute(
             """
@@ -96,6 +104,9 @@ class Housekeeping:
         age = (self.clock.wall() - oldest).total_seconds() if oldest else 0.0
         self.metrics.outbox_unsent.set(row["unsent"])
         self.metrics.outbox_oldest_seconds.set(max(0.0, age))
+        applied = await self.worker.fetchval("SELECT applied_number FROM ledger_reader")
+        if applied is not None:
+            self.metrics.ledger_applied_number.set(applied)
         await self._measure_dead_letters()
 
     async def _measure_dead_letters(self) -> None:
@@ -114,6 +125,21 @@ class Housekeeping:
         self.metrics.dead_letters_open.set(row["open"])
         self.metrics.dead_letters_parked.set(row["parked"])
         self.metrics.dead_letters_oldest_seconds.set(max(0.0, age))
+
+    async def look_at_keys(self) -> None:
+        """Show since when the present key is in use, and until when certificates are good.
+
+        A certificate that cannot be read fails the job, which is seen as well.
+        """
+        if self.keys is not None and (made_at := self.keys.current_made_at):
+            self.metrics.key_made_timestamp_seconds.labels("key-encryption").set(
+                made_at.timestamp()
+            )
+        for name, path in self.certificates.items():
+            told = load_pem_x509_certificates(await asyncio.to_thread(path.read_bytes))
+            self.metrics.certificate_expires_timestamp_seconds.labels(name).set(
+                min(each.not_valid_after_utc for each in told).timestamp()
+            )
 
     async def rewrap_keys(self) -> Rewrapped:
         """Wrap the tenants' keys under the current key-encryption key.

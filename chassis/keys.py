@@ -14,7 +14,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 from uuid import UUID
@@ -53,14 +53,16 @@ class _KeySet:
     current: str
     ciphers: Mapping[str, AESGCM] = field(repr=False)
     blind_index: bytes = field(repr=False)
+    current_made_at: datetime | None = None
 
 
 class KeyEncryptionKeys:
     """The KEKs of one service, read again whenever their file changes.
 
     The file is JSON: ``{"current": id, "keys": {id: base64url of 32 bytes},
-    "blind_index": base64url of 32 bytes}``. A file that turns bad while the
-    service runs is logged, and the keys read before stay in use.
+    "blind_index": base64url of 32 bytes}``, and may say in ``"made_at": {id: ISO time}``
+    since when a key is there. A file that turns bad while the service runs is logged,
+    and the keys read before stay in use.
     """
 
     def __init__(self, path: Path) -> None:
@@ -77,6 +79,11 @@ class KeyEncryptionKeys:
     def current_id(self) -> str:
         """The id of the KEK under which new keys are wrapped."""
         return self._fresh().current
+
+    @property
+    def current_made_at(self) -> datetime | None:
+        """When the current KEK was made; None where the file does not say so."""
+        return self._fresh().current_made_at
 
     @property
     def blind_index_key(self) -> bytes:
@@ -149,6 +156,11 @@ class TenantKeys:
     def __init__(self, owner: str, keks: KeyEncryptionKeys) -> None:
         self._owner = owner.encode()
         self._keks = keks
+
+    @property
+    def current_made_at(self) -> datetime | None:
+        """When the key was made under which tenants' keys are wrapped; None where nobody wrote it down."""
+        return self._keks.current_made_at
 
     def for_a_batch(self) -> "TenantKeys":
         """The same keys after one look at their file, for what is over in a moment."""
@@ -357,6 +369,8 @@ def _read(path: Path) -> _KeySet:
         current = str(told["current"])
         ciphers = {str(name): AESGCM(_key(text)) for name, text in told["keys"].items()}
         blind_index = _key(told["blind_index"])
+        made_at = told.get("made_at", {}).get(current)
+        current_made_at = datetime.fromisoformat(made_at).astimezone(UTC) if made_at else None
     except OSError as failure:
         raise BadKeysFile(f"cannot be read: {failure.strerror}") from None
     except KeyError as missing:
@@ -365,7 +379,7 @@ def _read(path: Path) -> _KeySet:
         raise BadKeysFile('is not {"current", "keys": {id: key}, "blind_index"}') from None
     if current not in ciphers:
         raise BadKeysFile('"current" names no key of "keys"')
-    return _KeySet(current, ciphers, blind_index)
+    return _KeySet(current, ciphers, blind_index, current_made_at)
 
 
 def _key(text: str) -> bytes:

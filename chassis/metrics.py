@@ -101,6 +101,20 @@ class Metrics:
         )
 
     def _make_outbox_metrics(self, registry: CollectorRegistry) -> None:
+        self.key_made_timestamp_seconds = Gauge(
+            "key_made_timestamp_seconds",
+            "When the key that is in use was made, where its file says so.",
+            ("key",),
+            namespace=NAMESPACE,
+            registry=registry,
+        )
+        self.certificate_expires_timestamp_seconds = Gauge(
+            "certificate_expires_timestamp_seconds",
+            "When the first certificate of a file expires by which another server is trusted.",
+            ("certificate",),
+            namespace=NAMESPACE,
+            registry=registry,
+        )
         self.outbox_oldest_seconds = Gauge(
             "outbox_oldest_seconds",
             "Age of the oldest outbox row that is not sent yet.",

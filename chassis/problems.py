@@ -252,8 +252,8 @@ class HttpEdge:
     """The outermost ASGI layer of a service: safe headers, figures, trace, last resort.
 
     Every answer gets ``X-Content-Type-Options: nosniff``, and ``Cache-Control:
-    no-store`` where the route does not say otherwise, and those that ``headers_of``
-    names for its path, whoever answers there. A request is one span and one count, by the name of its route. What the application lets out is logged
+    no-store`` where the route does not say otherwise. Those that ``headers_of``
+    names for its path go before all others of the name, whoever answers there. A request is one span and one count, by the name of its route. What the application lets out is logged
     once and answered with 500 where nothing has been answered yet.
     """
 
@@ -267,7 +267,7 @@ class HttpEdge:
         self._app = app
         self._metrics = metrics
         self._headers_of = {
-            path: [(name.encode(), value.encode()) for name, value in headers.items()]
+            path: [(name.lower().encode(), value.encode()) for name, value in headers.items()]
             for path, headers in (headers_of or {}).items()
         }
 
@@ -311,8 +311,9 @@ class _Answer:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            headers = (*message.get("headers", ()), *self._headers)
-            message["headers"] = _with_safe_headers(headers)
+            named = {name for name, _ in self._headers}
+            others = (each for each in message.get("headers", ()) if each[0].lower() not in named)
+            message["headers"] = _with_safe_headers((*others, *self._headers))
         elif message["type"] == "http.response.body":
             self.complete = not message.get("more_body", False)
         await self._send(message)

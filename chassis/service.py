@@ -12,8 +12,9 @@ from typing import Any, Generic, TypeVar
 
 import structlog
 from fastapi import APIRouter, FastAPI
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.routing import Route
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from chassis import logs, shutdown, tracing
@@ -41,6 +42,8 @@ from chassis.problems import BodyLimit, HttpEdge, Problem, answer_with_problems
 from chassis.relay import Relay
 from chassis.settings import PREFIX, BadSettings, ServiceSettings
 from chassis.shutdown import CANNOT_START, CannotStart, HttpServer, run_until_stopped
+from chassis.staff.door import Door
+from chassis.staff.provider import Provider
 from chassis.unit_of_work import Units
 from chassis.versions import DatabaseTooNewError, behind
 from contracts.classes import DataClass
@@ -123,6 +126,8 @@ class Service(Generic[C]):
     openapi: Mapping[str, Any] = field(default_factory=dict)
     # Headers of every answer at a path, also where the route is never reached.
     headers_of: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    # The origin of pages served elsewhere, whose scripts may call this service by their sessions.
+    pages_origin: str | None = None
     jobs: Callable[[Running[C]], Sequence[Job]] = lambda _: ()
     erases: Erases | None = None
     on_ledger_entry: OnEntry[C] | None = None
@@ -151,16 +156,7 @@ class Service(Generic[C]):
         app = build_app(self, core.doors)
         core.app = app
         http = HttpServer(
-            HttpEdge(
-                Doors(
-                    BodyLimit(app, most_bytes=_MOST_BODY_BYTES, larger=self.larger_bodies),
-                    core.doors,
-                ),
-                self.metrics,
-                headers_of=self.headers_of,
-            ),
-            host=settings.http_host,
-            port=settings.http_port,
+            edge_of(self, app, core.doors), host=settings.http_host, port=settings.http_port
         )
         log.info("http listens", port=http.port)
         try:
@@ -204,6 +200,13 @@ def build_app(service: Service[Any], doors: asyncio.Event) -> FastAPI:
     tell_the_truth(app, service.openapi)
     for router in service.routers:
         app.include_router(router)
+    door = Door(
+        settings.service,
+        settings.public_url,
+        Provider(settings.staff) if settings.staff else None,
+    )
+    app.state.door = door
+    app.include_router(door.router())
     if settings.development:
         app.include_router(dead_letters_router(settings.service))
     service.health.add_readiness(
@@ -212,6 +215,49 @@ def build_app(service: Service[Any], doors: asyncio.Event) -> FastAPI:
     app.router.routes[:0] = service.plain_routes
     app.router.routes.extend(probe_routes(service.health, service.metrics))
     return app
+
+
+def edge_of(service: Service[Any], app: ASGIApp, doors: asyncio.Event) -> ASGIApp:
+    """Return what stands before all routes of a service: limits, closed doors, who may read answers."""
+    inner = PlainRoutes(app, service.plain_routes) if service.plain_routes else app
+    edge: ASGIApp = Doors(
+        BodyLimit(inner, most_bytes=_MOST_BODY_BYTES, larger=service.larger_bodies), doors
+    )
+    if service.pages_origin is not None:
+        # Outside of all that refuses, so that a page can read why.
+        edge = CORSMiddleware(
+            edge,
+            allow_origins=[service.pages_origin],
+            allow_methods=["DELETE", "GET", "POST", "PUT"],
+            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "If-Match"],
+            expose_headers=["ETag", "Location", "Retry-After"],
+        )
+    return HttpEdge(edge, service.metrics, headers_of=service.headers_of)
+
+
+class PlainRoutes:
+    """ASGI middleware that serves routes of which nothing is for FastAPI to do, without its layers.
+
+    The application has them too, and answers whatever is no full match.
+    """
+
+    def __init__(self, app: ASGIApp, routes: Sequence[Route]) -> None:
+        self._app = app
+        self._routes = routes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request by the first route that fits; its problem is its answer."""
+        for route in self._routes if scope["type"] == "http" else ():
+            match, found = route.matches(scope)
+            if match is not Match.FULL:
+                continue
+            scope.update(found, app=self._app)
+            try:
+                await route.handle(scope, receive, send)
+            except Problem as problem:
+                await problem.response()(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
 
 
 class Doors:
@@ -402,7 +448,6 @@ class _Core(Generic[C]):
         number = await wait_until_applied(
             units.pool, self._kafka, consumer=consumer.name, cluster_id=cluster_id
         )
-        service.metrics.ledger_applied_number.set(number)
         log.info("ledger applied", number=number)
 
     async def _start_consumer(
@@ -485,7 +530,11 @@ class _Core(Generic[C]):
     ) -> None:
         service = self._service
         housekeeping = Housekeeping(
-            this.units.clock, this.resources.worker, service.metrics, this.resources.tenant_keys
+            this.units.clock,
+            this.resources.worker,
+            service.metrics,
+            this.resources.tenant_keys,
+            this.resources.settings.certificates,
         )
         jobs = [*service.jobs(this), *housekeeping.jobs()]
         if consumer is not None:

@@ -12,10 +12,13 @@ from typing import Any, Final, Protocol
 import structlog
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 log = structlog.get_logger()
 
 STOP_WITHIN: Final = timedelta(seconds=25)
+_MUCH_BYTES: Final = 16 * 1024
+_MUCH_WRITES: Final = 4
 CANNOT_START: Final = 2
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
@@ -129,6 +132,7 @@ class HttpServer:
                 proxy_headers=False,
                 lifespan="off",
                 timeout_graceful_shutdown=max(1, round(stop_within.total_seconds())),
+                http=_InOnePiece,
             )
         )
         self._ended = asyncio.Event()
@@ -150,6 +154,44 @@ class HttpServer:
         """Close the door and wait for requests in flight."""
         self._server.should_exit = True
         await self._ended.wait()
+
+
+class _InOnePiece(HttpToolsProtocol):
+    """Sends the head and the body of an answer together; uvicorn makes a packet of each."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(_Gathered(transport, self.loop))  # type: ignore[arg-type]
+
+
+class _Gathered:
+    """A transport that sends what is written within one turn of the loop in one piece.
+
+    Much is sent at once, so that whoever streams feels that the other side is slow.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._unsent: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        if not self._unsent:
+            self._loop.call_soon(self._send)
+        self._unsent.append(data)
+        if len(data) > _MUCH_BYTES or len(self._unsent) > _MUCH_WRITES:
+            self._send()
+
+    def close(self) -> None:
+        self._send()
+        self._transport.close()
+
+    def _send(self) -> None:
+        if self._unsent:
+            unsent, self._unsent = self._unsent, []
+            self._transport.write(b"".join(unsent))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
 
 
 class _Server(uvicorn.Server):

@@ -89,10 +89,12 @@ def run_rotate(service: str, *, dry_run: bool) -> int:
     except BadKeysFile as bad:
         console.print(f"[red]{path.name} {bad}[/]")
         return FAILED
-    name = _new_name(content["keys"], clock_of(os.environ).now())
+    now = clock_of(os.environ).now()
+    name = _new_name(content["keys"], now)
     if not dry_run:
         content["keys"][name] = urlsafe_b64encode(secrets.token_bytes(_KEY_BYTES)).decode()
         content["current"] = name
+        content.setdefault("made_at", {})[name] = now.astimezone(UTC).isoformat()
         _write(path, content)
     console.print(
         f"{'Would make' if dry_run else 'Made'} {name} the current key of {service}."
@@ -153,6 +155,7 @@ def _carry_out(decision: Retirement, name: str, content: dict[str, Any], *, now:
             return f"{name} stays until {until:%Y-%m-%d %H:%M}: copies may need it."
         case Destroy():
             del content["keys"][name], content["unused_since"][name]
+            content.get("made_at", {}).pop(name, None)
             return f"{name} is destroyed: what older copies hold encrypted cannot be read."
         case other:
             assert_never(other)

@@ -65,6 +65,8 @@ _GIVEN_BY_THE_CHART: Final = frozenset(
         "config_public_url",
         "purger_public_url",
         "session_jwks_url",
+        "export_jwks_url",
+        "installer_public_url",
         "residue_days",
         "backup_retention_days",
         "checkpoint_file",
@@ -256,7 +258,7 @@ def _doors() -> dict[str, dict[str, Any]]:
         service: {
             "public": list(doors.public),
             "https": list(doors.https),
-            "callsInstaller": doors.calls_installer,
+            "calls": list(doors.calls),
             "sendsMail": doors.sends_mail,
         }
         for service, doors in DOORS.items()

@@ -168,6 +168,9 @@ def values_schema(
                 kind=_one_of("none", "ServiceMonitor", "PodMonitor"),
                 interval={"type": "string", "pattern": "^[0-9]+(ms|s|m)$"},
                 labels=_TEXTS,
+                rules=_FLAG,
+                dashboards=_FLAG,
+                runbooks=_TEXT,
             ),
             "strimzi": _group(
                 enabled=_FLAG,

@@ -16,6 +16,10 @@ CONFIG: Final = Path(__file__).parent.parent / "services" / "config"
 SOURCES: Final = CONFIG / "browser"
 BUILT: Final = CONFIG / "built"
 _TARGET: Final = "es2022"
+# The reporter finds its own address by `document.currentScript`, which a module has not.
+_SCRIPTS: Final = {"iife": ("reporter.js", "preview.js"), "esm": ("app.js", "editors.js")}
+# What a script carries as a text, to start a worker with; made before the others.
+_WORKER: Final = "preview-worker"
 
 
 class CannotBundleError(Exception):
@@ -34,25 +38,31 @@ def bundle() -> None:
         # Scripts of packages are not run: none of these needs one.
         quiet = ("--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
         _require("npm", npm(["ci", *quiet], cwd=folder, stdout=subprocess.DEVNULL))
-        built = folder / "reporter.bundled.js"
+        made = folder / "made"
         options = (
             "--bundle",
             "--minify",
-            "--format=iife",
             f"--target={_TARGET}",
             "--legal-comments=inline",
             "--define:__SENTRY_DEBUG__=false",
             "--define:__SENTRY_TRACING__=false",
             "--log-level=warning",
+            "--loader:.text=text",
         )
         esbuild = str(folder / "node_modules" / "esbuild" / "bin" / "esbuild")
-        _require(
-            "esbuild", node([esbuild, "reporter.js", f"--outfile={built}", *options], cwd=folder)
-        )
+
+        def build(form: str, *arguments: str) -> None:
+            status = node([esbuild, *arguments, f"--format={form}", *options], cwd=folder)
+            _require("esbuild", status)
+
+        build("iife", f"{_WORKER}.js", f"--outfile={_WORKER}.text")
+        for form, scripts in _SCRIPTS.items():
+            build(form, *scripts, f"--outdir={made}")
         BUILT.mkdir(exist_ok=True)
-        unfinished = BUILT / "reporter.js.new"
-        shutil.copy(built, unfinished)
-        unfinished.replace(BUILT / "reporter.js")
+        for script in made.iterdir():
+            unfinished = BUILT / f"{script.name}.new"
+            shutil.copy(script, unfinished)
+            unfinished.replace(BUILT / script.name)
 
 
 def _require(program: str, status: object) -> None:

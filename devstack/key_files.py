@@ -22,7 +22,12 @@ def ensure_key_encryption_keys(path: Path, *, wall: datetime) -> Path:
     """
     if not path.exists():
         month = f"{wall:%Y-%m}"
-        keys = {"current": month, "keys": {month: _new_key()}, "blind_index": _new_key()}
+        keys = {
+            "current": month,
+            "keys": {month: _new_key()},
+            "made_at": {month: wall.isoformat()},
+            "blind_index": _new_key(),
+        }
         write_private(path, json.dumps(keys, indent=1).encode())
     return path
 

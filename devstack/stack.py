@@ -348,6 +348,7 @@ def _environment(folder: Path, databases: Mapping[str, Roles], kafka: _Kafka) ->
         },
         f"{PREFIX}LEDGER_KEY_FILE": str(keys / "ledger.pem"),
         f"{PREFIX}SESSION_KEY_FILE": str(keys / "session.pem"),
+        f"{PREFIX}EXPORT_KEY_FILE": str(keys / "exports.pem"),
         f"{PREFIX}CLOCK_OFFSET_FILE": str(folder / _CLOCK_FILE),
     }
 
@@ -518,7 +519,11 @@ class _Programs:
                 "SESSION_KEY_FILE": str(ensure_signing_key(keys / "session.pem")),
                 **self._reports(urls["atlassian"], due="LICENCE_REPORT_SECONDS"),
             },
-            "config": {"SESSION_JWKS_URL": f"{urls['installer']}/.well-known/jwks.json"},
+            "config": {
+                "SESSION_JWKS_URL": f"{urls['installer']}/.well-known/jwks.json",
+                "EXPORT_JWKS_URL": f"{urls['notifier']}/.well-known/jwks.json",
+                "INSTALLER_PUBLIC_URL": urls["installer"],
+            },
             "purger": {
                 "LEDGER_KEY_FILE": str(ensure_signing_key(keys / "ledger.pem")),
                 "CHECKPOINT_FILE": str(self._folder / "ledger-checkpoints"),
@@ -530,6 +535,8 @@ class _Programs:
                 "MAIL_FROM": MAIL_FROM,
                 "VENDOR_NAME": VENDOR,
                 "PURGER_PUBLIC_URL": urls["purger"],
+                "CONFIG_PUBLIC_URL": urls["config"],
+                "EXPORT_KEY_FILE": str(ensure_signing_key(keys / "exports.pem")),
                 "SESSION_JWKS_URL": f"{urls['installer']}/.well-known/jwks.json",
                 **self._service_desk(urls["atlassian"]),
                 **self._reports(urls["atlassian"], due="PEOPLE_REPORT_SECONDS"),

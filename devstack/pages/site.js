@@ -1,12 +1,19 @@
-// The page around an app's frame: fetches context tokens for the frame, and for nobody else.
+// The page around an app's frame: answers the questions of the frame, and of nobody else.
 const frame = document.querySelector("iframe");
 const origin = new URL(frame.src).origin;
 
+const answers = {
+  "context-token": async () => {
+    const answer = await fetch(frame.dataset.contextToken);
+    return answer.ok ? (await answer.json()).token : undefined;
+  },
+  // Whose language is not the browser's says so in the page's address: ?locale=de_DE
+  locale: () => new URLSearchParams(location.search).get("locale") ?? navigator.language,
+};
+
 window.addEventListener("message", async (event) => {
   if (event.source !== frame.contentWindow || event.origin !== origin) return;
-  if (event.data?.kind !== "context-token") return;
-  const answer = await fetch(frame.dataset.contextToken);
-  if (!answer.ok) return;
-  const { token } = await answer.json();
-  frame.contentWindow.postMessage({ kind: "context-token", id: event.data.id, token }, origin);
+  const answer = await answers[event.data?.kind]?.();
+  if (answer === undefined) return;
+  frame.contentWindow.postMessage({ id: event.data.id, answer }, origin);
 });

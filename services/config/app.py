@@ -2,7 +2,8 @@
 
 from chassis.metrics import Metrics
 from chassis.service import Erases, Resources, Running, Service, run_main
-from chassis.sessions import InstallerKeys, Sessions
+from chassis.sessions import Sessions
+from chassis.tokens import PublishedKeys
 from chassis.unit_of_work import Units
 from contracts.classes import DataClass
 from contracts.topics import INSTALLER_TENANTS, PURGER_CENSUSES, PURGER_COMMANDS, PURGER_PURGES
@@ -10,12 +11,15 @@ from services.config.context import AUDIENCE, STEP, Context
 from services.config.data_map import DATA_MAP
 from services.config.domain.kinds import KINDS
 from services.config.handlers import handlers
-from services.config.jobs import Forgetting
+from services.config.jobs import Forgetting, usage_job
 from services.config.moves import Moves, note_ledger_entry, ready_to_erase
-from services.config.routes import erasure_requests, exports, imports, openapi
+from services.config.routes import erasure_requests, exports, imports, openapi, usage
 from services.config.routes.errors import ENVELOPES, OPENAPI, READABLE, ErrorDoor
+from services.config.routes.export_links import ExportLinkDoor
 from services.config.routes.faults import board_router
 from services.config.routes.history import HistoryRoutes
+from services.config.routes.screens import screens_routers
+from services.config.routes.statistics import statistics_router
 from services.config.routes.things import ThingRoutes
 from services.config.settings import ConfigSettings
 from services.config.store import errors as error_store
@@ -25,14 +29,16 @@ def build(settings: ConfigSettings) -> Service[Context]:
     """Build the service; nothing is opened before it runs."""
     metrics = Metrics()
     errors = ErrorDoor(settings, metrics.registry)
+    export_keys = PublishedKeys(settings.export_jwks_url) if settings.export_jwks_url else None
 
     def context(resources: Resources) -> Context:
         return Context(
             keys=resources.keys,
             sessions=Sessions(
-                InstallerKeys(settings.session_jwks_url), settings.session_issuer, AUDIENCE
+                PublishedKeys(settings.session_jwks_url), settings.session_issuer, AUDIENCE
             ),
             limits=settings.limits,
+            export_keys=export_keys,
         )
 
     return Service(
@@ -46,18 +52,23 @@ def build(settings: ConfigSettings) -> Service[Context]:
             *(ThingRoutes(kind).router() for kind in KINDS),
             *(HistoryRoutes(kind).router() for kind in KINDS),
             exports.router,
+            ExportLinkDoor(metrics.registry).router(),
             imports.router,
             erasure_requests.router,
+            usage.router,
             errors.router(),
-            *((board_router(),) if settings.development else ()),
+            *screens_routers(),
+            *((board_router(), statistics_router()) if settings.development else ()),
         ),
         larger_bodies=imports.LARGER_BODIES,
         plain_routes=errors.plain_routes(),
         openapi={**openapi.describe(), **OPENAPI},
         headers_of={ENVELOPES: READABLE},
+        pages_origin=settings.pages_origin,
         jobs=lambda this: (
             *Moves(this.units, this.resources.worker).jobs(),
             *Forgetting(this.units.clock, this.resources.worker).jobs(),
+            usage_job(this.units.clock, this.resources.worker),
             *errors.jobs(this),
         ),
         on_start=_make_weeks,

@@ -5,6 +5,7 @@ from typing import Final
 
 from chassis.keys import TenantKeys
 from chassis.sessions import Sessions
+from chassis.tokens import TokenKeys
 
 STEP: Final = "erase-config"
 """The name of config's one step in a purge."""
@@ -39,3 +40,5 @@ class Context:
     keys: TenantKeys
     sessions: Sessions
     limits: Limits = field(default_factory=Limits)
+    # By which links in reminders are verified; None where none are given out.
+    export_keys: TokenKeys | None = None

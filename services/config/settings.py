@@ -1,6 +1,7 @@
 """The environment variables of config, besides those that every service has."""
 
 from typing import Annotated, ClassVar
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
@@ -12,7 +13,8 @@ from services.config.domain.definitions import LONGEST_TEXT
 class ConfigSettings(ServiceSettings):
     """Whose sessions are believed, how much a tenant keeps, how many error reports are taken.
 
-    The reports are counted in five minutes. ``client_address_header`` names the header in which a
+    ``installer_public_url`` says where the page lies that shows our screens, if one does: its
+    scripts may call us, and nobody else's. The reports are counted in five minutes. ``client_address_header`` names the header in which a
     proxy of ours says who called it, without which all who come through that proxy count as one.
     """
 
@@ -20,6 +22,9 @@ class ConfigSettings(ServiceSettings):
 
     session_jwks_url: str
     session_issuer: str = Field(default="keepword-installer", min_length=1)
+    # By which keys the links in notifier's reminders are verified; without it there are none.
+    export_jwks_url: str | None = None
+    installer_public_url: str | None = None
     error_reports_per_tenant: int = Field(default=1_000, ge=1)
     error_reports_per_address: int = Field(default=300, ge=1)
     client_address_header: str | None = Field(default=None, min_length=1)
@@ -28,12 +33,29 @@ class ConfigSettings(ServiceSettings):
     most_text_characters: Annotated[int, Field(ge=1_000, le=LONGEST_TEXT)] = MOST_TEXT_CHARACTERS
     versions_kept: Annotated[int, Field(ge=1, le=1_000)] = VERSIONS_KEPT
 
-    @field_validator("session_jwks_url")
+    @field_validator("session_jwks_url", "export_jwks_url")
     @classmethod
-    def _is_the_address_of_keys(cls, url: str) -> str:
-        if not url.startswith(("http://", "https://")):
-            raise ValueError("give the full address of the installer's /.well-known/jwks.json")
+    def _is_the_address_of_keys(cls, url: str | None) -> str | None:
+        if url is not None and not url.startswith(("http://", "https://")):
+            raise ValueError("give the full address of a service's /.well-known/jwks.json")
         return url
+
+    @field_validator("installer_public_url")
+    @classmethod
+    def _is_the_address_of_pages(cls, url: str | None) -> str | None:
+        if url is not None and not (
+            url.startswith(("http://", "https://")) and urlsplit(url).netloc
+        ):
+            raise ValueError("give the installer's public address")
+        return url
+
+    @property
+    def pages_origin(self) -> str | None:
+        """Whose scripts may call us from a browser."""
+        if self.installer_public_url is None:
+            return None
+        parts = urlsplit(self.installer_public_url)
+        return f"{parts.scheme}://{parts.netloc}"
 
     @property
     def limits(self) -> Limits:

@@ -9,6 +9,7 @@ import httpx2
 from chassis.jobs import Job
 from chassis.service import Erases, Resources, Running, Service, run_main
 from chassis.settings import PREFIX, BadSettings
+from chassis.signing import BadSigningKeys
 from connect.forge import ForgeTokens
 from connect.install_keys import InstallKeys
 from connect.key_sets import KeySet
@@ -32,7 +33,7 @@ from services.installer.routes.lifecycle import AppDoor, lifecycle_router
 from services.installer.routes.openapi import describe
 from services.installer.routes.pages import pages_router
 from services.installer.routes.sessions import sessions_router
-from services.installer.sessions import BadSessionKey, SessionSigner
+from services.installer.sessions import SessionSigner
 from services.installer.settings import App, InstallerSettings
 from services.installer.store import tenants as store
 from services.installer.takeover import take_over
@@ -133,5 +134,5 @@ def _client_of_key_host() -> httpx2.AsyncClient:
 def _signer(settings: InstallerSettings) -> SessionSigner:
     try:
         return SessionSigner.load(settings.session_key_file)
-    except BadSessionKey as bad:
+    except BadSigningKeys as bad:
         raise BadSettings([f"{PREFIX}SESSION_KEY_FILE: {bad}"]) from None

@@ -10,8 +10,10 @@ from fastapi import APIRouter
 from chassis.jobs import Job
 from chassis.metrics import Metrics
 from chassis.service import Erases, Resources, Running, Service, run_main
-from chassis.sessions import InstallerKeys, Sessions
+from chassis.sessions import Sessions
 from chassis.settings import PREFIX, BadSettings
+from chassis.signing import JWKS_PATH, BadSigningKeys, TokenSigner
+from chassis.tokens import PublishedKeys
 from chassis.unit_of_work import Units
 from contracts.classes import DataClass
 from contracts.topics import INSTALLER_TENANTS, PURGER_CENSUSES, PURGER_COMMANDS, PURGER_PURGES
@@ -43,6 +45,7 @@ from services.notifier.jobs.requests import Requests
 from services.notifier.jobs.tickets import TicketErasures, TicketEvidence
 from services.notifier.letters.dkim import BadDkimFile, Signer
 from services.notifier.letters.letter import Stationery
+from services.notifier.letters.lifecycle import ExportLinks
 from services.notifier.letters.lifecycle import Notices as NoticeLetters
 from services.notifier.letters.news import NewsLetters
 from services.notifier.letters.policies import PolicyChanges
@@ -72,15 +75,17 @@ def build(settings: NotifierSettings) -> Service[Context]:
     mail_domain = settings.mail_from.rpartition("@")[2]
     signer = _signer(settings)
     mail_server = _mail_server(settings, signer.sign if signer else None)
+    links = export_links(settings)
     metrics = Metrics()
     figures = MailFigures(metrics.registry)
     policy_pages = PolicyPages(settings)
-    sessions = Sessions(InstallerKeys(settings.session_jwks_url), settings.session_issuer, AUDIENCE)
+    sessions = Sessions(PublishedKeys(settings.session_jwks_url), settings.session_issuer, AUDIENCE)
     public = (
         Notices(sessions, str(settings.public_url)).router(),
         policy_pages.router(),
         preferences_router(vendor_name=settings.vendor_name, public_url=str(settings.public_url)),
         _request_pages(settings, mail_server).router(),
+        *_published(links),
     )
 
     def context(resources: Resources) -> Context:
@@ -93,7 +98,7 @@ def build(settings: NotifierSettings) -> Service[Context]:
             units=notifier.units,
             worker=notifier.resources.worker,
             server=mail_server,
-            writers=writers(settings),
+            writers=writers(settings, links),
             public_url=settings.public_url,
             pace=Pace(
                 settings.mail_connections,
@@ -166,11 +171,31 @@ def build(settings: NotifierSettings) -> Service[Context]:
     )
 
 
-def writers(settings: NotifierSettings) -> Mapping[Kind, Writer[Any]]:
+def export_links(settings: NotifierSettings) -> ExportLinks | None:
+    """What signs links to exports, where settings name it; raises ``BadSettings`` for bad keys."""
+    if settings.config_public_url is None or settings.export_key_file is None:
+        return None
+    try:
+        signer = TokenSigner.load(settings.export_key_file)
+    except BadSigningKeys as bad:
+        raise BadSettings([f"{PREFIX}EXPORT_KEY_FILE: {bad}"]) from None
+    return ExportLinks(signer, settings.config_public_url)
+
+
+def _published(links: ExportLinks | None) -> tuple[APIRouter, ...]:
+    """Show the keys by which config checks links."""
+    if links is None:
+        return ()
+    router = APIRouter()
+    router.add_route(JWKS_PATH, links.signer.publish, methods=["GET"])
+    return (router,)
+
+
+def writers(settings: NotifierSettings, links: ExportLinks | None) -> Mapping[Kind, Writer[Any]]:
     """How each kind of campaign is put into words."""
     stationery, sheets = _paper(settings)
     receipts = Receipts(stationery, sheets, settings.purger_public_url)
-    notices = NoticeLetters(stationery, sheets)
+    notices = NoticeLetters(stationery, sheets, links)
     policy_changes = PolicyChanges(stationery, sheets, settings.public_url)
     return {
         Kind.RECEIPT: Writer(receipt_of, receipts.write),

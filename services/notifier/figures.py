@@ -3,6 +3,7 @@
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from chassis.metrics import NAMESPACE
+from services.notifier.domain.campaigns import Kind
 
 
 class MailFigures:
@@ -24,6 +25,9 @@ class MailFigures:
             namespace=NAMESPACE,
             registry=registry,
         )
+        for kind in Kind:
+            # An increase is seen only of what was there before.
+            self.campaigns_broken_total.labels(kind.value)
         self.mail_returned_total = Counter(
             "mail_returned",
             "What came back of our mail; beside the accepted deliveries it is the rate of bounces.",

@@ -1,6 +1,7 @@
 """The environment variables of notifier, besides those that every service has."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
@@ -46,6 +47,10 @@ class NotifierSettings(ServiceSettings):
     bounce_domain: str | None = None
     vendor_name: str = Field(default="Keepword", min_length=1, max_length=100)
     purger_public_url: str
+    # Both or none: where the public reaches config, and the Ed25519 keys in PEM by which links to
+    # exports there are signed.
+    config_public_url: Annotated[str, StringConstraints(pattern=r"^https?://\S+$")] | None = None
+    export_key_file: Path | None = None
 
     # By which keys session tokens are verified, and who must have issued them.
     session_jwks_url: str
@@ -146,6 +151,10 @@ class NotifierSettings(ServiceSettings):
             )
         if (self.bounce_port is None) != (self.bounce_domain is None):
             raise ValueError(f"{PREFIX}BOUNCE_PORT, {PREFIX}BOUNCE_DOMAIN: set both, or none")
+        if (self.config_public_url is None) != (self.export_key_file is None):
+            raise ValueError(
+                f"{PREFIX}CONFIG_PUBLIC_URL, {PREFIX}EXPORT_KEY_FILE: set both, or none"
+            )
         if self.dkim_file is None and not self.development:
             raise ValueError(f"{PREFIX}DKIM_FILE: name the file with the keys that sign our mail")
         return self
@@ -162,6 +171,12 @@ class NotifierSettings(ServiceSettings):
                 f" {PREFIX}MARKETPLACE_TOKEN_FILE: set all three, or none to read no report"
             )
         return self
+
+    @property
+    def certificates(self) -> Mapping[str, Path]:
+        """The files of certificates by which other servers are trusted, each with its name."""
+        of_mail = {"smtp-authority": self.smtp_authority_file} if self.smtp_authority_file else {}
+        return {**super().certificates, **of_mail}
 
     @property
     def report_source(self) -> ReportSource | None:

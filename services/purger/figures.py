@@ -30,6 +30,12 @@ class PurgeFigures:
             namespace=NAMESPACE,
             registry=registry,
         )
+        self.brake_engaged = Gauge(
+            "brake_engaged",
+            "1 while the brake is on, and no purge begins.",
+            namespace=NAMESPACE,
+            registry=registry,
+        )
         self.swept_at = Gauge(
             "last_sweep_timestamp_seconds",
             "Wall time of the last sweep for due purges that was completed by any replica.",

@@ -60,15 +60,16 @@ class Watch:
             levels = await store.count_by_level(
                 uow.connection, levels_reached(uow.now), now=uow.now
             )
-            swept = (await store.read_brake(uow.connection)).last
+            brake = await store.read_brake(uow.connection)
         for phase in Phase:
             self._figures.purges.labels(phase).set(phases.get(phase, 0))
         for level in Level:
             self._figures.escalated.labels(level).set(levels.get(level, 0))
         self._figures.overdue.set(levels.get(Level.OVERDUE, 0))
-        if swept is not None:
-            self._swept_at = swept.wall_at
-            self._figures.swept_at.set(swept.wall_at.timestamp())
+        self._figures.brake_engaged.set(brake.engaged_at is not None)
+        if brake.last is not None:
+            self._swept_at = brake.last.wall_at
+            self._figures.swept_at.set(brake.last.wall_at.timestamp())
 
     async def note_forecast(self) -> None:
         """Keep what is planned for the coming days, which the brake compares those days with."""

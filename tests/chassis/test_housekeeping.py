@@ -7,6 +7,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from cryptography.x509 import load_pem_x509_certificate
 
 from chassis.clock import ManualClock
 from chassis.housekeeping import Housekeeping
@@ -15,16 +16,20 @@ from chassis.metrics import Metrics
 from chassis.outbox import OutboxRow, write_rows
 from contracts.classes import DataClass
 from contracts.messages import Kind
+from devstack.certificates import ensure_certificates
 from tests.support.chassis import Sample
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
 
-def write_keys(path: Path, current: str, **keys: bytes) -> None:
+def write_keys(path: Path, current: str, made_at: datetime | None = None, **keys: bytes) -> None:
     encoded = {name: urlsafe_b64encode(key).decode() for name, key in keys.items()}
     blind = urlsafe_b64encode(b"b" * 32).decode()
     fresh = path.with_suffix(".new")
-    fresh.write_text(json.dumps({"current": current, "keys": encoded, "blind_index": blind}))
+    told = {"current": current, "keys": encoded, "blind_index": blind}
+    if made_at is not None:
+        told["made_at"] = {current: made_at.isoformat()}
+    fresh.write_text(json.dumps(told))
     fresh.chmod(0o600)
     fresh.replace(path)
 
@@ -94,6 +99,45 @@ async def test_a_row_of_a_day_that_nobody_made_is_kept_and_goes_like_any_other(
     await send_all(sample)
     await keeper.tidy()
     assert await sample.worker.fetchval("SELECT count(*) FROM outbox") == 0
+
+
+async def test_the_age_of_the_key_and_the_end_of_certificates_are_shown(
+    sample: Sample, keys_file: Path, tmp_path: Path
+) -> None:
+    authority = ensure_certificates(tmp_path).ca_file
+    keys = TenantKeys("sample", KeyEncryptionKeys.load(keys_file))
+    metrics = Metrics()
+    keeper = Housekeeping(
+        ManualClock(NOW), sample.worker, metrics, keys, {"kafka-ca": authority, "other": authority}
+    )
+    await keeper.look_at_keys()
+    figure = metrics.registry.get_sample_value
+    # Nobody wrote down when this key was made, and a guess would be wrong.
+    assert figure("keepword_key_made_timestamp_seconds", {"key": "key-encryption"}) is None
+    ends = figure("keepword_certificate_expires_timestamp_seconds", {"certificate": "kafka-ca"})
+    told = load_pem_x509_certificate(authority.read_bytes())
+    assert ends == told.not_valid_after_utc.timestamp()
+
+    write_keys(keys_file, "november", made_at=NOW, november=b"n" * 32)
+    await keeper.look_at_keys()
+    made_at = figure("keepword_key_made_timestamp_seconds", {"key": "key-encryption"})
+    assert made_at == NOW.timestamp()
+
+    authority.write_text("nothing of the kind")
+    with pytest.raises(ValueError, match="PEM"):
+        await keeper.look_at_keys()
+
+
+async def test_how_far_the_ledger_is_applied_is_shown(sample: Sample, keys_file: Path) -> None:
+    keeper = housekeeping(sample, ManualClock(NOW), keys_file)
+    async with sample.runtime.acquire() as connection:
+        await connection.execute(
+            "INSERT INTO ledger_reader (applied_number, applied_hash, cluster_id, head_number)"
+            " VALUES (7, 'x', 'y', 7)"
+        )
+    await keeper.measure()
+    shown = keeper.metrics.registry.get_sample_value("keepword_ledger_applied_number")
+    assert shown == 7
 
 
 async def test_a_guard_stays_for_400_days(sample: Sample, keys_file: Path) -> None:

@@ -186,6 +186,17 @@ def test_a_file_that_turns_bad_keeps_the_keys_and_is_logged_once(
         ('{"current": "a", "keys": {"a": "hunter 2"}, "blind_index": "x"}', "base64url"),
         (f'{{"current": "b", "keys": {{"a": "{key("a")}"}}, "blind_index": "{key("b")}"}}', "cur"),
         (f'{{"current": "a", "keys": {{"a": "{key("a")}"}}}}', "blind_index"),
+        (
+            json.dumps(
+                {
+                    "current": "a",
+                    "keys": {"a": key("a")},
+                    "blind_index": key("b"),
+                    "made_at": {"a": "hunter2"},
+                }
+            ),
+            "is not",
+        ),
     ],
 )
 def test_a_bad_file_is_refused_at_start_without_showing_it(

@@ -24,6 +24,8 @@ EXPECTED = {
     "job_seconds": {"job"},
     "job_completed_timestamp_seconds": {"job"},
     "ledger_applied_number": set(),
+    "key_made_timestamp_seconds": {"key"},
+    "certificate_expires_timestamp_seconds": {"certificate"},
 }
 
 

@@ -12,14 +12,16 @@ import httpx2
 import pytest
 from joserfc.jwk import OKPKey
 
-from chassis.sessions import (
+from chassis.sessions import tenant_of_session
+from chassis.tokens import (
     FETCHED_AT_MOST_EVERY_SECONDS,
     KEPT_SECONDS,
-    InstallerKeys,
     KeysAway,
-    SessionRefused,
-    key_id_of_session,
-    tenant_of_session,
+    PublishedKeys,
+    TokenOver,
+    TokenRefused,
+    claims_of,
+    key_id_of,
 )
 from devstack.key_files import ensure_signing_key
 from services.installer.sessions import SessionSigner
@@ -42,8 +44,8 @@ class Published:
             return self.answer
         return httpx2.Response(200, json=self.answer)
 
-    def keys(self) -> InstallerKeys:
-        return InstallerKeys(
+    def keys(self) -> PublishedKeys:
+        return PublishedKeys(
             JWKS_URL, transport=httpx2.MockTransport(self), monotonic=lambda: self.seconds
         )
 
@@ -131,7 +133,7 @@ async def test_a_token_as_the_installer_signs_it_is_known_here(tmp_path: Path) -
     tenant_id = uuid4()
     token = signer.token_for(tenant_id, wall=NOW)
     keys = Published(json.loads(signer.jwks)).keys()
-    key = await keys.find(key_id_of_session(token))
+    key = await keys.find(key_id_of(token))
     assert tenant_of_session(token, key, issuer=ISSUER, audience="config", at=NOW) == tenant_id
 
 
@@ -148,14 +150,14 @@ def installer() -> Installer:
 
 
 def read(installer: Installer, token: str) -> Any:
-    key_id_of_session(token)
+    key_id_of(token)
     return tenant_of_session(token, installer.key, issuer=ISSUER, audience="config", at=NOW)
 
 
 def test_a_session_token_names_its_tenant(installer: Installer) -> None:
     tenant_id = uuid4()
     token = installer.token(tenant_id)
-    assert key_id_of_session(token) == "one"
+    assert key_id_of(token) == "one"
     assert read(installer, token) == tenant_id
 
 
@@ -165,7 +167,7 @@ def test_a_token_without_one_of_the_four_claims_is_refused(
 ) -> None:
     claims = installer.claims(uuid4())
     del claims[claim]
-    with pytest.raises(SessionRefused):
+    with pytest.raises(TokenRefused):
         read(installer, installer.sign(claims))
 
 
@@ -186,17 +188,35 @@ def test_a_token_without_one_of_the_four_claims_is_refused(
     ],
 )
 def test_a_token_with_a_wrong_claim_is_refused(installer: Installer, wrong: dict[str, Any]) -> None:
-    with pytest.raises(SessionRefused):
+    with pytest.raises(TokenRefused):
         read(installer, installer.sign(installer.claims(uuid4()) | wrong))
 
 
+def test_a_token_is_over_only_for_whom_it_was_meant(installer: Installer) -> None:
+    over = installer.claims(uuid4(), NOW - timedelta(hours=1))
+    with pytest.raises(TokenOver):
+        read(installer, installer.sign(over))
+    for wrong in ({"aud": "purger"}, {"iss": "another"}, {"sub": 7}):
+        # Whatever the order in which they stand.
+        for claims in ({**over, **wrong}, {**wrong, **over, **wrong}):
+            with pytest.raises(TokenRefused) as refused:
+                read(installer, installer.sign(claims))
+            assert not isinstance(refused.value, TokenOver)
+
+
+def test_what_else_is_claimed_is_given(installer: Installer) -> None:
+    token = installer.sign(installer.claims(uuid4()) | {"purge": "p"})
+    claims = claims_of(token, installer.key, issuer=ISSUER, audience="config", at=NOW)
+    assert claims["purge"] == "p"
+
+
 def test_another_key_under_the_same_id_is_refused(installer: Installer) -> None:
-    with pytest.raises(SessionRefused):
+    with pytest.raises(TokenRefused):
         read(installer, Installer.new("one").token(uuid4()))
 
 
 def test_a_token_whose_key_nobody_has_is_refused(installer: Installer) -> None:
-    with pytest.raises(SessionRefused):
+    with pytest.raises(TokenRefused):
         tenant_of_session(installer.token(uuid4()), None, issuer=ISSUER, audience="config", at=NOW)
 
 
@@ -209,14 +229,14 @@ def test_only_eddsa_is_an_algorithm(installer: Installer) -> None:
     mac = hmac.digest(public, head.encode(), "sha256")
     confused = f"{head}.{base64.urlsafe_b64encode(mac).decode().rstrip('=')}"
     for token in (unsigned, confused, "", "a.b.c", "é.e.e", "x" * 5000):
-        with pytest.raises(SessionRefused):
-            key_id_of_session(token)
-        with pytest.raises(SessionRefused):
+        with pytest.raises(TokenRefused):
+            key_id_of(token)
+        with pytest.raises(TokenRefused):
             tenant_of_session(token, installer.key, issuer=ISSUER, audience="config", at=NOW)
 
 
 def test_a_key_of_another_curve_verifies_nothing(installer: Installer) -> None:
-    with pytest.raises(SessionRefused):
+    with pytest.raises(TokenRefused):
         tenant_of_session(
             installer.token(uuid4()),
             OKPKey.generate_key("Ed448"),

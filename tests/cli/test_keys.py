@@ -143,6 +143,9 @@ async def test_to_rotate_twice_in_a_month_loses_no_key(config: Config) -> None:
         assert (await config.keepword("keys", "rotate", "config")).exit_code == 0
     assert before < config.names
     assert len(config.names) == 3
+    made_at = KeyEncryptionKeys.load(config.keys_file).current_made_at
+    assert made_at is not None
+    assert abs(made_at - datetime.now(UTC)) < timedelta(minutes=1)
     assert config.keys_file.stat().st_mode & 0o077 == 0
     assert await config.open(tenant, sealed) == SECRET
 

@@ -21,10 +21,9 @@ from chassis.database import Pool, open_pool
 from chassis.epochs import ensure_epoch
 from chassis.erasure import EraserJob, ErasureOrder, accept_erasure
 from chassis.keys import KeyEncryptionKeys, TenantKeys
-from chassis.metrics import Metrics
-from chassis.problems import BodyLimit, HttpEdge
-from chassis.service import Resources, Running, Service, build_app
-from chassis.sessions import InstallerKeys, Sessions
+from chassis.service import Resources, Running, Service, build_app, edge_of
+from chassis.sessions import Sessions
+from chassis.tokens import PublishedKeys
 from chassis.unit_of_work import Units
 from contracts.classes import DataClass
 from contracts.tenants import ClassState, Platform, TenantStatus
@@ -39,6 +38,7 @@ from services.config.store import tenants
 from tests.support.sessions import ISSUER, JWKS_URL, Installer
 
 PATH = "/api/v1/datasources"
+EXPORT_JWKS_URL = "http://notifier.test/.well-known/jwks.json"
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
 
@@ -82,6 +82,7 @@ class Config:
     keys: TenantKeys
     units: Units[Context]
     installer: Installer
+    notifier: Installer
     service: Service[Context]
     fastapi: FastAPI
     app: ASGIApp
@@ -98,7 +99,11 @@ class Config:
 
     def limit(self, limits: Limits) -> None:
         """Let tenants keep no more than this."""
-        context = replace(self.units.context, limits=limits)
+        self.change(limits=limits)
+
+    def change(self, **parts: Any) -> None:
+        """Let routes find these parts in the context."""
+        context = replace(self.units.context, **parts)
         running: Running[Context] = self.fastapi.state.running
         self.fastapi.state.running = replace(
             running, units=replace(self.units, context=context), context=context
@@ -224,8 +229,13 @@ async def config_of(roles: Roles, folder: Path, **settings: Any) -> AsyncIterato
         async with worker.acquire() as connection:
             await ensure_epoch(connection, wall=NOW)
         keys = TenantKeys("config", KeyEncryptionKeys.load(path))
-        session_keys = InstallerKeys(JWKS_URL, transport=installer.transport())
-        context = Context(keys, Sessions(session_keys, ISSUER, AUDIENCE))
+        session_keys = PublishedKeys(JWKS_URL, transport=installer.transport())
+        notifier = Installer.new("notifier")
+        context = Context(
+            keys,
+            Sessions(session_keys, ISSUER, AUDIENCE),
+            export_keys=PublishedKeys(EXPORT_JWKS_URL, transport=notifier.transport()),
+        )
         units = Units("config", runtime, clock, context, lambda: None)
         resources = Resources(
             service.settings, clock, service.metrics, runtime, worker, "cluster", keys
@@ -234,11 +244,18 @@ async def config_of(roles: Roles, folder: Path, **settings: Any) -> AsyncIterato
         open_doors.set()
         app = build_app(service, open_doors)
         app.state.running = Running(resources, units, context, lambda _: None)
-        edge = HttpEdge(
-            BodyLimit(app, most_bytes=256 * 1024, larger=service.larger_bodies),
-            Metrics(),
-            headers_of=service.headers_of,
-        )
+        edge = edge_of(service, app, open_doors)
         yield Config(
-            roles, runtime, worker, eraser, clock, keys, units, installer, service, app, edge
+            roles,
+            runtime,
+            worker,
+            eraser,
+            clock,
+            keys,
+            units,
+            installer,
+            notifier,
+            service,
+            app,
+            edge,
         )

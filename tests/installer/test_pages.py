@@ -207,8 +207,11 @@ async def test_settings_name_who_else_may_be_called_and_what_the_page_tells(
     await installer.installed(site)
     page = await open_page(installer, site)
     policy = page.headers["content-security-policy"]
-    assert "script-src 'self' http://127.0.0.1:2990;" in policy
+    assert "script-src 'self' http://127.0.0.1:2990 https://config.example.com;" in policy
     assert "connect-src 'self' https://config.example.com;" in policy
+    assert "style-src 'self' https://config.example.com;" in policy
+    assert "frame-src https://config.example.com/behind/screens/preview.html;" in policy
+    assert 'data-src="https://config.example.com/behind/screens/app.js"' in page.text
     assert policy.endswith(" https://127.0.0.1:2990 http://127.0.0.1:2990")
     assert 'href="https://vendor.example.com/privacy?a=1&amp;b=2"' in page.text
     assert "<dd>Frankfurt &lt;Germany&gt;</dd>" in page.text

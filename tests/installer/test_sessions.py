@@ -23,16 +23,17 @@ from cryptography.hazmat.primitives.serialization import (
 from fastapi import FastAPI
 
 from chassis import logs
-from chassis.sessions import (
+from chassis.sessions import tenant_of_session
+from chassis.signing import BadSigningKeys
+from chassis.tokens import (
     FETCHED_AT_MOST_EVERY_SECONDS,
     KEPT_SECONDS,
-    InstallerKeys,
-    SessionRefused,
-    key_id_of_session,
-    tenant_of_session,
+    PublishedKeys,
+    TokenRefused,
+    key_id_of,
 )
 from services.installer.routes.sessions import sessions_router
-from services.installer.sessions import ISSUER, BadSessionKey, SessionSigner
+from services.installer.sessions import ISSUER, SessionSigner
 from tests.installer.conftest import APP, START
 
 
@@ -60,7 +61,7 @@ class Rotation:
         app = FastAPI()
         app.include_router(sessions_router({APP}, self.signer))
         self.seconds = 0.0
-        self._config = InstallerKeys(
+        self._config = PublishedKeys(
             "http://installer.test/.well-known/jwks.json",
             transport=httpx2.ASGITransport(app=app),
             monotonic=lambda: self.seconds,
@@ -71,9 +72,9 @@ class Rotation:
 
     async def accepted(self, token: str) -> UUID | None:
         try:
-            key = await self._config.find(key_id_of_session(token))
+            key = await self._config.find(key_id_of(token))
             return tenant_of_session(token, key, issuer=ISSUER, audience="config", at=START)
-        except SessionRefused:
+        except TokenRefused:
             return None
 
 
@@ -104,12 +105,12 @@ async def test_while_keys_overlap_tokens_of_both_are_known_and_later_the_old_one
 
     rotation.write(old, new)
     still_by_old = rotation.signer.token_for(tenant_id, wall=START)
-    assert key_id_of_session(still_by_old) == key_id_of_session(by_old)
+    assert key_id_of(still_by_old) == key_id_of(by_old)
 
     rotation.seconds += FETCHED_AT_MOST_EVERY_SECONDS
     rotation.write(new, old)
     by_new = rotation.signer.token_for(tenant_id, wall=START)
-    assert key_id_of_session(by_new) != key_id_of_session(by_old)
+    assert key_id_of(by_new) != key_id_of(by_old)
     assert await rotation.accepted(by_new) == tenant_id
     assert await rotation.accepted(by_old) == tenant_id
 
@@ -166,14 +167,14 @@ def test_all_keys_are_published_in_the_order_of_the_file_and_no_private_part_is(
 def test_a_file_that_turns_bad_is_logged_and_the_keys_before_stay(
     key_file: Path, content: bytes, log: io.StringIO
 ) -> None:
-    with pytest.raises(BadSessionKey):
+    with pytest.raises(BadSigningKeys):
         SessionSigner.load(_file(key_file, content))
 
     signer = SessionSigner.load(_file(key_file, a_key()))
     key_id, jwks = signer.key_id, signer.jwks
     _file(key_file, content)
     assert (signer.key_id, signer.jwks) == (key_id, jwks)
-    assert log.getvalue().count("session keys not read again") == 1
+    assert log.getvalue().count("signing keys not read again") == 1
     assert "PRIVATE" not in log.getvalue()
 
     _file(key_file, a_key())
@@ -187,7 +188,7 @@ def test_a_file_that_is_gone_for_a_moment_takes_no_key_away(
     key_id = signer.key_id
     key_file.unlink()
     assert signer.key_id == key_id
-    assert "session keys not read again" in log.getvalue()
+    assert "signing keys not read again" in log.getvalue()
 
 
 def _file(path: Path, content: bytes) -> Path:

@@ -41,7 +41,7 @@ from contracts.purges import DataErased, PurgeStarted
 from contracts.tenants import ClassState, TenantState
 from devstack.mail import Mail, MailSink
 from devstack.postgres import Roles
-from services.notifier.app import build, writers
+from services.notifier.app import build, export_links, writers
 from services.notifier.clients import MailServer
 from services.notifier.context import Context
 from services.notifier.data_map import DATA_MAP
@@ -449,7 +449,7 @@ async def notifier_of(
             worker=worker,
             server=MailServer("127.0.0.1", sink.smtp_port, name="vendor.example"),
             writers={
-                **writers(settings),
+                **writers(settings, export_links(settings)),
                 Kind.POLICY_CHANGE: _writer(settings),
                 Kind.PRODUCT_UPDATE: _writer(settings),
             },

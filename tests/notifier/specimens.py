@@ -13,13 +13,17 @@ from datetime import UTC, datetime
 from email import message_from_bytes, policy
 from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final, NamedTuple
 from uuid import UUID
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from PIL import Image
 from playwright.async_api import Browser, ViewportSize, async_playwright
 
 from chassis.erasure import NOBODY
+from chassis.signing import TokenSigner
 from contracts.classes import TENANT_CLASSES, DataClass
 from contracts.tenants import Platform
 from services.notifier.domain.campaigns import Kind
@@ -30,7 +34,7 @@ from services.notifier.domain.policies import Revision, campaign_of
 from services.notifier.domain.receipts import Receipt
 from services.notifier.domain.requests import AnswerLinks, PersonRequest, RequestKind, due_on
 from services.notifier.letters.letter import Envelope, Letter, Stationery, Unsubscribing
-from services.notifier.letters.lifecycle import Notices
+from services.notifier.letters.lifecycle import ExportLinks, Notices
 from services.notifier.letters.news import NewsLetters
 from services.notifier.letters.policies import PolicyChanges
 from services.notifier.letters.receipts import Receipts
@@ -48,11 +52,13 @@ _NOTIFIER: Final = "https://notifier.vendor.example"
 _START: Final = datetime(2027, 4, 14, tzinfo=UTC)
 _END: Final = datetime(2027, 4, 28, tzinfo=UTC)
 _DATES: Final = {"start_at": _START, "erase_by": _END}
+_TO_REMIND: Final = Facts(classes=TENANT_CLASSES, clock="uninstalled", **_DATES)
 
 WORDS: Final[Mapping[str, Word]] = {
     "welcome": Word(Event.WELCOME, Facts(platform=Platform.CONNECT)),
     "welcome-forge": Word(Event.WELCOME, Facts(platform=Platform.FORGE)),
-    "reminder": Word(Event.REMINDER, Facts(classes=TENANT_CLASSES, clock="uninstalled", **_DATES)),
+    "reminder": Word(Event.REMINDER, _TO_REMIND),
+    "reminder-export": Word.of(Event.REMINDER, _TO_REMIND, NOBODY, f"{UUID(int=9)}/reminder-30"),
     "reminder-forge-content": Word(
         Event.REMINDER, Facts(classes=(DataClass.CONTENT,), clock="forge-content", **_DATES)
     ),
@@ -143,15 +149,27 @@ def parts_of(letter: Letter) -> Parts:
     return Parts(message["Subject"], *told)
 
 
+# Anybody can read it, so it opens nothing: the golden files are always signed alike.
+_SPECIMEN_KEY: Final = Ed25519PrivateKey.from_private_bytes(b"a key for specimens of letters! ")
+
+
+def links_of(folder: Path) -> ExportLinks:
+    """Links to exports, signed by a key that everybody has."""
+    path = folder / "exports.pem"
+    path.write_bytes(_SPECIMEN_KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return ExportLinks(TokenSigner.load(path), "https://config.vendor.example/")
+
+
 def written(word: Word, language: Language, **others: str | None) -> Parts:
-    """Write one notice to Ada."""
-    notices = Notices(_STATIONERY, sheets_of(**others))
-    return parts_of(notices.write(word, reader(language), ENVELOPE))
+    """Write one notice to Ada, who is the technical contact."""
+    with TemporaryDirectory() as folder:
+        notices = Notices(_STATIONERY, sheets_of(**others), links_of(Path(folder)))
+        return parts_of(notices.write(word, reader(language), ENVELOPE))
 
 
 def reader(language: Language, app: str | None = "com.example.app") -> Recipient:
     """Somebody to write to."""
-    return Recipient("Ada Ex", "ada@customer.example", app, language)
+    return Recipient("Ada Ex", "ada@customer.example", app, language, is_technical=True)
 
 
 def specimens() -> Iterator[tuple[str, Parts]]:
@@ -202,6 +220,8 @@ PICTURES: Final = (
     ("reminder.en", "light", DESK),
     ("reminder.de", "dark", DESK),
     ("reminder.en", "light", PHONE),
+    ("reminder-export.en", "light", DESK),
+    ("reminder-export.de", "dark", PHONE),
     ("hold-placed.de", "light", DESK),
     ("erasure-asked.en", "dark", PHONE),
     ("welcome-back.en", "light", PHONE),

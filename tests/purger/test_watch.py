@@ -126,6 +126,15 @@ async def test_a_receipt_with_an_open_step_is_no_success(purger: Purger, watched
     assert watched.figure("purges_overdue") == 0
 
 
+async def test_the_brake_shows_while_it_is_on(purger: Purger, watched: Watched) -> None:
+    for is_on in (0, 1, 0):
+        await purger.runtime.execute(
+            "UPDATE brake SET engaged_at = CASE WHEN $1 THEN now() END", bool(is_on)
+        )
+        await watched.watch.count_purges()
+        assert watched.figure("brake_engaged") == is_on
+
+
 async def test_what_is_finished_withdrawn_or_not_due_is_nobodys_warning(
     purger: Purger, watched: Watched
 ) -> None:

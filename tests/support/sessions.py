@@ -10,7 +10,7 @@ import httpx2
 from joserfc import jwt
 from joserfc.jwk import OKPKey
 
-from chassis.sessions import _EdDSAAlone
+from chassis.tokens import _EdDSAAlone
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 ISSUER = "keepword-installer"

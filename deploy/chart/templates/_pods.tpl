@@ -51,7 +51,16 @@ imagePullSecrets:
 - {name: KEEPWORD_CONFIG_PUBLIC_URL, value: {{ . | quote }}}
 {{- end }}
 {{- end }}
-{{- if (index ($root.Files.Get "files/doors.yaml" | fromYaml).doors $name).callsInstaller }}
+{{- $calls := (index ($root.Files.Get "files/doors.yaml" | fromYaml).doors $name).calls }}
+{{- if has "notifier" $calls }}
+- {name: KEEPWORD_EXPORT_JWKS_URL, value: "http://{{ include "keepword.fullname" $root }}-notifier:8080/.well-known/jwks.json"}
+{{- end }}
+{{- if eq $name "config" }}
+{{- with $root.Values.installer.publicUrl }}
+- {name: KEEPWORD_INSTALLER_PUBLIC_URL, value: {{ . | quote }}}
+{{- end }}
+{{- end }}
+{{- if has "installer" $calls }}
 - {name: KEEPWORD_SESSION_JWKS_URL, value: "http://{{ include "keepword.fullname" $root }}-installer:8080/.well-known/jwks.json"}
 {{- end }}
 {{- if eq $name "purger" }}
@@ -62,6 +71,9 @@ imagePullSecrets:
 {{- end }}
 {{- end }}
 {{- if eq $name "notifier" }}
+{{- if has "export-key" $own.files.keys }}
+- {name: KEEPWORD_CONFIG_PUBLIC_URL, value: {{ $root.Values.config.publicUrl | quote }}}
+{{- end }}
 - {name: KEEPWORD_PURGER_PUBLIC_URL, value: {{ $root.Values.purger.publicUrl | quote }}}
 {{- if $own.bounces.domain }}
 - {name: KEEPWORD_BOUNCE_DOMAIN, value: {{ $own.bounces.domain | quote }}}

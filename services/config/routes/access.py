@@ -78,5 +78,5 @@ async def _enter(
     if access is not Access.OPEN and (writes or access is not Access.READABLE):
         status, detail = _REFUSED[access]
         headers = {"retry-after": "1"} if access is Access.UNKNOWN else None
-        raise Problem(status, detail=detail, headers=headers)
+        raise Problem(status, detail=detail, headers=headers, extensions={"reason": access.value})
     await uow.act_for(tenant_id)

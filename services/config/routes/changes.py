@@ -10,17 +10,27 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ValidationError
 from pydantic_core.core_schema import ErrorType
 
+from chassis.identifiers import uuid7
 from chassis.problems import Problem
 from chassis.unit_of_work import UnitOfWork
 from services.config.context import CREDENTIALS, Context
 from services.config.domain.definitions import Definition
 from services.config.domain.kinds import Kind
-from services.config.domain.things import Thing, references_of
+from services.config.domain.things import (
+    PastVersion,
+    Thing,
+    names_with,
+    read_definition,
+    references_of,
+)
 from services.config.routes.openapi import IF_MATCH_FORM
-from services.config.store import things
+from services.config.store import history, things
 
 # Whatever pydantic finds by itself is about the form; rules of ours are about the sense.
 _OF_FORM: Final = frozenset(get_args(ErrorType))
+
+MOST_USERS: Final = 50
+"""How many of those that use a thing are named."""
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -68,6 +78,78 @@ async def find(
     return found
 
 
+async def create(
+    uow: UnitOfWork[Context], tenant_id: UUID, kind: Kind, thing_id: UUID, wanted: Definition
+) -> Thing:
+    """Store a new thing; raises 409 where that cannot be."""
+    await require_meant(uow, tenant_id, kind, wanted)
+    made = await things.add(
+        uow.connection,
+        tenant_id,
+        kind,
+        thing_id,
+        wanted,
+        credentials=await sealed(uow, tenant_id, wanted),
+        now=uow.now,
+    )
+    if made is None:
+        raise name_taken(kind)
+    await require_room(uow, tenant_id, 1)
+    return made
+
+
+async def duplicate(uow: UnitOfWork[Context], tenant_id: UUID, kind: Kind, present: Thing) -> Thing:
+    """Store another thing that is the same but for its name, with the same credentials."""
+    names = names_with("copy", present.name)
+    next(names)  # its own
+    name = await things.free_name(uow.connection, tenant_id, kind, names)
+    wanted = _as_it_would_be_written(present)
+    await require_meant(uow, tenant_id, kind, wanted)
+    made = await things.add(
+        uow.connection,
+        tenant_id,
+        kind,
+        uuid7(uow.now),
+        wanted,
+        name=name,
+        credentials=await things.credentials_of(uow.connection, tenant_id, present.thing_id),
+        now=uow.now,
+    )
+    if made is None:
+        raise name_taken(kind)
+    await require_room(uow, tenant_id, 1)
+    return made
+
+
+async def remove(uow: UnitOfWork[Context], tenant_id: UUID, present: Thing) -> None:
+    """Remove a thing that was found and locked; raises 409 that names those who use it."""
+    users, number = await things.users_of(
+        uow.connection, tenant_id, present.thing_id, limit=MOST_USERS
+    )
+    if number:
+        raise Problem(
+            409,
+            detail="Others use it. Change or remove them first.",
+            extensions={"reason": "in-use", "users": named(users), "number": number},
+        )
+    await things.remove(uow.connection, tenant_id, present.thing_id)
+    await things.count_in(uow.connection, tenant_id, -1, now=uow.now)
+
+
+def named(users: list[things.User]) -> list[dict[str, str]]:
+    """Name things that use another."""
+    return [{"id": str(each.thing_id), "kind": each.kind, "name": each.name} for each in users]
+
+
+def _as_it_would_be_written(present: Thing) -> Definition:
+    try:
+        return present.definition()
+    except ValidationError:
+        raise Problem(
+            409, detail="It does not satisfy the present rules any more. Change it first."
+        ) from None
+
+
 async def change(
     uow: UnitOfWork[Context], tenant_id: UUID, kind: Kind, present: Thing, wanted: Definition
 ) -> Thing:
@@ -90,6 +172,28 @@ async def change(
         )
     except things.NameTaken:
         raise name_taken(kind) from None
+
+
+async def bring_back(
+    uow: UnitOfWork[Context], tenant_id: UUID, kind: Kind, present: Thing, past: PastVersion
+) -> Thing:
+    """Make a thing that was found and locked what it was; raises 409 where that cannot be."""
+    try:
+        wanted = read_definition(kind, past.name, past.tags, past.body)
+    except ValidationError:
+        raise Problem(409, detail="That version does not satisfy the present rules.") from None
+    return await change(uow, tenant_id, kind, present, wanted)
+
+
+async def version_of(
+    uow: UnitOfWork[Context], tenant_id: UUID, kind: Kind, thing_id: UUID, version: int
+) -> PastVersion:
+    """Find what a thing was, or is, in one version; raises 404 where that is not kept."""
+    await find(uow, tenant_id, kind, thing_id)
+    found = await history.version_of(uow.connection, tenant_id, thing_id, version)
+    if found is None:
+        raise Problem(404, detail="That version is not kept, or was never made.")
+    return found
 
 
 async def require_meant(
@@ -153,7 +257,11 @@ def answer(thing: Thing, *, status: int = 200, headers: dict[str, str] | None = 
 
 def name_taken(kind: Kind) -> Problem:
     """Make the answer to a name that another thing of the kind has."""
-    return Problem(409, detail=f"There is a {kind.name} of this name already.")
+    return Problem(
+        409,
+        detail=f"There is a {kind.name} of this name already.",
+        extensions={"reason": "name-taken"},
+    )
 
 
 async def sealed(uow: UnitOfWork[Context], tenant_id: UUID, wanted: Definition) -> bytes | None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
@@ -15,10 +14,10 @@ from starlette.routing import Route
 from chassis.jobs import Job
 from chassis.metrics import NAMESPACE
 from chassis.openapi import not_now, problem_response
-from chassis.pages import PageFiles
 from chassis.problems import Problem
 from chassis.service import Running, running
 from services.config import error_tokens as tokens
+from services.config.bundles import Bundles
 from services.config.context import Context
 from services.config.domain import error_envelopes as envelope
 from services.config.domain.access import Access
@@ -33,7 +32,6 @@ from services.config.store import errors as store
 TOKENS: Final = "/api/v1/error-tokens"
 ENVELOPES: Final = "/errors/envelopes"
 
-_BUILT: Final = Path(__file__).parent.parent / "built"
 _SCRIPT: Final = "reporter.js"
 
 READABLE: Final = {
@@ -100,9 +98,8 @@ class ErrorDoor:
         self._intake = Intake()
         self._figures = ErrorFigures(registry)
         self._taken = self._figures.envelopes_total.labels("200")
-        # Made by the set-up, and not there where nobody did that.
-        is_built = (_BUILT / _SCRIPT).exists()
-        self._script = PageFiles(_BUILT, {_SCRIPT: "text/javascript"}) if is_built else None
+        # Sentry's SDK, told to keep persons out of what a page reports.
+        self._script = Bundles(_SCRIPT)
 
     def router(self) -> APIRouter:
         """Return the routes."""
@@ -111,19 +108,13 @@ class ErrorDoor:
             TOKENS, issue_token, methods=["POST"], response_model=None, **_ISSUED.arguments()
         )
         router.add_api_route(
-            f"/errors/{_SCRIPT}", self.show_script, methods=["GET"], include_in_schema=False
+            f"/errors/{_SCRIPT}", self._script.show, methods=["GET"], include_in_schema=False
         )
         return router
 
     def plain_routes(self) -> Sequence[Route]:
         """Return the route of envelopes, of which nothing is for FastAPI to read."""
         return (Route(ENVELOPES, self.receive, methods=["POST"]),)
-
-    async def show_script(self, request: Request) -> Response:
-        """Serve what a page reports with: Sentry's SDK, told to keep persons out of it."""
-        if self._script is None:
-            raise Problem(503, detail="The script is not there: `make setup` bundles it.")
-        return await self._script.show(request)
 
     def jobs(self, this: Running[Context]) -> Sequence[Job]:
         """Return the job that keeps what is promised about time."""
@@ -239,7 +230,8 @@ def _require(wait_seconds: int) -> None:
 
 
 def _answer(event_id: UUID | None) -> Response:
-    return JSONResponse({"id": event_id.hex if event_id else ""}, headers=_NOT_TAKEN)
+    told = f'{{"id":"{event_id.hex if event_id else ""}"}}'
+    return Response(told, media_type="application/json", headers=_NOT_TAKEN)
 
 
 OPENAPI: Final = {

@@ -2,8 +2,9 @@
 
 import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import AsyncIterator
-from datetime import timedelta
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime, timedelta
 from typing import Any, Final
 from urllib.parse import parse_qs
 from uuid import UUID
@@ -13,7 +14,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from chassis.openapi import problem_response
 from chassis.problems import Problem
-from chassis.service import Running
+from chassis.unit_of_work import UnitOfWork
 from services.config.archives import HISTORY
 from services.config.archives.writer import Pages, written
 from services.config.context import Context
@@ -21,7 +22,7 @@ from services.config.domain.kinds import KINDS, Kind
 from services.config.domain.schemas import STRING, an_object
 from services.config.routes.access import Config, Tenant, reading
 from services.config.routes.openapi import INVALID, PREFIX, SERVED, Operation, json_answer
-from services.config.store import transfers
+from services.config.store import export_uses, transfers
 
 TICKET_HOLDS: Final = timedelta(seconds=60)
 
@@ -100,28 +101,38 @@ async def download(request: Request, config: Config) -> Response:
     if not holds:
         raise _no_ticket()
     async with reading(config, tenant_id) as uow:
+        await export_uses.note_use(uow.connection, tenant_id, purge_id=None, now=uow.now)
         now = uow.wall
+    return send_archive(tenant_id, lambda: reading(config, tenant_id), at=now)
+
+
+Entering = Callable[[], AbstractAsyncContextManager[UnitOfWork[Context]]]
+"""Begins a transaction that may read the tenant's content, or raises."""
+
+
+def send_archive(tenant_id: UUID, entering: Entering, *, at: datetime) -> Response:
+    """Send all that a tenant keeps as a file that is named by the day."""
     return StreamingResponse(
-        written(_members(config, tenant_id), now),
+        written(_members(tenant_id, entering), at),
         media_type="application/zip",
         headers={
-            "content-disposition": f'attachment; filename="keepword-{now:%Y-%m-%d}.zip"',
+            "content-disposition": f'attachment; filename="keepword-{at:%Y-%m-%d}.zip"',
         },
     )
 
 
-async def _members(config: Running[Context], tenant_id: UUID) -> AsyncIterator[tuple[str, Pages]]:
+async def _members(tenant_id: UUID, entering: Entering) -> AsyncIterator[tuple[str, Pages]]:
     for kind in KINDS:
-        yield f"{kind.plural}.json", _things(config, tenant_id, kind)
-    yield HISTORY, _history(config, tenant_id)
+        yield f"{kind.plural}.json", _things(tenant_id, entering, kind)
+    yield HISTORY, _history(tenant_id, entering)
 
 
 async def _things(
-    config: Running[Context], tenant_id: UUID, kind: Kind
+    tenant_id: UUID, entering: Entering, kind: Kind
 ) -> AsyncIterator[list[dict[str, Any]]]:
     after = None
     while True:
-        async with reading(config, tenant_id) as uow:
+        async with entering() as uow:
             page = await transfers.page_of_things(
                 uow.connection, tenant_id, kind, after=after, limit=_THINGS_A_PAGE
             )
@@ -131,12 +142,10 @@ async def _things(
         after = page[-1].thing_id
 
 
-async def _history(
-    config: Running[Context], tenant_id: UUID
-) -> AsyncIterator[list[dict[str, Any]]]:
+async def _history(tenant_id: UUID, entering: Entering) -> AsyncIterator[list[dict[str, Any]]]:
     after = None
     while True:
-        async with reading(config, tenant_id) as uow:
+        async with entering() as uow:
             page = await transfers.page_of_history(
                 uow.connection, tenant_id, after=after, limit=_THINGS_A_PAGE
             )

@@ -19,7 +19,7 @@ PATH: Final = "/development/errors"
 
 _PAGES: Final = Path(__file__).parent.parent / "pages"
 _STATIC: Final = {"errors.css": "text/css"}
-_HEADERS: Final = {
+HEADERS: Final = {
     "content-security-policy": (
         "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none';"
         " frame-ancestors 'none'"
@@ -106,7 +106,7 @@ class _Board:
         return Response(
             self._templates.get_template(name).render({**shown, "root": root}),
             status_code=status,
-            headers=_HEADERS,
+            headers=HEADERS,
             media_type="text/html",
         )
 

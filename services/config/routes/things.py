@@ -1,13 +1,14 @@
 """Where customers create, list, change and remove things, one router a kind."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from chassis.identifiers import uuid7
 from chassis.problems import Problem
@@ -20,31 +21,29 @@ from services.config.domain.things import (
     Sort,
     Thing,
     cursor_after,
-    names_with,
     place_of,
     references_of,
 )
 from services.config.routes import openapi
 from services.config.routes.access import Config, Tenant, reading, writing
 from services.config.routes.changes import (
+    MOST_USERS,
     answer,
     change,
     contradiction,
+    create,
+    duplicate,
     find,
-    name_taken,
+    named,
     read,
-    require_meant,
-    require_room,
+    remove,
     require_short_texts,
     require_version,
-    sealed,
 )
-from services.config.routes.openapi import PREFIX
+from services.config.routes.openapi import KEY_FORM, LONGEST_KEY, PREFIX
 from services.config.store import order, repeats, things
 from services.config.store.things import Wanted
 
-_LONGEST_KEY: Final = 200
-_MOST_USERS: Final = 50
 Part = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]
 
 
@@ -111,10 +110,7 @@ class ThingRoutes:
                 before = await self._created_before(uow, tenant_id, key, request, thing_id)
                 if before is not None:
                     return self._created(before)
-            made = await self._add(uow, tenant_id, thing_id, wanted)
-            if made is None:
-                raise name_taken(self.kind)
-            await require_room(uow, tenant_id, 1)
+            made = await create(uow, tenant_id, self.kind, thing_id, wanted)
         return self._created(made)
 
     async def list_some(
@@ -167,41 +163,14 @@ class ThingRoutes:
         async with writing(config, tenant_id) as uow:
             present = await find(uow, tenant_id, self.kind, thing_id, lock=True)
             require_version(request, present)
-            users, number = await things.users_of(
-                uow.connection, tenant_id, thing_id, limit=_MOST_USERS
-            )
-            if number:
-                raise Problem(
-                    409,
-                    detail="Others use it. Change or remove them first.",
-                    extensions={"reason": "in-use", "users": _named(users), "number": number},
-                )
-            await things.remove(uow.connection, tenant_id, thing_id)
-            await things.count_in(uow.connection, tenant_id, -1, now=uow.now)
+            await remove(uow, tenant_id, present)
         return Response(status_code=204)
 
     async def duplicate(self, config: Config, tenant_id: Tenant, thing_id: UUID) -> Response:
         """Store another thing that is the same but for its name, with the same credentials."""
         async with writing(config, tenant_id) as uow:
             present = await find(uow, tenant_id, self.kind, thing_id)
-            names = names_with("copy", present.name)
-            next(names)  # its own
-            name = await things.free_name(uow.connection, tenant_id, self.kind, names)
-            wanted = _as_it_would_be_written(present)
-            await self._require_meant(uow, tenant_id, wanted)
-            made = await things.add(
-                uow.connection,
-                tenant_id,
-                self.kind,
-                uuid7(uow.now),
-                wanted,
-                name=name,
-                credentials=await things.credentials_of(uow.connection, tenant_id, thing_id),
-                now=uow.now,
-            )
-            if made is None:
-                raise name_taken(self.kind)
-            await require_room(uow, tenant_id, 1)
+            made = await duplicate(uow, tenant_id, self.kind, present)
         return self._created(made)
 
     async def put_in_place(
@@ -224,9 +193,9 @@ class ThingRoutes:
         async with reading(config, tenant_id) as uow:
             await find(uow, tenant_id, self.kind, thing_id)
             users, number = await things.users_of(
-                uow.connection, tenant_id, thing_id, limit=_MOST_USERS
+                uow.connection, tenant_id, thing_id, limit=MOST_USERS
             )
-        return JSONResponse({"users": _named(users), "number": number})
+        return JSONResponse({"users": named(users), "number": number})
 
     async def pipeline(self, config: Config, tenant_id: Tenant, thing_id: UUID) -> Response:
         """Show a thing with all that it refers to, each as it is now."""
@@ -273,47 +242,18 @@ class ThingRoutes:
             )
         return before
 
-    async def _add(
-        self, uow: UnitOfWork[Context], tenant_id: UUID, thing_id: UUID, wanted: Definition
-    ) -> Thing | None:
-        await self._require_meant(uow, tenant_id, wanted)
-        return await things.add(
-            uow.connection,
-            tenant_id,
-            self.kind,
-            thing_id,
-            wanted,
-            credentials=await sealed(uow, tenant_id, wanted),
-            now=uow.now,
-        )
-
-    async def _require_meant(
-        self, uow: UnitOfWork[Context], tenant_id: UUID, wanted: Definition
-    ) -> None:
-        await require_meant(uow, tenant_id, self.kind, wanted)
-
     def _created(self, made: Thing) -> Response:
         address = f"{PREFIX}/{self.kind.plural}/{made.thing_id}"
         return answer(made, status=201, headers={"location": address})
-
-
-def _named(users: list[things.User]) -> list[dict[str, str]]:
-    return [{"id": str(each.thing_id), "kind": each.kind, "name": each.name} for each in users]
-
-
-def _as_it_would_be_written(present: Thing) -> Definition:
-    try:
-        return present.definition()
-    except ValidationError:
-        raise Problem(
-            409, detail="It does not satisfy the present rules any more. Change it first."
-        ) from None
 
 
 def _idempotency_key(request: Request) -> str | None:
     given = request.headers.get("idempotency-key")
     if given is None:
         return None
-    if not 1 <= len(given) <= _LONGEST_KEY:
-        raise Problem(400, detail=f"An Idempotency-Key has 1 to {_LONGEST_KEY} characters.")
+    if not re.fullmatch(KEY_FORM, given):
+        raise Problem(
+            400,
+            detail=f"An Idempotency-Key has 1 to {LONGEST_KEY} characters of ASCII, and no space.",
+        )
     return given

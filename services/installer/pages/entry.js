@@ -1,7 +1,9 @@
 // Keeps this page's session alive, and gives it to the app's screens:
 //   await keepword.session()  a session token that is good for a while, for `Authorization: Bearer`
 //   await keepword.renew()    a new one at once
-// Both reject where there is none; the page then says what to do.
+// Both reject where there is none; the page then says what to do. The screens say what they meet:
+//   keepword.interrupt()      they cannot be had now; tried again with the next session
+//   keepword.end(why)         "gone", "left" or "kept-elsewhere": there are none to be had
 (() => {
   "use strict";
 
@@ -13,10 +15,13 @@
 
   const state = document.getElementById("state");
   const bridge = document.getElementById("bridge");
+  const app = document.getElementById("app");
+  const reporter = document.getElementById("reporter");
   let token;
   let endsAt;
   let timer;
   let renewing;
+  let screens;
 
   const show = (name) => {
     if (state.dataset.state === name) return;
@@ -25,7 +30,7 @@
     state.dataset.state = name;
     state.replaceChildren(shown.content.cloneNode(true));
     // The button that was pressed is gone, and the keyboard's place must not go with it.
-    if (hadFocus) state.focus();
+    if (hadFocus) (state.checkVisibility() ? state : app).focus();
   };
 
   const keep = (session) => {
@@ -33,7 +38,35 @@
     endsAt = Date.now() + session.expires_in_seconds * 1000;
     renewAfter(endsAt - Date.now() - RENEWED_BEFORE_END_MS);
     show("ready");
+    open();
     return token;
+  };
+
+  // Each session is a chance for screens that could not be loaded with the one before.
+  const open = () => {
+    if (app === null) return;
+    app.dispatchEvent(new Event("keepword:ready"));
+    if (screens !== undefined) return;
+    screens = document.createElement("script");
+    screens.type = "module";
+    screens.src = app.dataset.src;
+    screens.addEventListener("error", () => {
+      screens.remove();
+      screens = undefined;
+      interrupt();
+    });
+    document.head.append(screens);
+  };
+
+  const interrupt = () => {
+    renewAfter(TRIED_AGAIN_AFTER_MS);
+    show("interrupted");
+  };
+
+  const end = (why) => {
+    clearTimeout(timer);
+    token = undefined;
+    show(why);
   };
 
   const renewAfter = (milliseconds) => {
@@ -67,17 +100,14 @@
   };
 
   const refuse = async (answer) => {
-    const end = ENDS[answer?.status];
-    if (end === undefined) {
-      renewAfter(TRIED_AGAIN_AFTER_MS);
-      show("interrupted");
+    const otherwise = ENDS[answer?.status];
+    if (otherwise === undefined) {
+      interrupt();
       throw new Error("interrupted");
     }
-    clearTimeout(timer);
-    token = undefined;
     const { reason } = await answer.json().catch(() => ({}));
     const known = reason && document.querySelector(`template[data-state="${CSS.escape(reason)}"]`);
-    show(known ? reason : end);
+    end(known ? reason : otherwise);
     throw new Error(state.dataset.state);
   };
 
@@ -101,6 +131,11 @@
 
   const follow = () => window.AP?.theming?.initializeTheming?.();
 
+  const report = () => {
+    const { release } = reporter.dataset;
+    window.keepwordErrors.start({ session, release });
+  };
+
   const start = () => {
     forgetToken();
     const given = document.getElementById("session");
@@ -109,6 +144,8 @@
 
     if (window.AP) follow();
     else bridge.addEventListener("load", follow);
+    if (window.keepwordErrors) report();
+    else reporter?.addEventListener("load", report);
     state.addEventListener("click", (event) => {
       if (event.target.closest("button")) renew().catch(() => {});
     });
@@ -120,6 +157,6 @@
     });
   };
 
-  window.keepword = Object.freeze({ session, renew });
+  window.keepword = Object.freeze({ session, renew, interrupt, end });
   start();
 })();

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from http import HTTPStatus
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -49,6 +50,9 @@ class _Pages:
         self._signer = signer
         self._shown = {
             "bridge_url": settings.connect_bridge_url,
+            "config_url": settings.config_public_url,
+            # What error reports of the page say they are of.
+            "release": f"keepword@{version('keepword')}",
             "policy_url": settings.privacy_policy_url,
             "data_location": settings.data_location,
         }
@@ -124,12 +128,15 @@ class _Pages:
 
 def content_policy(settings: InstallerSettings) -> str:
     """Say what an app's page may load, whom it may call, and who may show it in a frame."""
-    connects = ["'self'", *([_origin(url)] if (url := settings.config_public_url) else [])]
+    url = settings.config_public_url
+    config = [] if url is None else [_origin(url)]
     directives = {
         "default-src": ["'none'"],
-        "script-src": ["'self'", _origin(settings.connect_bridge_url)],
-        "style-src": ["'self'"],
-        "connect-src": connects,
+        "script-src": ["'self'", _origin(settings.connect_bridge_url), *config],
+        "style-src": ["'self'", *config],
+        "connect-src": ["'self'", *config],
+        # What is made of a customer's own script in a preview can lead its frame nowhere else.
+        **({} if url is None else {"frame-src": [f"{url}/screens/preview.html"]}),
         "base-uri": ["'none'"],
         "form-action": ["'none'"],
         "frame-ancestors": _frames(settings.site_hosts),

@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse, Response
 
 from chassis.problems import Problem
 from chassis.service import running
+from chassis.signing import JWKS_PATH
 from services.installer.callers import Caller
 from services.installer.domain.visits import Refusal
 from services.installer.routes.calls import authorization_of
@@ -47,16 +48,9 @@ def sessions_router(app_keys: Collection[str], signer: SessionSigner) -> APIRout
         session = session_for(signer, caller, wall=this.units.clock.wall())
         return JSONResponse(session, status_code=201)
 
-    async def jwks(_: Request) -> Response:
-        return Response(
-            signer.jwks,
-            media_type="application/jwk-set+json",
-            headers={"cache-control": "public, max-age=300"},
-        )
-
     router = APIRouter()
     router.add_route(f"{path_of('{addon_key}')}/session-tokens", make_token, methods=["POST"])
-    router.add_route("/.well-known/jwks.json", jwks, methods=["GET"])
+    router.add_route(JWKS_PATH, signer.publish, methods=["GET"])
     return router
 
 

@@ -10,6 +10,7 @@ from uuid import UUID, uuid5
 from pydantic import BaseModel, ConfigDict
 
 from contracts.classes import DataClass
+from contracts.exports import ExportLink
 from contracts.purges import ClockKind, Hold, Phase, Plan, PurgeReminder, PurgeState, Wish
 from contracts.tenants import Platform
 from services.notifier.domain.campaigns import Kind
@@ -63,10 +64,20 @@ class Facts(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """What one notice says."""
+    """What one notice says, and what a link in it may open."""
 
     event: Event
     facts: Facts
+    opens: ExportLink | None = None
+
+    @classmethod
+    def of(cls, event: Event, facts: Facts, tenant_id: UUID, subject: str) -> "Word":
+        """Make a word of a notice that is kept; the reminder of a purge of content opens its export."""
+        if event is not Event.REMINDER or DataClass.CONTENT not in facts.classes:
+            return cls(event, facts)
+        assert facts.erase_by is not None
+        purge_id = UUID(subject.partition("/")[0])
+        return cls(event, facts, ExportLink(tenant_id, purge_id, facts.erase_by))
 
 
 @dataclass(frozen=True, slots=True)

@@ -133,3 +133,5 @@ class Recipient:
     address: str = field(repr=False)
     addon_key: str | None
     language: Language = Language.ENGLISH
+    is_technical: bool = False
+    """Whether the person stands beside a licence as its technical contact."""

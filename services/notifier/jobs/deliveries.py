@@ -558,7 +558,7 @@ def _recipient(
         return None
     if not is_address(address):
         return None
-    return Recipient(name, address, claim.addon_key, claim.language)
+    return Recipient(name, address, claim.addon_key, claim.language, claim.is_technical)
 
 
 _INFO, _WARNING, _ERROR = 20, 30, 40

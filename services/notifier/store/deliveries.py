@@ -166,6 +166,7 @@ class Claim:
     tenant_id: UUID | None
     contact_id: UUID | None
     language: Language
+    is_technical: bool
     addon_key: str | None
     wrapped_key: bytes | None
     kek_id: str | None
@@ -222,10 +223,11 @@ async def claim_due_deliveries(
             RETURNING d.*)
         SELECT d.delivery_id, d.campaign_id, d.kind, d.address_index, d.attempts, d.has_slot,
                who.tenant_id, who.contact_id, coalesce(who.language, 'en') AS language,
+               coalesce('technical' = ANY(who.roles), false) AS is_technical,
                t.addon_key, k.wrapped_key, k.kek_id
           FROM claimed d
           LEFT JOIN LATERAL (
-                SELECT a.tenant_id, a.contact_id, a.language
+                SELECT a.tenant_id, a.contact_id, a.language, a.roles
                   FROM audience a
                   LEFT JOIN tenants other USING (tenant_id)
                  WHERE a.address_index = d.address_index

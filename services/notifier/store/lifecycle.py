@@ -238,8 +238,9 @@ async def drop_campaigns(pool: Pool, *, noted_before: datetime) -> None:
 async def word_of(connection: Connection, campaign_id: UUID) -> Word | None:
     """Say what a notice says; None where that is forgotten."""
     row = await connection.fetchrow(
-        "SELECT event, facts FROM notices WHERE campaign_id = $1", campaign_id
+        "SELECT event, facts, tenant_id, subject FROM notices WHERE campaign_id = $1", campaign_id
     )
     if row is None:
         return None
-    return Word(Event(row["event"]), Facts.model_validate(row["facts"]))
+    facts = Facts.model_validate(row["facts"])
+    return Word.of(Event(row["event"]), facts, row["tenant_id"], row["subject"])

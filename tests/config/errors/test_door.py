@@ -11,8 +11,7 @@ from uuid import UUID, uuid4
 import httpx2
 import pytest
 
-from chassis.problems import BodyLimit, HttpEdge
-from chassis.service import Running, build_app
+from chassis.service import build_app, edge_of
 from contracts.classes import DataClass
 from contracts.tenants import ClassState, Platform, TenantStatus
 from services.config import error_tokens as tokens
@@ -45,11 +44,8 @@ async def with_settings(config: Config, tmp_path: Any, **settings: Any) -> Async
     doors = asyncio.Event()
     doors.set()
     app = build_app(service, doors)
-    running: Running[Any] = config.app._app._app.state.running  # type: ignore[attr-defined]
-    app.state.running = running
-    edge = HttpEdge(
-        BodyLimit(app, most_bytes=256 * 1024), service.metrics, headers_of=service.headers_of
-    )
+    app.state.running = config.fastapi.state.running
+    edge = edge_of(service, app, doors)
     yield Config(**{n: getattr(config, n) for n in Config.__dataclass_fields__} | {"app": edge})
 
 

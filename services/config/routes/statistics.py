@@ -1,0 +1,69 @@
+"""The page of usage for staff, in development only: until staff can log in nobody else sees it."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from chassis.pages import templates_in
+from chassis.service import Running, running
+from services.config.context import Context
+from services.config.domain.usage import FEWEST_TENANTS, Size, show
+from services.config.routes.faults import HEADERS
+from services.config.store import usage as store
+
+PATH: Final = "/development/usage"
+
+_PAGES: Final = Path(__file__).parent.parent / "pages"
+_PERIODS: Final = (7, 30, 90, 365)
+_USUAL: Final = 30
+
+
+def statistics_router() -> APIRouter:
+    """Return the route of the page; its style comes with the pages of faults."""
+    page = _Statistics()
+    router = APIRouter(include_in_schema=False)
+    router.add_api_route(PATH, page.show, methods=["GET"])
+    return router
+
+
+class _Statistics:
+    def __init__(self) -> None:
+        self._templates = templates_in(_PAGES)
+
+    async def show(self, request: Request) -> Response:
+        """Show what may be shown, by app and feature, of days that are over."""
+        config: Running[Context] = running(request)
+        days = _period(request.query_params.get("days", ""))
+        today = config.units.clock.now().date()
+        first = today - timedelta(days=days)
+        async with config.resources.worker.acquire() as connection:
+            kept = await store.cells(connection, since=first)
+        found = show(kept)
+        wanted = {name: request.query_params.get(name, "") for name in ("app", "feature")}
+        shown = {
+            "found": {
+                (app, feature): each
+                for (app, feature), each in found.items()
+                if wanted["app"] in {"", app} and wanted["feature"] in {"", feature}
+            },
+            "choices": {
+                "app": sorted({app for app, _ in found}),
+                "feature": sorted({feature for _, feature in found}),
+            },
+            "wanted": wanted,
+            "days": days,
+            "periods": _PERIODS,
+            "dates": [first + timedelta(days=number) for number in range(days)],
+            "sizes": [size.value for size in Size],
+            "fewest": FEWEST_TENANTS,
+            "root": "../",
+        }
+        content = self._templates.get_template("usage.html").render(shown)
+        return Response(content, headers=HEADERS, media_type="text/html")
+
+
+def _period(told: str) -> int:
+    return next((days for days in _PERIODS if str(days) == told), _USUAL)
