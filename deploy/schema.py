@@ -113,7 +113,7 @@ def values_schema(
     """Give the schema, by the settings and the files that each service knows."""
     storage = _group(["size"], size=_TEXT, storageClass=_NAME_OR_NONE)
     whole = _group(
-        ["kafka", *SERVICES],
+        ["image", "kafka", *SERVICES],
         **{
             "global": _OBJECT,  # Helm hands these two down from a parent chart
             "enabled": _FLAG,
