@@ -44,7 +44,7 @@ DOORS: Final[Mapping[str, Doors]] = MappingProxyType(
             https=(*_SITES, _host(INSTALL_KEYS), _host(FORGE_KEYS), _host(MARKETPLACE)),
         ),
         "config": Doors(
-            public=("/api/v1", "/errors", "/export", "/screens"),
+            public=("/api/v1", "/errors", "/export", "/pages", "/screens"),
             calls=("installer", "notifier"),
         ),
         "purger": Doors(public=("/receipts", "/ledger", "/pages")),
