@@ -162,7 +162,7 @@ async def test_two_who_change_one_thing_lose_nothing(customer: Travellers, visit
     one, two = await visit(acme), await visit(acme)
     for seen in (one, two):
         await seen.until_ready()
-        await seen.app.get_by_role("link", name="shared").click()
+        await seen.app.get_by_role("link", name="shared", exact=True).click()
     await one.app.get_by_label("Address").fill("https://one.example")
     await save(one, "shared")
 
