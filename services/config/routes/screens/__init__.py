@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from fastapi import APIRouter
 
 from services.config.domain.kinds import KINDS
-from services.config.routes.screens import shell
+from services.config.routes.screens import shell, transfer, your_data
 from services.config.routes.screens.lists import ListScreens
 from services.config.routes.screens.screen import Screens
 
@@ -19,4 +19,6 @@ def screens_routers() -> Sequence[APIRouter]:
     router = screens.router()
     for kind in KINDS:
         ListScreens(screens, kind).add_to(router)
+    transfer.add_to(router, screens)
+    your_data.add_to(router, screens)
     return (shell.router(screens), router)
