@@ -6,7 +6,7 @@ UV := $(BIN)/uv
 SETUP := .venv/.ready
 BUNDLES := services/config/built/reporter.js
 
-.PHONY: setup run demo test test-all check bench lock format clean
+.PHONY: setup run demo test test-all test-deploy image check bench lock format clean
 
 setup: $(SETUP) $(BUNDLES)
 
@@ -39,6 +39,12 @@ test: check ## what CI runs
 
 test-all: check ## the long series too
 	@$(BIN)/pytest
+
+test-deploy: setup ## the image's recipe and the chart alone, without a cluster; part of `make test`
+	@$(BIN)/pytest tests/deploy
+
+image: setup ## the image, by buildah, podman or docker; FLAGS=--from-debian makes its base here
+	@deploy/image/build $(FLAGS)
 
 bench: setup ## figures against peers; ONLY=name runs one
 	@$(BIN)/python -m bench $(ONLY)

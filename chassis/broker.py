@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +11,8 @@ from typing import Any
 import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError, ProducerClosed
+from aiokafka.conn import create_conn
+from aiokafka.errors import KafkaError, ProducerClosed, SaslAuthenticationFailed
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
 from faststream.security import SASLScram512
@@ -19,6 +20,8 @@ from faststream.security import SASLScram512
 from chassis.settings import ServiceSettings
 
 log = structlog.get_logger(__name__)
+
+_LONGEST_PAUSE_SECONDS = 10.0
 
 
 def _quiet_logger() -> logging.Logger:
@@ -129,11 +132,17 @@ class KafkaAccess:
         finally:
             await admin.close()
 
-    async def wait(self, *, pause_seconds: float = 0.5) -> str:
-        """Return the cluster's id as soon as Kafka answers, and say while it does not.
+    async def topics(self) -> set[str]:
+        """List the topics that are there and that we may know of; raises a KafkaError."""
+        admin = AIOKafkaAdminClient(**self.client_options(), request_timeout_ms=10_000)
+        try:
+            await admin.start()
+            return set(await admin.list_topics())
+        finally:
+            await admin.close()
 
-        aiokafka says only "Unable to bootstrap" for a wrong password too; the hint names both.
-        """
+    async def wait(self, *, pause_seconds: float = 0.5) -> str:
+        """Return the cluster's id as soon as Kafka answers; until then say why not, ever less often."""
         while True:
             try:
                 return await self.cluster_id()
@@ -141,6 +150,44 @@ class KafkaAccess:
                 log.warning(
                     "kafka away, waiting for it",
                     error=type(error).__name__,
-                    hint="is it running, and are user name and password right?",
+                    hint=await self._why_not(),
                 )
             await asyncio.sleep(pause_seconds)
+            pause_seconds = min(2 * pause_seconds, _LONGEST_PAUSE_SECONDS)
+
+    async def wait_for_topics(self, wanted: Collection[str], *, pause_seconds: float = 0.5) -> None:
+        """Return when these topics are there; until then name those that are not, ever less often."""
+        while True:
+            try:
+                missing = sorted(set(wanted) - await self.topics())
+            except (KafkaError, OSError, TimeoutError) as error:
+                log.warning("kafka away, waiting for it", error=type(error).__name__)
+            else:
+                if not missing:
+                    return
+                log.warning(
+                    "topics missing, waiting for them",
+                    topics=missing,
+                    hint="make them with `keepword topics apply` or the chart's strimzi.enabled;"
+                    " a topic that this user may not read or write looks missing too",
+                )
+            await asyncio.sleep(pause_seconds)
+            pause_seconds = min(2 * pause_seconds, _LONGEST_PAUSE_SECONDS)
+
+    async def _why_not(self) -> str:
+        """Ask one server why it lets nobody in: the client says "unable to bootstrap" to everything."""
+        options = self.client_options()
+        host, _, port = options.pop("bootstrap_servers").split(",")[0].rpartition(":")
+        try:
+            connection = await create_conn(host, int(port), **options, request_timeout_ms=5_000)
+        except SaslAuthenticationFailed:
+            return (
+                "it refuses the user or the password: see KEEPWORD_KAFKA_USERNAME and"
+                " KEEPWORD_KAFKA_PASSWORD, and whether the user is made"
+            )
+        except ssl.SSLError:
+            return "its certificate is not believed: see KEEPWORD_KAFKA_CA_FILE"
+        except (KafkaError, OSError, TimeoutError, ValueError):
+            return "nobody answers at KEEPWORD_KAFKA_BOOTSTRAP_SERVERS"
+        connection.close()
+        return "its first server answers; is one of the others away?"

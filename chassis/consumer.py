@@ -130,6 +130,7 @@ class Consumer(Generic[C]):
         self._max_records = max_records
         self._positions = Positions(name, cluster_id)
         self._sought: set[TopicPartition] = set()
+        self._has_joined = False
         self._working = asyncio.Lock()
         # To ask is worth it only while a replay brings what is known; the inbox drops it anyway.
         self._asks_the_inbox_first = True
@@ -175,10 +176,12 @@ class Consumer(Generic[C]):
         return bool(tasks) and not any(task.done() for task in tasks)
 
     def assigned(self) -> bool:
-        """Whether this member has partitions, each sought to where our database says."""
+        """Whether this member has its share, each partition sought to where our database says.
+
+        The share may be nothing: where there are more members than partitions, some stand by.
+        """
         consumer = self._kafka()
-        assigned = consumer.assignment() if consumer else set()
-        return bool(assigned) and assigned <= self._sought
+        return self._has_joined and consumer is not None and consumer.assignment() <= self._sought
 
     def _kafka(self) -> AIOKafkaConsumer | None:
         return self._subscriber.consumer if self._subscriber else None
@@ -193,6 +196,12 @@ class Consumer(Generic[C]):
         except TimeoutError:
             log.warning("batch still running at a rebalance, the fence will tell", group=self.name)
         self._sought.clear()
+        self._has_joined = False
+
+    async def joined(self, share: Iterable[TopicPartition]) -> None:
+        """Take the share of the group's partitions that the coordinator gave this member."""
+        await self.assigned_to(share)
+        self._has_joined = True
 
     async def assigned_to(self, partitions: Iterable[TopicPartition]) -> None:
         """Seek to where our database says we are, however long it takes to ask it."""
@@ -792,7 +801,7 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka pu
         await self._consumer.revoked()
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        await self._consumer.assigned_to(assigned)
+        await self._consumer.joined(assigned)
 
 
 async def _parse_without_headers(records: tuple[Record, ...], original: Any) -> Any:

@@ -38,6 +38,16 @@ TRANSIENT_ERRORS: tuple[type[BaseException], ...] = (
 )
 
 
+# What a server says to whom it will never let in: neither waiting nor another try mends it.
+REFUSALS: tuple[type[BaseException], ...] = (
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.InsufficientPrivilegeError,
+)
+
+_LONGEST_PAUSE_SECONDS = 5.0
+
+
 async def prepare_connection(connection: Connection) -> None:
     """Teach a new connection to give and take JSON as Python values."""
     for name in ("json", "jsonb"):
@@ -78,9 +88,9 @@ async def open_pool(url: str, *, name: str, max_size: int = 10) -> Pool:
 async def open_pool_patiently(
     url: str, *, name: str, max_size: int = 10, pause_seconds: float = 0.5
 ) -> Pool:
-    """Open a pool as soon as the database answers, and say while it does not.
+    """Open a pool as soon as the database answers, and say while it does not, ever less often.
 
-    A wrong password or a missing database is not waited out: it raises at once.
+    A wrong password or a missing database is not waited out: it raises one of ``REFUSALS`` at once.
     """
     while True:
         try:
@@ -88,3 +98,4 @@ async def open_pool_patiently(
         except (asyncpg.CannotConnectNowError, ConnectionError, OSError, TimeoutError) as error:
             log.warning("database away, waiting for it", pool=name, error=type(error).__name__)
             await asyncio.sleep(pause_seconds)
+            pause_seconds = min(2 * pause_seconds, _LONGEST_PAUSE_SECONDS)

@@ -16,6 +16,7 @@ from chassis.epochs import note_alive
 from chassis.jobs import Job
 from chassis.keys import Rewrapped, TenantKeys
 from chassis.metrics import Metrics
+from chassis.staff import sessions
 
 log = structlog.get_logger(__name__)
 
@@ -61,6 +62,7 @@ class Housekeeping:
         await self.worker.execute(
             "SELECT outbox_drop_partitions($1::date)", today - OUTBOX_AND_INBOX_KEPT
         )
+        await sessions.tidy(self.worker, wall=self.clock.wall())
         # The second date is for rows of days that no partition was made for.
         await self.worker.execute(
             """

@@ -7,13 +7,14 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import structlog
 from fastapi import APIRouter, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.routing import Route
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from chassis import logs, shutdown, tracing
@@ -22,7 +23,7 @@ from chassis.census import FOLLOWED_VERSIONS, TAKEN_EVERY, Census, with_doubts
 from chassis.clock import Clock, OffsetClock, SystemClock
 from chassis.consumer import Consumer, main_group
 from chassis.data_map import DataMap
-from chassis.database import TRANSIENT_ERRORS, Pool, open_pool_patiently
+from chassis.database import REFUSALS, TRANSIENT_ERRORS, Pool, open_pool_patiently
 from chassis.dead_letters.redrives import Redrives
 from chassis.dead_letters.routes import dead_letters_router
 from chassis.epochs import epoch_in
@@ -33,17 +34,20 @@ from chassis.health import routes as probe_routes
 from chassis.heartbeats import beat, state_models
 from chassis.housekeeping import Housekeeping
 from chassis.jobs import Job, JobRunner
-from chassis.keys import KeyEncryptionKeys, TenantKeys
+from chassis.keys import BadKeysFile, KeyEncryptionKeys, TenantKeys
 from chassis.ledger import LedgerBrokenError, OnEntry, ledger_handlers, wait_until_applied
 from chassis.metrics import Metrics
 from chassis.openapi import tell_the_truth
 from chassis.problems import BodyLimit, HttpEdge, Problem, answer_with_problems
 from chassis.relay import Relay
-from chassis.settings import BadSettings, ServiceSettings
-from chassis.shutdown import HttpServer, run_until_stopped
+from chassis.settings import PREFIX, BadSettings, ServiceSettings
+from chassis.shutdown import CANNOT_START, CannotStart, HttpServer, run_until_stopped
+from chassis.staff.door import Door
+from chassis.staff.provider import Provider
 from chassis.unit_of_work import Units
+from chassis.versions import DatabaseTooNewError, behind
 from contracts.classes import DataClass
-from contracts.topics import PURGER_LEDGER, REPLAYS, Topic
+from contracts.topics import ALL_TOPICS, PURGER_LEDGER, REPLAYS, Topic, subscriptions
 
 log = structlog.get_logger(__name__)
 
@@ -53,6 +57,8 @@ _ALWAYS_OPEN = frozenset({"/livez", "/readyz", "/metrics"})
 _MOST_BODY_BYTES = 256 * 1024
 _RELAY_IS_STUCK_AFTER_SECONDS = 60.0
 _HEARTBEAT_EVERY = timedelta(hours=6)
+# In which the Job that migrates may end beside us.
+_MIGRATED_WITHIN_SECONDS = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +88,9 @@ class Resources:
 
     @property
     def keys(self) -> TenantKeys:
-        """The keys of this service's tenants; raises ValueError where no file of keys is named."""
+        """The keys of this service's tenants; raises CannotStart where no file of keys is named."""
         if self.tenant_keys is None:
-            raise ValueError(
+            raise CannotStart(
                 "KEEPWORD_KEY_ENCRYPTION_KEYS_FILE: name the file with this service's"
                 " key-encryption keys; `keepword up` makes one on a laptop"
             )
@@ -136,6 +142,8 @@ class Service(Generic[C]):
     # SQL that gives tenant_id, epoch, n: at which version this service knows each tenant.
     census_versions: str = FOLLOWED_VERSIONS
     pool_size: int = 10
+    # The folder with its migrations, where that is not in its package.
+    migrations: Path | None = None
     metrics: Metrics = field(default_factory=Metrics)
     health: Health = field(default_factory=Health)
 
@@ -161,14 +169,14 @@ def run_main(build: Callable[[], Service[Any]]) -> int:
     """Build a service and run it until it is stopped; return the process's exit status.
 
     0 after a clean stop, 1 when it failed, 2 for settings that cannot work, each of which is named
-    on the standard error.
+    on the standard error, and for anything else around it that it cannot start with.
     """
     try:
         service = build()
     except BadSettings as refused:
         for complaint in refused.complaints:
             sys.stderr.write(f"{complaint}\n")
-        return 2
+        return CANNOT_START
     return shutdown.main(service.run)
 
 
@@ -192,6 +200,13 @@ def build_app(service: Service[Any], doors: asyncio.Event) -> FastAPI:
     tell_the_truth(app, service.openapi)
     for router in service.routers:
         app.include_router(router)
+    door = Door(
+        settings.service,
+        settings.public_url,
+        Provider(settings.staff) if settings.staff else None,
+    )
+    app.state.door = door
+    app.include_router(door.router())
     if settings.development:
         app.include_router(dead_letters_router(settings.service))
     service.health.add_readiness(
@@ -204,8 +219,9 @@ def build_app(service: Service[Any], doors: asyncio.Event) -> FastAPI:
 
 def edge_of(service: Service[Any], app: ASGIApp, doors: asyncio.Event) -> ASGIApp:
     """Return what stands before all routes of a service: limits, closed doors, who may read answers."""
+    inner = PlainRoutes(app, service.plain_routes) if service.plain_routes else app
     edge: ASGIApp = Doors(
-        BodyLimit(app, most_bytes=_MOST_BODY_BYTES, larger=service.larger_bodies), doors
+        BodyLimit(inner, most_bytes=_MOST_BODY_BYTES, larger=service.larger_bodies), doors
     )
     if service.pages_origin is not None:
         # Outside of all that refuses, so that a page can read why.
@@ -217,6 +233,31 @@ def edge_of(service: Service[Any], app: ASGIApp, doors: asyncio.Event) -> ASGIAp
             expose_headers=["ETag", "Location", "Retry-After"],
         )
     return HttpEdge(edge, service.metrics, headers_of=service.headers_of)
+
+
+class PlainRoutes:
+    """ASGI middleware that serves routes of which nothing is for FastAPI to do, without its layers.
+
+    The application has them too, and answers whatever is no full match.
+    """
+
+    def __init__(self, app: ASGIApp, routes: Sequence[Route]) -> None:
+        self._app = app
+        self._routes = routes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request by the first route that fits; its problem is its answer."""
+        for route in self._routes if scope["type"] == "http" else ():
+            match, found = route.matches(scope)
+            if match is not Match.FULL:
+                continue
+            scope.update(found, app=self._app)
+            try:
+                await route.handle(scope, receive, send)
+            except Problem as problem:
+                await problem.response()(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
 
 
 class Doors:
@@ -284,15 +325,18 @@ class _Core(Generic[C]):
     async def _start(self, stack: AsyncExitStack) -> None:
         service, settings = self._service, self._settings
         clock = _clock_of(settings)
+        tenant_keys = _keys_of(settings)
         runtime = await self._pool(stack, "runtime", settings.database_url, service.pool_size)
         worker = await self._pool(stack, "worker", settings.worker_database_url, 5)
         eraser = await self._pool(stack, "eraser", settings.eraser_database_url, 2)
         self._watch_database(runtime)
+        await self._wait_for_migrations(runtime)
         async with worker.acquire() as connection:
             await connection.execute(
                 "SELECT outbox_make_partitions($1::date, 8)", clock.wall().date()
             )
         cluster_id = await self._kafka.wait()
+        await self._kafka.wait_for_topics(self._topics())
         async with worker.acquire() as connection:
             epoch = await epoch_in(connection, cluster_id, wall=clock.wall())
         resources = Resources(
@@ -302,7 +346,7 @@ class _Core(Generic[C]):
             runtime=runtime,
             worker=worker,
             cluster_id=cluster_id,
-            tenant_keys=_keys_of(settings),
+            tenant_keys=tenant_keys,
         )
         context = service.context(resources)
         units = Units(settings.service, runtime, clock, context, self._wake_relay, service.metrics)
@@ -330,11 +374,48 @@ class _Core(Generic[C]):
         log.info("doors open")
 
     async def _pool(self, stack: AsyncExitStack, role: str, url: Any, size: int) -> Pool:
-        pool = await open_pool_patiently(
-            url.get_secret_value(), name=f"{self._settings.service} {role}", max_size=size
-        )
+        try:
+            pool = await open_pool_patiently(
+                url.get_secret_value(), name=f"{self._settings.service} {role}", max_size=size
+            )
+        except REFUSALS as refused:
+            variable = f"{PREFIX}{'' if role == 'runtime' else f'{role.upper()}_'}DATABASE_URL"
+            raise CannotStart(
+                f"{variable}: the server refuses its role, its password or the name of the database"
+                f" ({type(refused).__name__}); correct the Secret and start again"
+            ) from None
         stack.push_async_callback(_close, pool)
         return pool
+
+    async def _wait_for_migrations(self, pool: Pool) -> None:
+        """Return when the database has the shape that this code needs, or raise CannotStart."""
+        name = self._service.data_map.service
+        command = f"`keepword migrate {name}`"
+        deadline = asyncio.get_running_loop().time() + _MIGRATED_WITHIN_SECONDS
+        while True:
+            try:
+                async with pool.acquire() as connection:
+                    missing = await behind(connection, name, own=self._service.migrations)
+            except DatabaseTooNewError as newer:
+                raise CannotStart(
+                    f"the database is of a newer release that this one cannot follow: {newer};"
+                    " start the newer release again"
+                ) from None
+            if not missing:
+                return
+            if asyncio.get_running_loop().time() > deadline:
+                raise CannotStart(
+                    f"the database is older than this release: run {command}, or see why the"
+                    " migration's Job has not"
+                )
+            log.warning("database older than this release, waiting for its migration", run=command)
+            await asyncio.sleep(2)
+
+    def _topics(self) -> set[str]:
+        """Name the topics without which this service cannot do its part."""
+        service = self._settings.service
+        written = {topic.name for topic in ALL_TOPICS if topic.owner == service}
+        return written | {topic.name for topic in subscriptions(service)}
 
     def _watch_database(self, pool: Pool) -> None:
         async def answers() -> str | None:
@@ -396,7 +477,8 @@ class _Core(Generic[C]):
         checks = self._service.health
         checks.add_liveness(name, lambda: None if consumer.alive() else "its task has ended")
         checks.add_readiness(
-            f"{name} assigned", lambda: None if consumer.assigned() else "no partitions yet"
+            f"{name} assigned",
+            lambda: None if consumer.assigned() else "its group has not given it a share yet",
         )
         checks.add_readiness(
             f"{name} running", lambda: "halted, see the log" if consumer.halted else None
@@ -425,7 +507,8 @@ class _Core(Generic[C]):
 
         stack.push_async_callback(finish)
         metrics = self._service.metrics
-        self._service.health.add_readiness(
+        # All replicas have it at once, and each still takes work into its own database.
+        self._service.health.add_warning(
             "relay",
             lambda: (
                 f"oldest unsent message waits for {relay_age:.0f} s"
@@ -493,4 +576,7 @@ def _clock_of(settings: ServiceSettings) -> Clock:
 
 def _keys_of(settings: ServiceSettings) -> TenantKeys | None:
     path = settings.key_encryption_keys_file
-    return TenantKeys(settings.service, KeyEncryptionKeys.load(path)) if path else None
+    try:
+        return TenantKeys(settings.service, KeyEncryptionKeys.load(path)) if path else None
+    except BadKeysFile as bad:
+        raise CannotStart(f"{PREFIX}KEY_ENCRYPTION_KEYS_FILE: {bad}") from None

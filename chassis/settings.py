@@ -8,6 +8,9 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from chassis.staff.people import Role
+from chassis.staff.provider import Client
+
 PREFIX = "KEEPWORD_"
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
@@ -53,6 +56,17 @@ class ServiceSettings(BaseSettings):
     development: bool = False
     clock_offset_file: Path | None = None
     key_encryption_keys_file: Path | None = None
+    # Where staff sign on: the provider's name for itself, and what this service is to it.
+    staff_issuer: str | None = None
+    staff_client_id: str | None = None
+    staff_client_secret_file: Path | None = None
+    # The client of the `keepword` command, whose ID tokens are taken as bearer tokens.
+    staff_command_client_id: str = Field(default="keepword", min_length=1)
+    # Which group gives which role, and the claim in which a person's groups are told.
+    staff_groups: dict[Role, str] = Field(default_factory=dict)
+    staff_groups_claim: str = Field(default="groups", min_length=1)
+    # Values of `amr` (RFC 8176), one of which a sign-on has to name; none on a laptop alone.
+    staff_second_factors: frozenset[str] = frozenset({"mfa"})
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     otlp_endpoint: str | None = None
 
@@ -69,6 +83,26 @@ class ServiceSettings(BaseSettings):
         """The files of certificates by which other servers are trusted, each with its name."""
         return {"kafka-ca": self.kafka_ca_file} if self.kafka_ca_file else {}
 
+    @property
+    def staff(self) -> Client | None:
+        """What this service is to the identity provider, None where none is named."""
+        issuer, name, secret = (
+            self.staff_issuer,
+            self.staff_client_id,
+            self.staff_client_secret_file,
+        )
+        if issuer is None or name is None or secret is None:
+            return None
+        return Client(
+            issuer=issuer,
+            client_id=name,
+            secret_file=secret,
+            command_id=self.staff_command_client_id,
+            groups=self.staff_groups,
+            groups_claim=self.staff_groups_claim,
+            second_factors=self.staff_second_factors,
+        )
+
     @field_validator("log_level", mode="before")
     @classmethod
     def _in_lower_case(cls, level: object) -> object:
@@ -81,6 +115,17 @@ class ServiceSettings(BaseSettings):
     def _names_a_database(cls, url: SecretStr | None) -> SecretStr | None:
         if url is not None:
             _require_database_url(url.get_secret_value())
+        return url
+
+    @field_validator("staff_issuer")
+    @classmethod
+    def _is_an_issuer(cls, url: str | None) -> str | None:
+        # Kept as it is: tokens name it letter by letter (OpenID Connect Core 1.0, section 3.1.3.7).
+        if url is not None:
+            cls._is_a_web_address(url)
+            parts = urlsplit(url)
+            if parts.scheme != "https" and parts.hostname not in _LOOPBACK:
+                raise ValueError("must start with https://")
         return url
 
     @field_validator("public_url", "otlp_endpoint")
@@ -117,7 +162,27 @@ class ServiceSettings(BaseSettings):
                 f"{PREFIX}KAFKA_USERNAME and {PREFIX}KAFKA_PASSWORD: set both"
                 f" when {PREFIX}KAFKA_SECURITY_PROTOCOL begins with SASL"
             )
+        self._lets_staff_in()
         return self
+
+    def _lets_staff_in(self) -> None:
+        if self.staff_issuer is None:
+            return
+        if self.staff is None or not self.staff_groups:
+            raise ValueError(
+                f"{PREFIX}STAFF_CLIENT_ID, {PREFIX}STAFF_CLIENT_SECRET_FILE and"
+                f" {PREFIX}STAFF_GROUPS: set all three when {PREFIX}STAFF_ISSUER is set"
+            )
+        if self.staff_client_id == self.staff_command_client_id:
+            raise ValueError(
+                f"{PREFIX}STAFF_CLIENT_ID: the service and the command need a client each,"
+                f" see {PREFIX}STAFF_COMMAND_CLIENT_ID"
+            )
+        if not self.staff_second_factors and not self.development:
+            raise ValueError(
+                f"{PREFIX}STAFF_SECOND_FACTORS: staff sign on with a second factor; name the values"
+                " of amr that say so"
+            )
 
 
 def _require_database_url(url: str) -> None:

@@ -12,10 +12,14 @@ from typing import Any, Final, Protocol
 import structlog
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 log = structlog.get_logger()
 
 STOP_WITHIN: Final = timedelta(seconds=25)
+_MUCH_BYTES: Final = 16 * 1024
+_MUCH_WRITES: Final = 4
+CANNOT_START: Final = 2
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -29,6 +33,13 @@ class Part(Protocol):
 
     async def stop(self) -> None:
         """Take no new work and return when what was begun is done."""
+
+
+class CannotStart(Exception):  # noqa: N818 - reads as the fact it states
+    """What is around the process is not as it has to be.
+
+    The message is one line that says what is wrong and what mends it, without a value of a secret.
+    """
 
 
 class PartFailed(Exception):  # noqa: N818 - reads as the fact it states
@@ -46,7 +57,8 @@ async def run_until_stopped(
     They are then stopped one after another, the last first, all within
     ``stop_within``; what still runs afterwards is cancelled. Returns after a
     clean stop. Raises ``PartFailed`` when a part ended by itself or had to be
-    cancelled. A second signal cancels everything at once.
+    cancelled, and what a part raised as ``CannotStart``. A second signal cancels
+    everything at once.
     """
     asked = asyncio.Event() if stop is None else stop
     hurried = asyncio.Event()
@@ -59,6 +71,8 @@ async def run_until_stopped(
         finally:
             await _cancel(running.values())
     broken = [name for name, task in running.items() if name in ended or _raised(task)]
+    for name in broken:
+        _raise_if_it_cannot_start(running[name])
     failed = [_failure_of(name, running[name]) for name in broken] + [
         f"{name} did not stop in time" for name in cancelled if name not in broken
     ]
@@ -70,11 +84,15 @@ async def run_until_stopped(
 def main(program: Callable[[], Coroutine[Any, Any, None]]) -> int:
     """Run a program on a new loop and return the exit status: 0 after a clean stop.
 
-    What it raises is logged, redacted like every other line, and gives status 1.
+    What it raises is logged, redacted like every other line, and gives status 1; where it cannot
+    start, one line says why, and the status is 2, as for settings that cannot work.
     """
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(program())
+    except CannotStart as refused:
+        log.critical("cannot start", reason=str(refused))
+        return CANNOT_START
     except PartFailed as failure:
         log.error("stopped uncleanly", reason=str(failure))  # noqa: TRY400 - the part's failure is logged where it happened
         return 1
@@ -114,6 +132,7 @@ class HttpServer:
                 proxy_headers=False,
                 lifespan="off",
                 timeout_graceful_shutdown=max(1, round(stop_within.total_seconds())),
+                http=_InOnePiece,
             )
         )
         self._ended = asyncio.Event()
@@ -135,6 +154,44 @@ class HttpServer:
         """Close the door and wait for requests in flight."""
         self._server.should_exit = True
         await self._ended.wait()
+
+
+class _InOnePiece(HttpToolsProtocol):
+    """Sends the head and the body of an answer together; uvicorn makes a packet of each."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(_Gathered(transport, self.loop))  # type: ignore[arg-type]
+
+
+class _Gathered:
+    """A transport that sends what is written within one turn of the loop in one piece.
+
+    Much is sent at once, so that whoever streams feels that the other side is slow.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._unsent: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        if not self._unsent:
+            self._loop.call_soon(self._send)
+        self._unsent.append(data)
+        if len(data) > _MUCH_BYTES or len(self._unsent) > _MUCH_WRITES:
+            self._send()
+
+    def close(self) -> None:
+        self._send()
+        self._transport.close()
+
+    def _send(self) -> None:
+        if self._unsent:
+            unsent, self._unsent = self._unsent, []
+            self._transport.write(b"".join(unsent))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
 
 
 class _Server(uvicorn.Server):
@@ -210,6 +267,12 @@ async def _cancel(tasks: "Sequence[asyncio.Task[None]] | Any") -> None:
 
 def _raised(task: asyncio.Task[None]) -> bool:
     return task.done() and not task.cancelled() and task.exception() is not None
+
+
+def _raise_if_it_cannot_start(task: asyncio.Task[None]) -> None:
+    failure = None if task.cancelled() else task.exception()
+    if isinstance(failure, CannotStart):
+        raise failure
 
 
 def _failure_of(name: str, task: asyncio.Task[None]) -> str:

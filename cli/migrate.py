@@ -9,6 +9,7 @@ from rich.console import Console
 
 from chassis.database import connect
 from chassis.migrations import migrate_all, newest_versions
+from chassis.versions import DatabaseTooNewError
 from cli.running import FAILED, MISUSED
 from contracts.topics import SERVICES
 from devstack.provider import ROLE_VARIABLES
@@ -44,6 +45,9 @@ def run_migrate(services: Sequence[str], *, dry_run: bool) -> int:
                 f"[red]{service}: {type(failure).__name__}.[/] Does the URL name a database that"
                 " runs, and the role that owns it?"
             )
+            return FAILED
+        except DatabaseTooNewError as newer:
+            console.print(f"[red]{service} is of a newer release[/]: {newer}.", soft_wrap=True)
             return FAILED
         console.print(f"{service} is up to date")
     return 0

@@ -17,7 +17,9 @@ SOURCES: Final = CONFIG / "browser"
 BUILT: Final = CONFIG / "built"
 _TARGET: Final = "es2022"
 # The reporter finds its own address by `document.currentScript`, which a module has not.
-_SCRIPTS: Final = {"iife": ("reporter.js",), "esm": ("app.js",)}
+_SCRIPTS: Final = {"iife": ("reporter.js", "preview.js"), "esm": ("app.js", "editors.js")}
+# What a script carries as a text, to start a worker with; made before the others.
+_WORKER: Final = "preview-worker"
 
 
 class CannotBundleError(Exception):
@@ -45,12 +47,17 @@ def bundle() -> None:
             "--define:__SENTRY_DEBUG__=false",
             "--define:__SENTRY_TRACING__=false",
             "--log-level=warning",
-            f"--outdir={made}",
+            "--loader:.text=text",
         )
         esbuild = str(folder / "node_modules" / "esbuild" / "bin" / "esbuild")
-        for form, scripts in _SCRIPTS.items():
-            status = node([esbuild, *scripts, f"--format={form}", *options], cwd=folder)
+
+        def build(form: str, *arguments: str) -> None:
+            status = node([esbuild, *arguments, f"--format={form}", *options], cwd=folder)
             _require("esbuild", status)
+
+        build("iife", f"{_WORKER}.js", f"--outfile={_WORKER}.text")
+        for form, scripts in _SCRIPTS.items():
+            build(form, *scripts, f"--outdir={made}")
         BUILT.mkdir(exist_ok=True)
         for script in made.iterdir():
             unfinished = BUILT / f"{script.name}.new"

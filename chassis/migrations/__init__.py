@@ -5,6 +5,7 @@ from importlib import import_module
 from pathlib import Path
 
 import asyncpg
+import structlog
 from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
 from alembic.script import ScriptDirectory
@@ -13,8 +14,10 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from chassis.data_map import DataMap, grants_sql
+from chassis.versions import behind, folders_of, is_newer
 
-_HERE = Path(__file__).parent
+log = structlog.get_logger(__name__)
+
 _LOCK = "SELECT pg_advisory_lock(hashtextextended('keepword migrations', 0))"
 
 
@@ -36,8 +39,9 @@ def run_sql(migration: str) -> None:
 
 def newest_versions(service: str) -> dict[str, str | None]:
     """Say which migration a database of a service has last, in each of its two version tables."""
-    folders = {"chassis_migrations": _HERE, f"{service}_migrations": migrations_of(service)}
-    return {table: _script(folder).get_current_head() for table, folder in folders.items()}
+    return {
+        table: _script(folder).get_current_head() for table, folder in folders_of(service).items()
+    }
 
 
 def _script(folder: Path) -> ScriptDirectory:
@@ -63,40 +67,46 @@ def _upgrade(connection: SyncConnection, folder: Path, version_table: str) -> No
             environment.run_migrations()
 
 
-def migrations_of(service: str) -> Path:
-    """Return the folder with a service's own migrations."""
-    return Path(str(import_module(f"services.{service}").__file__)).parent / "migrations"
-
-
 async def migrate(owner_url: str, data_map: DataMap, *, own: Path | None = None) -> None:
     """Bring one service's database up to date and give its roles what the data map allows.
 
     ``own`` is the folder with the service's migrations, by default the one in its package. Safe to
-    run by several at once (one does it, the others wait) and again at any time.
+    run by several at once (one does it, the others wait) and again at any time. A database of a newer
+    release stays as it is, so that going back one release needs no other command; raises
+    ``DatabaseTooNewError`` where that release cannot be gone back from.
     """
     service = data_map.service
-    folders = [
-        (_HERE, "chassis_migrations"),
-        (own or migrations_of(service), f"{service}_migrations"),
-    ]
     engine = create_async_engine(
         owner_url.replace("postgresql://", "postgresql+asyncpg://", 1), poolclass=NullPool
     )
     guard = await asyncpg.connect(owner_url)
     try:
         await guard.execute(_LOCK)
+        await behind(guard, service, own=own)
+        if await is_newer(guard, service, own=own):
+            log.info("database is of a newer release and stays as it is", database_of=service)
+            return
         async with engine.connect() as connection:
-            for folder, version_table in folders:
+            for version_table, folder in folders_of(service, own).items():
                 await connection.run_sync(_upgrade, folder, version_table)
                 # Even to have read its version is a transaction, and alembic commits nothing in one
                 # that was there before it.
                 await connection.commit()
         async with guard.transaction():
+            for version_table, folder in folders_of(service, own).items():
+                await guard.execute(_comment(version_table, folder))
             for statement in grants_sql(data_map, service):
                 await guard.execute(statement)
     finally:
         await guard.close()
         await engine.dispose()
+
+
+def _comment(version_table: str, folder: Path) -> str:
+    """Leave beside the version what older code has to know to work on: the last ``needs`` of all."""
+    told = [getattr(each.module, "needs", None) for each in _script(folder).walk_revisions()]
+    needed = max((each for each in told if each is not None), default=None)
+    return f"COMMENT ON TABLE {version_table} IS " + (f"'{needed}'" if needed else "NULL")
 
 
 async def migrate_all(owner_urls: Mapping[str, str]) -> None:

@@ -43,7 +43,7 @@ from services.notifier.jobs.people import Moves
 from services.notifier.jobs.policies import Policies
 from services.notifier.jobs.requests import Requests
 from services.notifier.jobs.tickets import TicketErasures, TicketEvidence
-from services.notifier.letters.dkim import Signer
+from services.notifier.letters.dkim import BadDkimFile, Signer
 from services.notifier.letters.letter import Stationery
 from services.notifier.letters.lifecycle import ExportLinks
 from services.notifier.letters.lifecycle import Notices as NoticeLetters
@@ -73,7 +73,7 @@ from services.notifier.takeover import take_over
 def build(settings: NotifierSettings) -> Service[Context]:
     """Build the service; nothing is opened before it runs."""
     mail_domain = settings.mail_from.rpartition("@")[2]
-    signer = Signer.load(settings.dkim_file) if settings.dkim_file else None
+    signer = _signer(settings)
     mail_server = _mail_server(settings, signer.sign if signer else None)
     links = export_links(settings)
     metrics = Metrics()
@@ -224,6 +224,13 @@ def _paper(settings: NotifierSettings) -> tuple[Stationery, Sheets]:
         your_data_url=settings.your_data_url,
     )
     return stationery, sheets
+
+
+def _signer(settings: NotifierSettings) -> Signer | None:
+    try:
+        return Signer.load(settings.dkim_file) if settings.dkim_file else None
+    except BadDkimFile as bad:
+        raise BadSettings([f"{PREFIX}DKIM_FILE: {bad}"]) from None
 
 
 def _mail_server(settings: NotifierSettings, sign: Callable[[bytes], bytes] | None) -> MailServer:

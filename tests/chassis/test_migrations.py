@@ -9,6 +9,7 @@ import pytest
 
 import chassis.migrations
 from chassis.migrations import migrate
+from chassis.versions import DatabaseTooNewError, behind
 from tests.support.chassis import SAMPLE_MAP
 from tests.support.stack import Databases
 
@@ -77,3 +78,41 @@ async def test_a_migration_whose_second_statement_fails_leaves_nothing(
         assert await connection.fetchval("SELECT to_regclass('half')") is None
     finally:
         await connection.close()
+
+
+async def test_code_of_one_release_back_works_on_a_newer_database_and_leaves_it_alone(
+    databases: Databases, tmp_path: Path
+) -> None:
+    newer = tmp_path / "migrations"
+    shutil.copytree(SAMPLE_MIGRATIONS, newer)
+    add_migration(newer, "CREATE TABLE more (x int); COMMENT ON TABLE more IS 'here';")
+    roles = (await databases("sample"))["sample"]
+    await migrate(roles.owner_url, SAMPLE_MAP, own=newer)
+    connection = await asyncpg.connect(roles.owner_url)
+    try:
+        assert await behind(connection, "sample", own=SAMPLE_MIGRATIONS) == {}
+        await migrate(roles.owner_url, SAMPLE_MAP, own=SAMPLE_MIGRATIONS)
+        assert await connection.fetchval("SELECT version_num FROM sample_migrations") == "0002"
+    finally:
+        await connection.close()
+
+
+async def test_a_migration_says_which_code_it_leaves_behind(
+    databases: Databases, tmp_path: Path
+) -> None:
+    newer = tmp_path / "migrations"
+    shutil.copytree(SAMPLE_MIGRATIONS, newer)
+    add_migration(newer, "DROP TABLE IF EXISTS nothing;")
+    script = newer / "0002_more.py"
+    script.write_text(f'{script.read_text()}\nneeds = "0002"\n')
+    roles = (await databases("sample"))["sample"]
+    await migrate(roles.owner_url, SAMPLE_MAP, own=newer)
+    connection = await asyncpg.connect(roles.runtime_url)
+    try:
+        assert await behind(connection, "sample", own=newer) == {}
+        with pytest.raises(DatabaseTooNewError, match="needs code that knows 0002"):
+            await behind(connection, "sample", own=SAMPLE_MIGRATIONS)
+    finally:
+        await connection.close()
+    with pytest.raises(DatabaseTooNewError):
+        await migrate(roles.owner_url, SAMPLE_MAP, own=SAMPLE_MIGRATIONS)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -10,16 +11,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import ClassVar
 
+import asyncpg
 import httpx2
 import pytest
 from fastapi import APIRouter, Request
+from structlog.testing import capture_logs
 
 from chassis.broker import KafkaAccess
 from chassis.epochs import behind_since, ensure_epoch
 from chassis.handlers import Handlers
 from chassis.service import Erases, Running, Service, running
 from chassis.settings import ServiceSettings
-from chassis.shutdown import PartFailed
+from chassis.shutdown import CannotStart, PartFailed, main
 from chassis.unit_of_work import UnitOfWork, Units
 from contracts.classes import DataClass
 from contracts.envelope import to_headers
@@ -29,7 +32,7 @@ from contracts.topics import ALL_TOPICS, INSTALLER_TENANTS, PURGER_LEDGER
 from devstack.kafka import RunningKafka, create_topics, start_kafka
 from devstack.processes import free_port
 from tests.support.bus import an_envelope
-from tests.support.chassis import SAMPLE_MAP, Sample, a_tenant
+from tests.support.chassis import SAMPLE_MAP, SAMPLE_MIGRATIONS, Sample, a_tenant
 
 
 class SampleSettings(ServiceSettings):
@@ -81,6 +84,7 @@ def a_service(settings: SampleSettings, handlers: Handlers[None] | None = None) 
         restate=no_restate,
         routers=[router],
         erases=Erases({DataClass.CONTENT: "erase-sample"}, DataClass.CONTENT),
+        migrations=SAMPLE_MIGRATIONS,
     )
 
 
@@ -169,6 +173,32 @@ async def test_doors_stay_closed_until_a_ledger_head_of_this_cluster_is_applied(
         await until(client, "/readyz", 200)
 
 
+async def test_two_replicas_are_both_ready_where_a_topic_has_one_partition(
+    sample: Sample, own_kafka: RunningKafka, keys_file: Path
+) -> None:
+    access = KafkaAccess(own_kafka.bootstrap_servers, "sample")
+    await create_topics(ALL_TOPICS, **access.client_options())
+    await say_head(access)
+    one, other = (a_service(settings_of(sample, own_kafka, keys_file)) for _ in range(2))
+    async with started(one) as first:
+        await until(first, "/readyz", 200)
+        async with started(other) as second:
+            await until(second, "/readyz", 200)
+            await until(first, "/readyz", 200)
+
+
+async def test_messages_that_cannot_be_sent_take_no_replica_out_of_service(
+    sample: Sample, own_kafka: RunningKafka, keys_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chassis.service._RELAY_IS_STUCK_AFTER_SECONDS", -1.0)
+    access = KafkaAccess(own_kafka.bootstrap_servers, "sample")
+    await create_topics(ALL_TOPICS, **access.client_options())
+    await say_head(access)
+    async with started(a_service(settings_of(sample, own_kafka, keys_file))) as client:
+        ready = await until(client, "/readyz", 200)
+        assert ready.json()["checks"]["relay"]["state"] == "warning"
+
+
 async def test_a_stop_lets_the_handler_in_hand_finish_and_its_answer_go_out(
     sample: Sample, own_kafka: RunningKafka, keys_file: Path
 ) -> None:
@@ -243,11 +273,94 @@ async def test_what_cannot_be_taken_over_ends_the_service(
     async def take_over(this: Running[None], kafka: KafkaAccess) -> None:
         raise RuntimeError("the ledger is forked")
 
+    access = KafkaAccess(own_kafka.bootstrap_servers, "sample")
+    await create_topics(ALL_TOPICS, **access.client_options())
     async with sample.worker.acquire() as connection:
         await ensure_epoch(connection, wall=datetime.now(UTC), force=True)
     service = replace(a_service(settings_of(sample, own_kafka, keys_file)), take_over=take_over)
     with pytest.raises(PartFailed, match="RuntimeError"):
         await asyncio.wait_for(service.run(), 30)
+
+
+def without_kafka(sample: Sample, keys_file: Path, **others: object) -> SampleSettings:
+    """Settings of a service that does not come as far as Kafka."""
+    given = {
+        "database_url": sample.roles.runtime_url,
+        "worker_database_url": sample.roles.worker_url,
+        "eraser_database_url": sample.roles.eraser_url,
+        "kafka_bootstrap_servers": "127.0.0.1:1",
+        "http_port": 0,
+        "public_url": "http://127.0.0.1",
+        "key_encryption_keys_file": keys_file,
+    }
+    return SampleSettings.model_validate(given | others)
+
+
+async def refusal_of(service: Service[None]) -> str:
+    with pytest.raises(CannotStart) as refused:
+        await asyncio.wait_for(service.run(), 30)
+    reason = str(refused.value)
+    assert "\n" not in reason
+    return reason
+
+
+async def test_a_wrong_password_of_the_database_is_said_in_one_line(
+    sample: Sample, keys_file: Path
+) -> None:
+    role, _, rest = sample.roles.worker_url.partition("//")[2].partition(":")
+    wrong = f"postgresql://{role}:geheim@{rest.partition('@')[2]}"
+    settings = without_kafka(sample, keys_file, worker_database_url=wrong)
+    reason = await refusal_of(a_service(settings))
+    assert reason.startswith("KEEPWORD_WORKER_DATABASE_URL: the server refuses its role")
+    assert "geheim" not in reason
+
+
+async def test_a_file_of_keys_that_is_missing_is_said_in_one_line(
+    sample: Sample, tmp_path: Path
+) -> None:
+    reason = await refusal_of(a_service(without_kafka(sample, tmp_path / "none.json")))
+    assert reason == "KEEPWORD_KEY_ENCRYPTION_KEYS_FILE: cannot be read: No such file or directory"
+
+
+async def test_a_database_that_nobody_migrates_is_said_in_one_line(
+    sample: Sample, keys_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chassis.service._MIGRATED_WITHIN_SECONDS", 0.0)
+    newer = tmp_path / "migrations"
+    shutil.copytree(SAMPLE_MIGRATIONS, newer)
+    shutil.copy(newer / "0001_notes.py", newer / "0002_more.py")
+    service = replace(a_service(without_kafka(sample, keys_file)), migrations=newer)
+    reason = await refusal_of(service)
+    assert "older than this release: run `keepword migrate sample`" in reason
+
+
+async def test_a_database_of_a_release_that_cannot_be_gone_back_from_is_said_in_one_line(
+    sample: Sample, keys_file: Path
+) -> None:
+    owner = await asyncpg.connect(sample.roles.owner_url)
+    try:
+        await owner.execute("UPDATE sample_migrations SET version_num = '0009'")
+        await owner.execute("COMMENT ON TABLE sample_migrations IS '0007'")
+    finally:
+        await owner.close()
+    reason = await refusal_of(a_service(without_kafka(sample, keys_file)))
+    assert "sample_migrations is at 0009 and needs code that knows 0007" in reason
+    assert reason.endswith("start the newer release again")
+
+
+def test_what_cannot_start_ends_with_the_status_of_settings_that_cannot_work() -> None:
+    async def program() -> None:
+        raise CannotStart("KEEPWORD_SOMETHING: mend it")
+
+    with capture_logs() as logged:
+        assert main(program) == 2
+    assert logged == [
+        {
+            "event": "cannot start",
+            "reason": "KEEPWORD_SOMETHING: mend it",
+            "log_level": "critical",
+        }
+    ]
 
 
 async def test_an_entry_of_the_ledger_that_cannot_be_applied_ends_the_service(

@@ -115,3 +115,35 @@ def test_half_a_login_to_kafka_is_refused(environment: pytest.MonkeyPatch) -> No
     environment.setenv("KEEPWORD_KAFKA_PASSWORD", "hunter2")
     (told,) = complaints()
     assert "KEEPWORD_KAFKA_USERNAME" in told
+
+
+STAFF = {
+    "KEEPWORD_STAFF_ISSUER": "https://id.example.com/",
+    "KEEPWORD_STAFF_CLIENT_ID": "keepword-purger",
+    "KEEPWORD_STAFF_CLIENT_SECRET_FILE": "/run/secrets/staff",
+    "KEEPWORD_STAFF_GROUPS": '{"privacy": "kw-privacy"}',
+}
+
+
+def test_where_staff_sign_on_is_named_whole_or_not_at_all(
+    environment: pytest.MonkeyPatch,
+) -> None:
+    assert Settings.load().staff is None
+    for name, value in STAFF.items():
+        environment.setenv(name, value)
+    known = Settings.load().staff
+    assert known is not None
+    # Letter by letter, as tokens name it.
+    assert known.issuer == "https://id.example.com/"
+    for name, wrong in (
+        ("KEEPWORD_STAFF_ISSUER", "http://id.example.com"),
+        ("KEEPWORD_STAFF_GROUPS", "{}"),
+        ("KEEPWORD_STAFF_GROUPS", '{"boss": "kw-boss"}'),
+        ("KEEPWORD_STAFF_CLIENT_ID", "keepword"),
+        ("KEEPWORD_STAFF_SECOND_FACTORS", "[]"),
+    ):
+        with environment.context() as changed:
+            changed.setenv(name, wrong)
+            assert any(name in complaint for complaint in complaints()), name
+    environment.delenv("KEEPWORD_STAFF_CLIENT_SECRET_FILE")
+    assert "KEEPWORD_STAFF_CLIENT_SECRET_FILE" in complaints()[0]

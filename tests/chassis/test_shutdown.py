@@ -7,13 +7,15 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 from structlog.testing import capture_logs
 
 from chassis import shutdown
@@ -268,3 +270,52 @@ def test_uvloop_is_used_where_there_is_one() -> None:
 
     assert shutdown.main(program) == 0
     assert seen == ["uvloop"]
+
+
+async def test_head_and_body_of_an_answer_come_in_one_piece() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await Response(b"answer", headers={"connection": "close"})(scope, receive, send)
+
+    server = HttpServer(app, host="127.0.0.1", port=0)
+    serving = asyncio.create_task(server.run())
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    piece = await reader.read(65_536)
+    assert piece.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert piece.endswith(b"\r\n\r\nanswer")
+    assert await reader.read() == b""
+    writer.close()
+    await server.stop()
+    await serving
+
+
+async def test_a_stream_waits_for_who_reads_slowly() -> None:
+    chunk, chunks = b"x" * 10_000, 5_000
+    made = 0
+
+    async def stream() -> AsyncIterator[bytes]:
+        nonlocal made
+        for _ in range(chunks):
+            made += 1
+            yield chunk
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await StreamingResponse(stream())(scope, receive, send)
+
+    server = HttpServer(app, host="127.0.0.1", port=0)
+    serving = asyncio.create_task(server.run())
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=65_536)
+    writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    got = len(await reader.read(1_000))
+    before = -1
+    while before != made:  # until it stands still
+        before = made
+        await asyncio.sleep(0.05)
+    assert made < chunks / 2
+    while piece := await reader.read(1_000_000):
+        got += len(piece)
+    assert made == chunks
+    assert got > len(chunk) * chunks
+    writer.close()
+    await server.stop()
+    await serving

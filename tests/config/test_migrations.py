@@ -10,7 +10,8 @@ import asyncpg
 from chassis.data_map import DataMap
 from chassis.database import prepare_connection
 from chassis.erasure import NOBODY
-from chassis.migrations import migrate, migrations_of
+from chassis.migrations import migrate
+from chassis.versions import migrations_of
 from devstack.postgres import RunningPostgres
 from services.config.data_map import DATA_MAP
 from tests.config.builders import NOW

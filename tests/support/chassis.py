@@ -47,7 +47,7 @@ SAMPLE_MAP = DataMap(
     ),
 )
 
-_MIGRATIONS = Path(__file__).parent / "sample" / "migrations"
+SAMPLE_MIGRATIONS = Path(__file__).parent / "sample" / "migrations"
 
 
 def suppressed(units: Units[Any]) -> dict[tuple[str, str], float]:
@@ -110,7 +110,7 @@ async def sample_of(roles: Roles) -> AsyncIterator[Sample]:
 @pytest.fixture
 async def sample(migrated: Migrated) -> AsyncIterator[Sample]:
     """A fresh database of the sample service."""
-    roles = await migrated(SAMPLE_MAP, own=_MIGRATIONS)
+    roles = await migrated(SAMPLE_MAP, own=SAMPLE_MIGRATIONS)
     async with sample_of(roles) as opened:
         yield opened
 

@@ -107,6 +107,9 @@ const arrive = (screen) => {
     heading?.focus();
   }
   say(article.dataset.said ?? "");
+  equip(article).catch(() => {
+    // A plain field does as well.
+  });
 };
 
 const problemOf = (xhr) => {
@@ -163,6 +166,71 @@ const away = ({ detail }) => {
   complain(sentence("away"), detail.requestConfig.verb === "get");
 };
 
+// -- forms -------------------------------------------------------------------------------------
+
+const fieldOf = (name) => app.querySelector(`#editor [data-field="${CSS.escape(name)}"]`);
+const controlOf = (field) =>
+  field.querySelector("[data-code]") ?? field.querySelector("input:not([type=hidden]), select, textarea, button");
+
+const forgive = () => {
+  app.querySelectorAll("#editor [data-wrong]").forEach((field) => {
+    field.removeAttribute("data-wrong");
+    field.querySelector(".why").remove();
+    const control = controlOf(field);
+    control?.removeAttribute("aria-invalid");
+    control?.removeAttribute("aria-errormessage");
+  });
+};
+
+// Puts what is wrong beside each field, and the keyboard's place before all of it.
+const point = (errors) => {
+  forgive();
+  errors.querySelectorAll("[data-why]").forEach((reason) => {
+    const field = fieldOf(reason.dataset.why);
+    if (field === null || field.dataset.wrong !== undefined) return;
+    const why = document.createElement("p");
+    why.className = "why";
+    why.id = `why-${reason.dataset.why}`;
+    why.textContent = reason.textContent;
+    field.append(why);
+    field.dataset.wrong = "";
+    const control = controlOf(field);
+    control?.setAttribute("aria-invalid", "true");
+    control?.setAttribute("aria-errormessage", why.id);
+  });
+  errors.querySelector("h3").focus();
+};
+
+const clicked = {
+  mend: (button) => controlOf(fieldOf(button.dataset.mend))?.focus(),
+  overwrite: (button) => {
+    const form = find("editor");
+    form.elements.version.value = button.dataset.overwrite;
+    form.requestSubmit();
+  },
+  take: () => go(),
+  back: () => {
+    find("errors").replaceChildren();
+    controlOf(fieldOf("name")).focus();
+  },
+};
+
+app.addEventListener("click", ({ target }) => {
+  const button = target.closest("button");
+  const act = button && Object.keys(clicked).find((name) => name in button.dataset);
+  if (act) clicked[act](button);
+});
+
+// The editors of code are half a megabyte, and loaded with the first form that has one.
+const equip = async (article) => {
+  const areas = article.querySelectorAll("textarea[data-editor]");
+  if (areas.length === 0) return;
+  const { mount, watch } = await import(`${SCREENS}editors.js`);
+  areas.forEach(mount);
+  const preview = article.querySelector("[data-preview]");
+  if (preview !== null) watch(preview, SCREENS);
+};
+
 // -- how htmx works for us ---------------------------------------------------------------------
 
 // Forms travel as a list of pairs, so that texts are not blown up by percent signs.
@@ -212,6 +280,9 @@ listen("htmx:beforeSend", ({ detail: { xhr } }) => {
   xhr.getResponseHeader = (name) => (name.startsWith("HX-") ? null : read(name));
 });
 
+// A form that was refused stays as it is, and is told what is wrong with it.
+const REFUSED = [412, 422];
+
 listen("htmx:beforeSwap", ({ detail }) => {
   const isFragment = (detail.xhr.getResponseHeader("Content-Type") ?? "").startsWith("text/html");
   detail.shouldSwap = isFragment;
@@ -220,6 +291,7 @@ listen("htmx:beforeSwap", ({ detail }) => {
     tries = 0;
     renewed = false;
     if (find("trouble") !== null) find("trouble").hidden = true;
+    if (REFUSED.includes(detail.xhr.status)) detail.target = find("errors");
   }
 });
 
@@ -242,7 +314,8 @@ listen("htmx:afterSwap", ({ detail }) => {
   }
   tellTimes(app);
   if (target.id === "screen") arrive(target);
-  else say([...app.querySelectorAll("[data-said]")].pop()?.dataset.said ?? "");
+  else if (target.id === "errors") point(target);
+  else say([...(target.isConnected ? target : find("rows")).querySelectorAll("[data-said]")].pop()?.dataset.said ?? "");
 });
 
 // What came in the place of what was pressed goes on with the keyboard's place.

@@ -5,6 +5,7 @@ settings.name = "htmx-config";
 settings.content = JSON.stringify({
   // The page's policy allows neither style nor script of its own making.
   includeIndicatorStyles: false,
+  attributesToSettle: ["class"],
   allowEval: false,
   allowScriptTags: false,
   // Screens come from config, which may have another address than the page; app.js asks nobody else.

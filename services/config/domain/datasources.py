@@ -42,7 +42,7 @@ _SECRET_OPTION: Final = re.compile(r"(?i)secret|passw|token|api.?key|credential|
 OptionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$")]
 # JSON knows one kind of number: 5.0 is a whole one.
 OptionNumber = Annotated[
-    int, BeforeValidator(whole), Field(strict=True, ge=-LARGEST_WHOLE, le=LARGEST_WHOLE)
+    int, Field(strict=True, ge=-LARGEST_WHOLE, le=LARGEST_WHOLE), BeforeValidator(whole)
 ]
 Credentials = Annotated[SecretStr, Field(min_length=1, max_length=8192)]
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 from uuid import UUID, uuid4
 
 from services.config.domain.scrubbing import scrub, scrub_file
@@ -245,20 +245,20 @@ def _number(told: object) -> int | None:
 OTHER: Final = "Other"
 _BROWSERS: Final = (
     # Each says that it is others as well: the first that is found is what it is.
-    ("Edge", re.compile(r"\b(?:Edg|EdgA|EdgiOS|Edge)/(\d{1,4})")),
-    ("Opera", re.compile(r"\b(?:OPR|Opera)/(\d{1,4})")),
-    ("Samsung Internet", re.compile(r"\bSamsungBrowser/(\d{1,4})")),
-    ("Firefox", re.compile(r"\b(?:Firefox|FxiOS)/(\d{1,4})")),
-    ("Chrome", re.compile(r"\b(?:HeadlessChrome|Chrome|CriOS)/(\d{1,4})")),
-    ("Safari", re.compile(r"\bVersion/(\d{1,4})[\d.]* (?:Mobile/\w+ )?Safari/")),
+    ("Edge", ("Edg",), re.compile(r"\b(?:Edg|EdgA|EdgiOS|Edge)/(\d{1,4})")),
+    ("Opera", ("OPR/", "Opera/"), re.compile(r"\b(?:OPR|Opera)/(\d{1,4})")),
+    ("Samsung Internet", ("SamsungBrowser/",), re.compile(r"\bSamsungBrowser/(\d{1,4})")),
+    ("Firefox", ("Firefox/", "FxiOS/"), re.compile(r"\b(?:Firefox|FxiOS)/(\d{1,4})")),
+    ("Chrome", ("Chrome/", "CriOS/"), re.compile(r"\b(?:HeadlessChrome|Chrome|CriOS)/(\d{1,4})")),
+    ("Safari", ("Safari/",), re.compile(r"\bVersion/(\d{1,4})[\d.]* (?:Mobile/\w+ )?Safari/")),
 )
 _SYSTEMS: Final = (
-    ("Windows", re.compile(r"\bWindows NT (\d{1,4})")),
-    ("Android", re.compile(r"\bAndroid (\d{1,4})")),
-    ("iOS", re.compile(r"\b(?:iPhone|CPU) OS (\d{1,4})")),
-    ("macOS", re.compile(r"\bMac OS X (\d{1,4})")),
-    ("ChromeOS", re.compile(r"\bCrOS \w+ (\d{1,5})")),
-    ("Linux", re.compile(r"\bLinux\b()")),
+    ("Windows", ("Windows NT ",), re.compile(r"\bWindows NT (\d{1,4})")),
+    ("Android", ("Android ",), re.compile(r"\bAndroid (\d{1,4})")),
+    ("iOS", (" OS ",), re.compile(r"\b(?:iPhone|CPU) OS (\d{1,4})")),
+    ("macOS", ("Mac OS X ",), re.compile(r"\bMac OS X (\d{1,4})")),
+    ("ChromeOS", ("CrOS ",), re.compile(r"\bCrOS \w+ (\d{1,5})")),
+    ("Linux", ("Linux",), re.compile(r"\bLinux\b()")),
 )
 _MOST_AGENT: Final = 512
 
@@ -269,8 +269,12 @@ def agent_of(user_agent: str) -> Agent:
     return Agent(*_family(told, _BROWSERS), *_family(told, _SYSTEMS))
 
 
-def _family(told: str, families: tuple[tuple[str, re.Pattern[str]], ...]) -> tuple[str, int | None]:
-    for name, pattern in families:
-        if found := pattern.search(told):
+_Families: TypeAlias = tuple[tuple[str, tuple[str, ...], re.Pattern[str]], ...]
+
+
+def _family(told: str, families: _Families) -> tuple[str, int | None]:
+    # To look for a word costs a tenth of what its pattern costs.
+    for name, words, pattern in families:
+        if any(word in told for word in words) and (found := pattern.search(told)):
             return name, int(found[1]) if found[1] else None
     return OTHER, None

@@ -83,7 +83,10 @@ _DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}")
 Value = (
     StrictBool
     | Annotated[
-        int, BeforeValidator(whole), Field(strict=True, ge=-LARGEST_WHOLE, le=LARGEST_WHOLE)
+        # In the other order the document of the API would not know the limits.
+        int,
+        Field(strict=True, ge=-LARGEST_WHOLE, le=LARGEST_WHOLE),
+        BeforeValidator(whole),
     ]
     | Annotated[float, Field(strict=True, ge=-LARGEST_WHOLE, le=LARGEST_WHOLE, allow_inf_nan=False)]
     | OptionText

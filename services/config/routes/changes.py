@@ -16,9 +16,15 @@ from chassis.unit_of_work import UnitOfWork
 from services.config.context import CREDENTIALS, Context
 from services.config.domain.definitions import Definition
 from services.config.domain.kinds import Kind
-from services.config.domain.things import Thing, names_with, references_of
+from services.config.domain.things import (
+    PastVersion,
+    Thing,
+    names_with,
+    read_definition,
+    references_of,
+)
 from services.config.routes.openapi import IF_MATCH_FORM
-from services.config.store import things
+from services.config.store import history, things
 
 # Whatever pydantic finds by itself is about the form; rules of ours are about the sense.
 _OF_FORM: Final = frozenset(get_args(ErrorType))
@@ -168,6 +174,28 @@ async def change(
         raise name_taken(kind) from None
 
 
+async def bring_back(
+    uow: UnitOfWork[Context], tenant_id: UUID, kind: Kind, present: Thing, past: PastVersion
+) -> Thing:
+    """Make a thing that was found and locked what it was; raises 409 where that cannot be."""
+    try:
+        wanted = read_definition(kind, past.name, past.tags, past.body)
+    except ValidationError:
+        raise Problem(409, detail="That version does not satisfy the present rules.") from None
+    return await change(uow, tenant_id, kind, present, wanted)
+
+
+async def version_of(
+    uow: UnitOfWork[Context], tenant_id: UUID, kind: Kind, thing_id: UUID, version: int
+) -> PastVersion:
+    """Find what a thing was, or is, in one version; raises 404 where that is not kept."""
+    await find(uow, tenant_id, kind, thing_id)
+    found = await history.version_of(uow.connection, tenant_id, thing_id, version)
+    if found is None:
+        raise Problem(404, detail="That version is not kept, or was never made.")
+    return found
+
+
 async def require_meant(
     uow: UnitOfWork[Context], tenant_id: UUID, kind: Kind, wanted: Definition
 ) -> None:
@@ -229,7 +257,11 @@ def answer(thing: Thing, *, status: int = 200, headers: dict[str, str] | None = 
 
 def name_taken(kind: Kind) -> Problem:
     """Make the answer to a name that another thing of the kind has."""
-    return Problem(409, detail=f"There is a {kind.name} of this name already.")
+    return Problem(
+        409,
+        detail=f"There is a {kind.name} of this name already.",
+        extensions={"reason": "name-taken"},
+    )
 
 
 async def sealed(uow: UnitOfWork[Context], tenant_id: UUID, wanted: Definition) -> bytes | None:

@@ -230,7 +230,8 @@ def _require(wait_seconds: int) -> None:
 
 
 def _answer(event_id: UUID | None) -> Response:
-    return JSONResponse({"id": event_id.hex if event_id else ""}, headers=_NOT_TAKEN)
+    told = f'{{"id":"{event_id.hex if event_id else ""}"}}'
+    return Response(told, media_type="application/json", headers=_NOT_TAKEN)
 
 
 OPENAPI: Final = {

@@ -7,17 +7,19 @@ from uuid import UUID
 
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import JSONResponse, Response
-from pydantic import ValidationError
 
-from chassis.problems import Problem
-from chassis.unit_of_work import UnitOfWork
-from services.config.context import Context
 from services.config.domain.differences import differences
 from services.config.domain.kinds import Kind
-from services.config.domain.things import PastVersion, read_definition
+from services.config.domain.things import PastVersion
 from services.config.routes import openapi
 from services.config.routes.access import Config, Tenant, reading, writing
-from services.config.routes.changes import answer, change, find, require_version
+from services.config.routes.changes import (
+    answer,
+    bring_back,
+    find,
+    require_version,
+    version_of,
+)
 from services.config.routes.openapi import PREFIX
 from services.config.store import history
 
@@ -89,7 +91,7 @@ class HistoryRoutes:
     ) -> Response:
         """Show what a thing was, or is, in one version; what is sealed has no history."""
         async with reading(config, tenant_id) as uow:
-            found = await self._version(uow, tenant_id, thing_id, version)
+            found = await version_of(uow, tenant_id, self.kind, thing_id, version)
         return JSONResponse(
             {**_told(found), "version": found.version, "made_at": found.made_at.isoformat()}
         )
@@ -105,8 +107,8 @@ class HistoryRoutes:
         """Say what is different from one version to another, or to the present one."""
         async with reading(config, tenant_id) as uow:
             present = await find(uow, tenant_id, self.kind, thing_id)
-            before = await self._version(uow, tenant_id, thing_id, version)
-            after = await self._version(uow, tenant_id, thing_id, to or present.version)
+            before = await version_of(uow, tenant_id, self.kind, thing_id, version)
+            after = await version_of(uow, tenant_id, self.kind, thing_id, to or present.version)
         found = await asyncio.to_thread(differences, _told(before), _told(after), self.kind.long)
         return JSONResponse(
             {
@@ -133,24 +135,9 @@ class HistoryRoutes:
         async with writing(config, tenant_id) as uow:
             present = await find(uow, tenant_id, self.kind, thing_id, lock=True)
             require_version(request, present)
-            past = await self._version(uow, tenant_id, thing_id, version)
-            try:
-                wanted = read_definition(self.kind, past.name, past.tags, past.body)
-            except ValidationError:
-                raise Problem(
-                    409, detail="That version does not satisfy the present rules."
-                ) from None
-            changed = await change(uow, tenant_id, self.kind, present, wanted)
+            past = await version_of(uow, tenant_id, self.kind, thing_id, version)
+            changed = await bring_back(uow, tenant_id, self.kind, present, past)
         return answer(changed)
-
-    async def _version(
-        self, uow: UnitOfWork[Context], tenant_id: UUID, thing_id: UUID, version: int
-    ) -> PastVersion:
-        await find(uow, tenant_id, self.kind, thing_id)
-        found = await history.version_of(uow.connection, tenant_id, thing_id, version)
-        if found is None:
-            raise Problem(404, detail="That version is not kept, or was never made.")
-        return found
 
 
 def _told(version: PastVersion) -> dict[str, Any]:

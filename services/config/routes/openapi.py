@@ -47,12 +47,14 @@ IF_MATCH: Final[Described] = {
     "schema": {"type": "string", "pattern": IF_MATCH_FORM},
     "example": '"1"',
 }
+LONGEST_KEY: Final = 200
+KEY_FORM: Final = f"^[!-~]{{1,{LONGEST_KEY}}}$"
 _IDEMPOTENCY_KEY: Final[Described] = {
     "name": "Idempotency-Key",
     "in": "header",
     "required": False,
     "description": "Made up by the caller; for a day a repeat with it creates nothing.",
-    "schema": {"type": "string", "minLength": 1, "maxLength": 200, "pattern": "^[!-~]+$"},
+    "schema": {"type": "string", "minLength": 1, "maxLength": LONGEST_KEY, "pattern": KEY_FORM},
 }
 INVALID: Final = {"400": problem_response("The request has not the right form.")}
 BODY: Final = {**INVALID, "413": problem_response("The body is too large.")}

@@ -1,8 +1,9 @@
 """Where customers create, list, change and remove things, one router a kind."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request
@@ -39,11 +40,10 @@ from services.config.routes.changes import (
     require_short_texts,
     require_version,
 )
-from services.config.routes.openapi import PREFIX
+from services.config.routes.openapi import KEY_FORM, LONGEST_KEY, PREFIX
 from services.config.store import order, repeats, things
 from services.config.store.things import Wanted
 
-_LONGEST_KEY: Final = 200
 Part = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]
 
 
@@ -251,6 +251,9 @@ def _idempotency_key(request: Request) -> str | None:
     given = request.headers.get("idempotency-key")
     if given is None:
         return None
-    if not 1 <= len(given) <= _LONGEST_KEY:
-        raise Problem(400, detail=f"An Idempotency-Key has 1 to {_LONGEST_KEY} characters.")
+    if not re.fullmatch(KEY_FORM, given):
+        raise Problem(
+            400,
+            detail=f"An Idempotency-Key has 1 to {LONGEST_KEY} characters of ASCII, and no space.",
+        )
     return given

@@ -34,16 +34,16 @@ def in_programs() -> Iterator[str]:
 
 
 def refusals() -> Iterator[str]:
-    """The details of problems, for every kind of things."""
+    """What the API's routes may say, for every kind of things, and behind the name of a field."""
     for path in PROGRAMS:
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            if isinstance(node, ast.keyword) and node.arg == "detail":
-                text = ast.unparse(node.value)
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value
+            elif isinstance(node, ast.JoinedStr):
                 for kind in KINDS:
-                    try:
-                        yield str(eval(text, {"self": kind, "kind": kind, "name": kind.name}))
-                    except (NameError, AttributeError):
-                        break
+                    told = ast.unparse(node).replace("{kind.name}", kind.name)
+                    told = told.replace("{self.kind.name}", kind.name).replace("{name}", kind.name)
+                    yield ast.literal_eval(told.removeprefix("f")).removeprefix("{field}: ")
 
 
 @pytest.mark.parametrize("language", [each for each in Language if each is not Language.ENGLISH])

@@ -11,6 +11,7 @@ from jinja2 import Environment
 from starlette.responses import Response
 
 from chassis.problems import Problem
+from services.config.routes.screens.comparing import near, told
 from services.config.words import Language, Words, language_of
 
 PATH: Final = "/screens"
@@ -36,6 +37,11 @@ class Screens:
 
     def __init__(self) -> None:
         self._of = {language: _screen(Words.of(language)) for language in Language}
+
+    @property
+    def templates(self) -> Environment:
+        """The templates in English, for what nobody reads."""
+        return self._of[Language.ENGLISH].templates
 
     def of(self, request: Request) -> Screen:
         """Return the screen for who asks: their language is that of the request."""
@@ -63,7 +69,9 @@ class Screens:
 
 
 def _screen(words: Words) -> Screen:
-    return Screen(words, words.templates())
+    templates = words.templates()
+    templates.filters |= {"told": told, "near": near}
+    return Screen(words, templates)
 
 
 @dataclass(frozen=True, slots=True)

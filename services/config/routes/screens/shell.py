@@ -16,7 +16,7 @@ from services.config.store import early_erasure, tenants
 from services.config.words import PAGES, word
 
 _STYLE: Final = "app.css"
-_SCRIPTS: Final = ("app.js",)
+_SCRIPTS: Final = ("app.js", "editors.js", "preview.js")
 
 
 class Area(NamedTuple):
