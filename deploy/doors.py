@@ -42,7 +42,9 @@ DOORS: Final[Mapping[str, Doors]] = MappingProxyType(
             public=("/connect", "/forge", "/.well-known/jwks.json"),
             https=(*_SITES, _host(INSTALL_KEYS), _host(FORGE_KEYS), _host(MARKETPLACE)),
         ),
-        "config": Doors(public=("/api/v1", "/errors"), calls_installer=True),
+        "config": Doors(
+            public=("/api/v1", "/errors", "/export", "/pages", "/screens"), calls_installer=True
+        ),
         "purger": Doors(public=("/receipts", "/ledger", "/pages")),
         "notifier": Doors(
             public=("/policy", "/unsubscribe", "/preferences", "/privacy", "/pages"),

@@ -40,6 +40,7 @@ _GIVEN_BY_THE_CHART: Final = frozenset(
         "config_public_url",
         "purger_public_url",
         "session_jwks_url",
+        "export_jwks_url",
         "residue_days",
         "backup_retention_days",
         "checkpoint_file",

@@ -100,3 +100,25 @@ async def test_the_screens_are_for_everybody(
         if folder := os.environ.get("KEEPWORD_PICTURES"):
             await seen.page.set_viewport_size({"width": 900, "height": 1200})
             await seen.page.screenshot(path=f"{folder}/app-{name}-{theme}.png")
+
+
+async def test_a_page_tells_which_screens_were_used_and_nothing_else(
+    customer: Travellers, visit: Visits
+) -> None:
+    acme = customer("acme")
+    await acme.install()
+    seen = await visit(acme)
+    await seen.until_ready()
+    await open_screen(seen, "Your data")
+    async with seen.page.expect_response("**/api/v1/usage") as answered:
+        await seen.run(
+            "Object.defineProperty(document, 'hidden', { value: true });"
+            "document.dispatchEvent(new Event('visibilitychange'))"
+        )
+    answer = await answered.value
+    assert answer.status == 204
+    told = answer.request.post_data_json
+    assert set(told) == {"batch_id", "size", "uses"}
+    assert told["size"] == "unknown"
+    assert {"feature": "your-data", "uses": 1} in told["uses"]
+    assert {each["feature"] for each in told["uses"]} <= {"datasources", "your-data"}

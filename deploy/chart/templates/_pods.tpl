@@ -54,6 +54,14 @@ imagePullSecrets:
 {{- if (index ($root.Files.Get "files/doors.yaml" | fromYaml).doors $name).callsInstaller }}
 - {name: KEEPWORD_SESSION_JWKS_URL, value: "http://{{ include "keepword.fullname" $root }}-installer:8080/.well-known/jwks.json"}
 {{- end }}
+{{- if include "keepword.exportLinks" $root }}
+{{- if eq $name "config" }}
+- {name: KEEPWORD_EXPORT_JWKS_URL, value: "http://{{ include "keepword.fullname" $root }}-notifier:8080/.well-known/jwks.json"}
+{{- end }}
+{{- if eq $name "notifier" }}
+- {name: KEEPWORD_CONFIG_PUBLIC_URL, value: {{ $root.Values.config.publicUrl | quote }}}
+{{- end }}
+{{- end }}
 {{- if eq $name "purger" }}
 - {name: KEEPWORD_RESIDUE_DAYS, value: {{ $root.Values.retention.residueDays | quote }}}
 - {name: KEEPWORD_BACKUP_RETENTION_DAYS, value: {{ $root.Values.retention.backupDays | quote }}}

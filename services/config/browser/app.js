@@ -5,6 +5,7 @@
 import "./htmx-settings.js";
 import htmx from "htmx.org";
 import "./transfer.js";
+import "./usage.js";
 
 const SCREENS = new URL("./", import.meta.url).href;
 const PATIENCE_MS = 2_000;
