@@ -18,7 +18,7 @@ from services.config.routes.errors import ENVELOPES, OPENAPI, READABLE, ErrorDoo
 from services.config.routes.export_links import ExportLinkDoor
 from services.config.routes.faults import board_router
 from services.config.routes.history import HistoryRoutes
-from services.config.routes.screens import screens_routers
+from services.config.routes.screens import screens_routers, transfer
 from services.config.routes.statistics import statistics_router
 from services.config.routes.things import ThingRoutes
 from services.config.settings import ConfigSettings
@@ -60,7 +60,7 @@ def build(settings: ConfigSettings) -> Service[Context]:
             *screens_routers(),
             *((board_router(), statistics_router()) if settings.development else ()),
         ),
-        larger_bodies=imports.LARGER_BODIES,
+        larger_bodies={**imports.LARGER_BODIES, **transfer.LARGER_BODIES},
         plain_routes=errors.plain_routes(),
         openapi={**openapi.describe(), **OPENAPI},
         headers_of={ENVELOPES: READABLE},

@@ -4,6 +4,8 @@
 // comes back is an <article> whose data say where it is (path, area) and what is to be read out (said).
 import "./htmx-settings.js";
 import htmx from "htmx.org";
+import "./transfer.js";
+import "./usage.js";
 
 const SCREENS = new URL("./", import.meta.url).href;
 const PATIENCE_MS = 2_000;
