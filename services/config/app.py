@@ -14,7 +14,7 @@ from services.config.jobs import Forgetting
 from services.config.moves import Moves, note_ledger_entry, ready_to_erase
 from services.config.routes import erasure_requests, exports, imports, openapi
 from services.config.routes.errors import ENVELOPES, OPENAPI, READABLE, ErrorDoor
-from services.config.routes.faults import board_router
+from services.config.routes.faults import staff_routers
 from services.config.routes.history import HistoryRoutes
 from services.config.routes.screens import screens_routers
 from services.config.routes.things import ThingRoutes
@@ -51,8 +51,8 @@ def build(settings: ConfigSettings) -> Service[Context]:
             erasure_requests.router,
             errors.router(),
             *screens_routers(),
-            *((board_router(),) if settings.development else ()),
         ),
+        staff_routers=staff_routers(),
         larger_bodies=imports.LARGER_BODIES,
         plain_routes=errors.plain_routes(),
         openapi={**openapi.describe(), **OPENAPI},
