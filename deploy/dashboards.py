@@ -42,7 +42,7 @@ def dashboards() -> dict[str, str]:
     """Every dashboard as the text of its file, by the file's name."""
     found = {"keepword.json": _dashboard("keepword", "Keepword", _overall())}
     for service in SERVICES:
-        rows = [*_of_any(f'job=~".*{service}"'), *_OWN[service]]
+        rows = [*_of_any(f'service="{service}"'), *_OWN[service]]
         found[f"keepword-{service}.json"] = _dashboard(
             f"keepword-{service}", f"Keepword: {service}", rows
         )
@@ -97,7 +97,10 @@ def _overall() -> list[Row]:
                 Panel(
                     "Ledger",
                     [
-                        ("applied by {{job}}", "min by (job) (keepword_ledger_applied_number)"),
+                        (
+                            "applied by {{service}}",
+                            "min by (service) (keepword_ledger_applied_number)",
+                        ),
                         ("verified", "max(keepword_ledger_verified_number)"),
                     ],
                     says="All lines are one line when everybody knows of every erasure.",
@@ -117,20 +120,20 @@ def _overall() -> list[Row]:
             [
                 Panel(
                     "Unread records",
-                    [("{{job}}", "sum by (job) (keepword_consumer_lag)")],
+                    [("{{service}}", "sum by (service) (keepword_consumer_lag)")],
                 ),
                 Panel(
                     "Oldest unsent message",
-                    [("{{job}}", "max by (job) (keepword_outbox_oldest_seconds)")],
+                    [("{{service}}", "max by (service) (keepword_outbox_oldest_seconds)")],
                     "s",
                 ),
                 Panel(
                     "Records given up",
-                    [("{{job}}", "max by (job) (keepword_dead_letters_open)")],
+                    [("{{service}}", "max by (service) (keepword_dead_letters_open)")],
                 ),
                 Panel(
                     "Handled",
-                    [("{{job}}", "sum by (job) (rate(keepword_events_handled_total[5m]))")],
+                    [("{{service}}", "sum by (service) (rate(keepword_events_handled_total[5m]))")],
                     "cps",
                 ),
             ],
@@ -140,15 +143,15 @@ def _overall() -> list[Row]:
             [
                 Panel(
                     "Requests",
-                    [("{{job}}", "sum by (job) (rate(keepword_http_requests_total[5m]))")],
+                    [("{{service}}", "sum by (service) (rate(keepword_http_requests_total[5m]))")],
                     "reqps",
                 ),
                 Panel(
                     "Errors of ours",
                     [
                         (
-                            "{{job}}",
-                            'sum by (job) (rate(keepword_http_requests_total{status=~"5.."}[5m]))',
+                            "{{service}}",
+                            'sum by (service) (rate(keepword_http_requests_total{status=~"5.."}[5m]))',
                         )
                     ],
                     "reqps",
@@ -157,8 +160,8 @@ def _overall() -> list[Row]:
                     "Slowest hundredth",
                     [
                         (
-                            "{{job}}",
-                            _slowest(0.99, "job", "http_seconds"),
+                            "{{service}}",
+                            _slowest(0.99, "service", "http_seconds"),
                         )
                     ],
                     "s",
@@ -167,8 +170,8 @@ def _overall() -> list[Row]:
                     "Jobs that fail",
                     [
                         (
-                            "{{job}}: {{exported_job}}",
-                            'sum by (job, exported_job) (increase(keepword_job_runs_total{outcome="failed"}[15m])) > 0',
+                            "{{service}}: {{exported_job}}",
+                            'sum by (service, exported_job) (increase(keepword_job_runs_total{outcome="failed"}[15m])) > 0',
                         )
                     ],
                 ),
@@ -459,7 +462,3 @@ def write() -> None:
             path.unlink()
     for name, text in told.items():
         (FOLDER / name).write_text(text, encoding="utf-8")
-
-
-if __name__ == "__main__":
-    write()

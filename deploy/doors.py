@@ -27,12 +27,13 @@ class Doors:
 
     ``public`` are the paths below which strangers may call, and the only ones that an Ingress
     leads to: probes, figures and what staff see are none of them. ``https`` are the hosts outside
-    the cluster that it calls, a star for any name below a domain.
+    the cluster that it calls, a star for any name below a domain; ``calls`` are other services,
+    whose published keys it fetches.
     """
 
     public: tuple[str, ...]
     https: tuple[str, ...] = ()
-    calls_installer: bool = False
+    calls: tuple[str, ...] = ()
     sends_mail: bool = False
 
 
@@ -43,14 +44,15 @@ DOORS: Final[Mapping[str, Doors]] = MappingProxyType(
             https=(*_SITES, _host(INSTALL_KEYS), _host(FORGE_KEYS), _host(MARKETPLACE)),
         ),
         "config": Doors(
-            public=("/api/v1", "/errors", "/export", "/pages", "/screens"), calls_installer=True
+            public=("/api/v1", "/errors", "/export", "/pages", "/screens"),
+            calls=("installer", "notifier"),
         ),
         "purger": Doors(public=("/receipts", "/ledger", "/pages")),
         "notifier": Doors(
             public=("/policy", "/unsubscribe", "/preferences", "/privacy", "/pages"),
             # Support tickets lie in Jira Service Management, at a site of the vendor's.
             https=(*_SITES, _host(MARKETPLACE)),
-            calls_installer=True,
+            calls=("installer",),
             sends_mail=True,
         ),
     }

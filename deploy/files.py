@@ -1,7 +1,8 @@
 """The chart's files that follow from the code: topics, permissions, consumers, doors, settings."""
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
@@ -14,11 +15,35 @@ from contracts.messages import Kind
 from contracts.topics import ALL_TOPICS, SERVICES, Acl, acls, is_replays, subscriptions
 from deploy.doors import DOORS
 from deploy.schema import values_schema
+from devstack.postgres import ROLE_KINDS
 
+SOURCE: Final = Path(__file__).parent.parent
 CHART: Final = Path("deploy/chart")
+COMPOSE: Final = Path("deploy/compose")
 SCHEMA: Final = CHART / "values.schema.json"
 _FILES: Final = CHART / "files"
 _HEAD: Final = "# Made by `python -m deploy` of {}; a test compares them.\n"
+
+_SQL_HEAD: Final = """\\set ON_ERROR_STOP on
+-- Made by `python -m deploy`; a test compares them. For psql, when the server is new.
+-- A refused statement would stand in the log with the password in it.
+SET log_min_error_statement = 'panic';
+"""
+
+_SITE: Final = """{host} {{
+\t@public path {paths}
+\thandle @public {{
+\t\treverse_proxy {service}:8080
+\t}}
+\thandle {{
+\t\trespond 404
+\t}}
+}}
+"""
+
+_TABLE_BEGINS: Final = "<!-- made of values.yaml by `python -m deploy` -->"
+_TABLE_ENDS: Final = "<!-- until here -->"
+_KEY_OF_A_LINE: Final = re.compile(r"([A-Za-z]+):")
 
 # What the chart itself gives, from values of their own or from Secrets.
 _GIVEN_BY_THE_CHART: Final = frozenset(
@@ -41,6 +66,7 @@ _GIVEN_BY_THE_CHART: Final = frozenset(
         "purger_public_url",
         "session_jwks_url",
         "export_jwks_url",
+        "installer_public_url",
         "residue_days",
         "backup_retention_days",
         "checkpoint_file",
@@ -86,11 +112,94 @@ def write_files(root: Path) -> None:
     topics = {"topics": _topics(), "permissions": _permissions(), "consumers": _consumers()}
     _write(folder / "contracts.yaml", "contracts/topics.py", topics)
     _write(folder / "doors.yaml", "deploy/doors.py", {"doors": _doors()})
+    values = (SOURCE / CHART / "values.yaml").read_text("utf-8")
+    table = _values_table(yaml.safe_load(values), _comments(values))
+    page = (SOURCE / CHART / "README.md").read_text("utf-8")
+    before, _, rest = page.partition(_TABLE_BEGINS)
+    after = rest.partition(_TABLE_ENDS)[2]
+    whole = f"{before}{_TABLE_BEGINS}\n{table}\n{_TABLE_ENDS}{after}"
+    (root / CHART / "README.md").write_text(whole, "utf-8")
+    beside = root / COMPOSE
+    beside.mkdir(parents=True, exist_ok=True)
+    (beside / "roles.sql").write_text(_roles_sql(), "utf-8")
+    caddyfile = _HEAD.format("deploy/doors.py") + _caddyfile()
+    (beside / "Caddyfile").write_text(caddyfile, "utf-8")
     schema = values_schema(
         {service: variables(service) for service in SERVICES},
         {service: files(service) for service in SERVICES},
     )
     (root / SCHEMA).write_text(json.dumps(schema, indent=2) + "\n", "utf-8")
+
+
+def _values_table(values: Mapping[str, Any], comments: Mapping[str, str]) -> str:
+    """Give every value with its default and what stands above it in ``values.yaml``."""
+    rows = ["| value | default | |", "|---|---|---|"]
+    for path, value in _leaves(values):
+        shown = json.dumps(value, ensure_ascii=False)
+        rows.append(f"| `{path}` | `{shown}` | {comments.get(path, '')} |")
+    return "\n".join(rows)
+
+
+def _leaves(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        path = f"{above}{name}"
+        if isinstance(value, dict) and value and "requests" not in value:
+            yield from _leaves(value, f"{path}.")
+        else:
+            yield path, value
+
+
+def _comments(text: str) -> dict[str, str]:
+    """Read the comment right above each value; one of several lines is one sentence or more."""
+    found: dict[str, str] = {}
+    above: list[tuple[int, str]] = []
+    said: list[str] = []
+    for line in text.splitlines():
+        bare = line.strip()
+        name = _KEY_OF_A_LINE.match(bare)
+        if bare.startswith("#"):
+            said.append(bare.removeprefix("#").strip())
+        elif name is not None:
+            depth = len(line) - len(line.lstrip())
+            above = [each for each in above if each[0] < depth]
+            path = ".".join([*(each for _, each in above), name[1]])
+            above.append((depth, name[1]))
+            found[path] = " ".join(said).replace("|", "\\|")
+            said = []
+        else:
+            said = []
+    return found
+
+
+def _roles_sql() -> str:
+    """Give the statements that make four databases and their roles, with passwords of the environment."""
+    parts = [_SQL_HEAD]
+    for service in SERVICES:
+        for kind in ROLE_KINDS:
+            role, sees_all = f"{service}_{kind}", kind == "backup"
+            parts.append(f"\\getenv word {role.upper()}_PASSWORD")
+            bypass = "BYPASSRLS" if sees_all else "NOBYPASSRLS"
+            parts.append(f"CREATE ROLE {role} LOGIN {bypass} PASSWORD :'word';")
+            if sees_all:
+                parts.append(f"GRANT pg_read_all_data TO {role};")
+                parts.append(f"ALTER ROLE {role} SET default_transaction_read_only = on;")
+        everyone = ", ".join(f"{service}_{kind}" for kind in ROLE_KINDS)
+        parts.append(f"CREATE DATABASE {service} OWNER {service}_owner;")
+        parts.append(f"REVOKE ALL ON DATABASE {service} FROM public;")
+        parts.append(f"GRANT CONNECT ON DATABASE {service} TO {everyone};\n")
+    return "\n".join(parts)
+
+
+def _caddyfile() -> str:
+    """Give the way in of a single host: to each service by its host, to its public paths alone."""
+    return "\n".join(
+        _SITE.format(
+            host=f"{{${service.upper()}_HOST}}",
+            paths=" ".join(f"{door} {door}/*" for door in doors.public),
+            service=service,
+        )
+        for service, doors in DOORS.items()
+    )
 
 
 def _open_settings(service: str) -> list[str]:
@@ -149,7 +258,7 @@ def _doors() -> dict[str, dict[str, Any]]:
         service: {
             "public": list(doors.public),
             "https": list(doors.https),
-            "callsInstaller": doors.calls_installer,
+            "calls": list(doors.calls),
             "sendsMail": doors.sends_mail,
         }
         for service, doors in DOORS.items()

@@ -113,7 +113,7 @@ def values_schema(
     """Give the schema, by the settings and the files that each service knows."""
     storage = _group(["size"], size=_TEXT, storageClass=_NAME_OR_NONE)
     whole = _group(
-        ["kafka", *SERVICES],
+        ["image", "kafka", *SERVICES],
         **{
             "global": _OBJECT,  # Helm hands these two down from a parent chart
             "enabled": _FLAG,
@@ -168,6 +168,9 @@ def values_schema(
                 kind=_one_of("none", "ServiceMonitor", "PodMonitor"),
                 interval={"type": "string", "pattern": "^[0-9]+(ms|s|m)$"},
                 labels=_TEXTS,
+                rules=_FLAG,
+                dashboards=_FLAG,
+                runbooks=_TEXT,
             ),
             "strimzi": _group(
                 enabled=_FLAG,

@@ -88,18 +88,18 @@ class Door:
         self._begun = _Begun(monotonic)
 
     def router(self) -> APIRouter:
-        """Return the routes of signing on and out; none where there is no provider."""
+        """Return the routes of signing on and out; none but of style where there is no provider."""
         router = APIRouter(prefix=SIGN_ON, include_in_schema=False)
+        files = PageFiles(_PAGES, _STATIC)
+        for name in _STATIC:
+            router.add_api_route(f"/{name}", files.show, methods=["GET"], name=name)
         if self._provider is None:
             return router
-        files = PageFiles(_PAGES, _STATIC)
         router.add_api_route("", self.begin, methods=["GET"])
         router.add_api_route("/callback", self.come_back, methods=["GET"])
         router.add_api_route("/out", self.sign_out, methods=["POST"])
         router.add_api_route("/back-channel", self.hear_logout, methods=["POST"])
         router.add_api_route("/me", self.show_me, methods=["GET"], response_model=None)
-        for name in _STATIC:
-            router.add_api_route(f"/{name}", files.show, methods=["GET"], name=name)
         return router
 
     # -- whose request --------------------------------------------------------------------------
@@ -118,7 +118,9 @@ class Door:
         if not session:
             return None
         units = request.app.state.running.units
-        person = await sessions.person_of(units.pool, session, wall=units.clock.wall())
+        person = await sessions.person_of(
+            units.pool, session, visits=_is_visit(request), wall=units.clock.wall()
+        )
         if person is not None and request.method not in _SAFE_METHODS:
             self.require_own_page(request)
         return person
@@ -295,6 +297,21 @@ class Door:
             status=HTTPStatus.FORBIDDEN,
         )
 
+    def start(self, person: Person, pages: Mapping[str, str]) -> Response:
+        """Show who is signed on and what is open to them; ``pages`` are paths with what they do."""
+        shown = {
+            "person": person,
+            "roles": ", ".join(sorted(person.roles)),
+            "pages": {f"{self._public_url}{path}": does for path, does in pages.items()},
+            "out": f"{self._public_url}{SIGN_OUT}",
+            "style": f"{self._public_url}{SIGN_ON}/sign-on.css",
+        }
+        return Response(
+            self._templates.get_template("start.html").render(shown),
+            headers=_HEADERS,
+            media_type="text/html",
+        )
+
     def _refused(self, why: str) -> Response:
         log.warning("sign-on refused", why=why)
         return self._say(
@@ -362,6 +379,12 @@ def own_path(text: str) -> str | None:
     """Return the path of one of this service's pages for staff, None for all else."""
     plain = len(text) <= _LONGEST_PATH and "/." not in text and _OWN_PATH.fullmatch(text)
     return text if plain else None
+
+
+def _is_visit(request: Request) -> bool:
+    """Whether a person does something, and not a page that keeps itself fresh."""
+    by_script = request.headers.get("sec-fetch-dest") == "empty"
+    return request.method not in _SAFE_METHODS or not by_script
 
 
 def _derived(browser: str, state: str, purpose: str) -> str:

@@ -11,21 +11,22 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx2
 import pytest
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI
 from joserfc.jwk import OctKey
+from starlette.applications import Starlette
+from starlette.responses import Response
+from starlette.routing import Route
 
 from chassis.problems import answer_with_problems
 from chassis.staff.access import (
     StaffRouter,
-    TurnedAway,
     Undeclared,
     allowed,
-    name_of,
+    let_staff_in,
     staff_routes,
-    turn_away,
 )
 from chassis.staff.door import SIGN_ONS_A_MINUTE, Door, own_path
-from chassis.staff.people import Role, roles_in
+from chassis.staff.people import Role, roles_in, said_by
 from chassis.staff.provider import LOGOUT_TOKENS_LAST, Client, Provider
 from tests.support.chassis import Sample
 from tests.support.provider import FOREIGN_KEY, ISSUER, SECRET, StrictProvider
@@ -53,14 +54,14 @@ router = StaffRouter()
 
 @router.get("/things")
 @allowed(Role.SUPPORT)
-async def things(request: Request) -> dict[str, str]:
-    return {"by": name_of(request, "typed")}
+async def things() -> dict[str, str]:
+    return {"by": said_by("typed")}
 
 
 @router.post("/things")
 @allowed(Role.SUPPORT)
-async def change_things(request: Request) -> dict[str, str]:
-    return {"by": name_of(request, "typed")}
+async def change_things() -> dict[str, str]:
+    return {"by": said_by("typed")}
 
 
 @router.get("/holds")
@@ -121,12 +122,9 @@ async def house(sample: Sample, tmp_path: Path) -> AsyncIterator[House]:
     provider = Provider(known, transport=httpx2.ASGITransport(app=strict.app()))
     app = FastAPI()
     answer_with_problems(app)
-    app.add_exception_handler(TurnedAway, turn_away)
     door = Door("config", HERE, provider)
-    app.state.door = door
     app.state.running = SimpleNamespace(units=SimpleNamespace(pool=sample.runtime, clock=clock))
-    app.include_router(door.router())
-    app.include_router(router)
+    let_staff_in(app, door, [router])
     transport = httpx2.ASGITransport(app=app)
     async with httpx2.AsyncClient(transport=transport, base_url=HERE) as client:
         yield House(strict, app, client, clock, sample)
@@ -184,6 +182,14 @@ async def test_roles_open_what_is_declared_for_them_and_nothing_else(house: Hous
     page = await house.client.get("/staff/holds", headers=PAGE)
     assert page.status_code == 403
     assert "Your roles: support" in page.text
+
+
+async def test_the_first_page_shows_what_is_open_to_a_persons_roles(house: House) -> None:
+    await house.sign_on()
+    page = (await house.client.get("/staff", headers=PAGE)).text
+    assert "Ada Lovelace" in page
+    assert f'href="{HERE}/staff/things"' in page
+    assert "/staff/holds" not in page
 
 
 # -- what is not let in -----------------------------------------------------------------------------
@@ -329,7 +335,11 @@ async def test_a_session_ends_after_half_an_hour_without_a_visit(house: House) -
     for _ in range(3):
         house.clock.ahead += timedelta(minutes=29)
         assert (await house.client.get("/staff/things")).status_code == 200
-    house.clock.ahead += timedelta(minutes=31)
+    # A page that keeps itself fresh is no visit.
+    fresh = {"sec-fetch-dest": "empty"}
+    house.clock.ahead += timedelta(minutes=20)
+    assert (await house.client.get("/staff/things", headers=fresh)).status_code == 200
+    house.clock.ahead += timedelta(minutes=11)
     assert (await house.client.get("/staff/things")).status_code == 401
 
 
@@ -452,10 +462,13 @@ def test_a_route_that_does_not_say_who_may_use_it_does_not_come_about() -> None:
 
     with pytest.raises(Undeclared):
         router.get("/open")(open_to_all)
-    app = FastAPI()
-    app.get("/staff/open")(open_to_all)
+    plain = APIRouter(prefix="/staff")
+    plain.get("/open")(open_to_all)
     with pytest.raises(Undeclared):
-        list(staff_routes(app.routes))
+        let_staff_in(FastAPI(), Door("config", HERE, None), [plain])
+    listed = Starlette(routes=[Route("/staff/open", lambda _: Response())])
+    with pytest.raises(Undeclared):
+        list(staff_routes(listed.routes))
 
 
 def test_a_group_is_compared_whole() -> None:

@@ -18,18 +18,20 @@ from contracts.topics import ALL_TOPICS, SERVICES, acls
 from deploy.doors import DOORS, NOT_PUBLIC
 from deploy.files import settings_of, write_files
 from devstack.key_files import ensure_signing_key
-from tests.support.chart import CHART, VALUES, Manifest, of_kind, pods, rendered, selects
+from tests.support.chart import VALUES, Manifest, of_kind, pods, rendered, selects
+
+ROOT = Path(__file__).parents[2]
 
 services = pytest.mark.parametrize("service", SERVICES)
 
 
 def test_the_chart_holds_what_follows_from_the_code(tmp_path: Path) -> None:
     """`python -m deploy` writes it anew."""
-    copy = tmp_path / "deploy" / "chart"
-    (copy / "files").mkdir(parents=True)
     write_files(tmp_path)
-    for name in ("files/contracts.yaml", "files/doors.yaml", "values.schema.json"):
-        assert (CHART / name).read_text("utf-8") == (copy / name).read_text("utf-8")
+    made = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file())
+    assert len(made) == 6
+    for path in made:
+        assert (ROOT / path).read_text("utf-8") == (tmp_path / path).read_text("utf-8"), path
 
 
 def test_every_topic_is_made_as_the_contracts_say() -> None:

@@ -12,6 +12,7 @@ import yaml
 from typer.main import get_command
 
 from cli.main import command_line
+from tests.support.chart import of_kind, rendered
 
 PROJECT = Path(__file__).parents[2]
 RULES = PROJECT / "deploy/chart/files/alerts.yaml"
@@ -34,9 +35,9 @@ class Case:
     at: str = "1h"
 
 
-def figure(name: str, job: str = "purger", **labels: str) -> str:
+def figure(name: str, service: str = "purger", **labels: str) -> str:
     """A series as Prometheus has it, of the first replica where no other is named."""
-    told = {"job": job, "instance": "a", **labels}
+    told = {"service": service, "job": "keepword", "instance": "a", **labels}
     return f"keepword_{name}{{{','.join(f'{k}={json.dumps(v)}' for k, v in told.items())}}}"
 
 
@@ -83,7 +84,7 @@ CASES: dict[str, Case] = {
             figure("ledger_applied_number", "config"): "_x9 9x20 30x40 70x30 100x20",
         },
         "config has not applied the last 3 entries of the ledger.",
-        {"job": "config"},
+        {"service": "config"},
     ),
     "ReconciliationDiffers": Case(
         {figure("reconciliation_differences", kind="unknown-tenant"): "2x100"},
@@ -112,25 +113,25 @@ CASES: dict[str, Case] = {
         # A burst that is worked off.
         {figure("consumer_lag", topic="t", partition="0"): "0x50 90000x5 0x50"},
         "purger has not had fewer than 1,000 unread records of t for a quarter of an hour.",
-        {"job": "purger", "topic": "t"},
+        {"service": "purger", "topic": "t"},
     ),
     "OutboxOld": Case(
         {figure("outbox_oldest_seconds"): "900x100"},
         {figure("outbox_oldest_seconds"): "20x100"},
         "What purger has to say waits for 15m 0s.",
-        {"job": "purger"},
+        {"service": "purger"},
     ),
     "DeadLettersOpen": Case(
         {figure("dead_letters_open"): "3x100"},
         {figure("dead_letters_open"): "0x100"},
         "purger gave 3 records up.",
-        {"job": "purger"},
+        {"service": "purger"},
     ),
     "DeadLettersOld": Case(
         {figure("dead_letters_oldest_seconds"): "90000x100"},
         {figure("dead_letters_oldest_seconds"): "3600x100"},
         "A record that purger gave up waits for a day. After 30 it is forgotten.",
-        {"job": "purger"},
+        {"service": "purger"},
     ),
     "JobFails": Case(
         {figure("job_runs_total", exported_job="erase", outcome="failed"): "0+1x100"},
@@ -139,7 +140,7 @@ CASES: dict[str, Case] = {
             figure("job_runs_total", exported_job="erase", outcome="completed"): "0+1x100",
         },
         "The job erase of purger fails each time.",
-        {"job": "purger", "exported_job": "erase"},
+        {"service": "purger", "exported_job": "erase"},
     ),
     "KeyHostAway": Case(
         {figure("calls_refused_total", "installer", route="r", reason="key-host-away"): "0+1x100"},
@@ -158,14 +159,14 @@ CASES: dict[str, Case] = {
             )
         },
         "The certificate kafka-ca of purger expires in 10d 0h 0m 0s.",
-        {"job": "purger", "certificate": "kafka-ca"},
+        {"service": "purger", "certificate": "kafka-ca"},
         at="2h",
     ),
     "KeyOld": Case(
         {figure("key_made_timestamp_seconds", "config", key="key-encryption"): f"{-50 * DAY}x200"},
         {figure("key_made_timestamp_seconds", "config", key="key-encryption"): f"{-30 * DAY}x200"},
         "The key-encryption key of config is 50d 2h 0m 0s old; it is changed each month.",
-        {"job": "config", "key": "key-encryption"},
+        {"service": "config", "key": "key-encryption"},
         at="2h",
     ),
     "MailBounces": Case(
@@ -274,3 +275,14 @@ def test_each_alert_fires_when_it_should_and_never_else(
     file = tmp_path / "tests.yaml"
     file.write_text(json.dumps(told))
     promtool("test", "rules", str(file))
+
+
+def test_the_chart_brings_them_with_links_that_lead_somewhere() -> None:
+    [rules] = of_kind(rendered("everything"), "PrometheusRule")
+    told = [rule for group in rules["spec"]["groups"] for rule in group["rules"]]
+    assert {rule["alert"]: rule["expr"] for rule in told} == {
+        name: rule["expr"] for name, rule in ALERTS.items()
+    }
+    for rule in told:
+        where = rule["annotations"]["runbook_url"]
+        assert where.startswith("https://runbooks.example/keepword/alerts/")

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from deploy.dashboards import FOLDER, dashboards
+from tests.support.chart import of_kind, rendered
 
 DASHBOARDS = dashboards()
 
@@ -48,3 +49,12 @@ def test_prometheus_understands_every_query(tmp_path: Path, promtool: Callable[.
     file = tmp_path / "queries.yaml"
     file.write_text(yaml.safe_dump({"groups": [{"name": "x", "rules": rules}]}))
     promtool("check", "rules", "--lint=none", str(file))
+
+
+def test_the_chart_brings_them() -> None:
+    [found] = [
+        each
+        for each in of_kind(rendered("everything"), "ConfigMap")
+        if each["metadata"]["name"].endswith("-dashboards")
+    ]
+    assert found["data"] == DASHBOARDS

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 from zipfile import ZipFile
 
 import pytest
@@ -117,7 +118,7 @@ async def test_a_page_tells_which_screens_were_used_and_nothing_else(
         )
     answer = await answered.value
     assert answer.status == 204
-    told = answer.request.post_data_json
+    told: Any = answer.request.post_data_json
     assert set(told) == {"batch_id", "size", "uses"}
     assert told["size"] == "unknown"
     assert {"feature": "your-data", "uses": 1} in told["uses"]

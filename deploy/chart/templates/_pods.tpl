@@ -51,7 +51,13 @@ imagePullSecrets:
 - {name: KEEPWORD_CONFIG_PUBLIC_URL, value: {{ . | quote }}}
 {{- end }}
 {{- end }}
-{{- if (index ($root.Files.Get "files/doors.yaml" | fromYaml).doors $name).callsInstaller }}
+{{- $calls := (index ($root.Files.Get "files/doors.yaml" | fromYaml).doors $name).calls }}
+{{- if eq $name "config" }}
+{{- with $root.Values.installer.publicUrl }}
+- {name: KEEPWORD_INSTALLER_PUBLIC_URL, value: {{ . | quote }}}
+{{- end }}
+{{- end }}
+{{- if has "installer" $calls }}
 - {name: KEEPWORD_SESSION_JWKS_URL, value: "http://{{ include "keepword.fullname" $root }}-installer:8080/.well-known/jwks.json"}
 {{- end }}
 {{- if include "keepword.exportLinks" $root }}
