@@ -39,6 +39,7 @@ def make_secrets(folder: Path, *, mail_domain: str, now: datetime) -> None:
         ensure_key_encryption_keys(folder / service / "key-encryption-keys", wall=now)
     ensure_signing_key(folder / "installer" / "session-key")
     ensure_signing_key(folder / "purger" / "ledger-key")
+    ensure_signing_key(folder / "notifier" / "export-key")
     _ensure_dkim(folder / "notifier" / "dkim", mail_domain)
     path = folder / PASSWORDS
     known = _read(path)

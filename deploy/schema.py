@@ -158,7 +158,8 @@ def values_schema(
                 enabled=_FLAG,
                 **dict.fromkeys(("kafkaPort", "postgresPort", "smtpPort", "otlpPort"), _PORT),
                 **dict.fromkeys(
-                    ("kafkaPeers", "postgresPeers", "smtpPeers", "otlpPeers"), _OBJECTS
+                    ("kafkaPeers", "postgresPeers", "smtpPeers", "identityPeers", "otlpPeers"),
+                    _OBJECTS,
                 ),
                 privateCidrs={"type": "array", "items": _TEXT},
                 ingressPeers=_OBJECTS,

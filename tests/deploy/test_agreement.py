@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -201,6 +202,8 @@ def _ports_needed(name: str, pod: Manifest) -> set[int]:
         needed.add(int(smtp))
     if f"{PREFIX}OTLP_ENDPOINT" in given:
         needed.add(4318)
+    if issuer := given.get(f"{PREFIX}STAFF_ISSUER"):
+        needed.add(urlsplit(issuer).port or 443)
     if f"{PREFIX}SESSION_JWKS_URL" in given:
         needed.add(8080)
     if name.rpartition("-")[2] in {"installer", "notifier"}:
