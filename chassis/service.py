@@ -299,6 +299,9 @@ class _Core(Generic[C]):
             await connection.execute(
                 "SELECT outbox_make_partitions($1::date, 8)", clock.wall().date()
             )
+            await connection.execute(
+                "SELECT audit_make_partitions($1::date, 2)", clock.wall().date()
+            )
         cluster_id = await self._kafka.wait()
         async with worker.acquire() as connection:
             epoch = await epoch_in(connection, cluster_id, wall=clock.wall())
@@ -459,6 +462,7 @@ class _Core(Generic[C]):
             service.metrics,
             this.resources.tenant_keys,
             this.resources.settings.certificates,
+            this.resources.settings.audit_file,
         )
         jobs = [*service.jobs(this), *housekeeping.jobs()]
         if consumer is not None:
