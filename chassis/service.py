@@ -333,6 +333,9 @@ class _Core(Generic[C]):
             await connection.execute(
                 "SELECT outbox_make_partitions($1::date, 8)", clock.wall().date()
             )
+            await connection.execute(
+                "SELECT audit_make_partitions($1::date, 2)", clock.wall().date()
+            )
         cluster_id = await self._kafka.wait()
         await self._kafka.wait_for_topics(self._topics())
         async with worker.acquire() as connection:
@@ -533,6 +536,7 @@ class _Core(Generic[C]):
             service.metrics,
             this.resources.tenant_keys,
             this.resources.settings.certificates,
+            this.resources.settings.audit_file,
         )
         jobs = [*service.jobs(this), *housekeeping.jobs()]
         if consumer is not None:

@@ -527,6 +527,7 @@ class _Programs:
             f"{PREFIX}STAFF_CLIENT_ID": f"keepword-{service}",
             f"{PREFIX}STAFF_CLIENT_SECRET_FILE": str(secret_file),
             f"{PREFIX}STAFF_GROUPS": json.dumps(identity.groups()),
+            f"{PREFIX}AUDIT_FILE": str(self._folder / f"audit-{service}.jsonl"),
         }
 
     def _own_settings(

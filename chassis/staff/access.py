@@ -75,7 +75,7 @@ class _Gate:
     roles: frozenset[Role]
 
     async def __call__(self, request: Request) -> None:
-        """Let the request on as its person's; raises what turns it away."""
+        """Let the request on as its person's, once it is in the audit; raises what turns it away."""
         door: Door = request.app.state.door
         person = await door.person_of(request)
         if person is None or not person.roles & self.roles:
@@ -89,6 +89,7 @@ class _Gate:
             headers = {"www-authenticate": "Bearer"} if person is None else {}
             raise Problem(status, detail=detail, headers=headers)
         present.set(person)
+        await door.note(request, person)
 
 
 def let_staff_in(app: FastAPI, door: Door, routers: Iterable[APIRouter]) -> None:

@@ -22,7 +22,8 @@ import structlog
 from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 
-from chassis.pages import STAFF_HEADERS, PageFiles, templates_in
+from chassis import audit, tracing
+from chassis.pages import STAFF_HEADERS, PageFiles, id_in, templates_in
 from chassis.problems import Problem
 from chassis.staff import sessions
 from chassis.staff.people import ANYBODY, Person
@@ -124,6 +125,24 @@ class Door:
         if person is not None and request.method not in _SAFE_METHODS:
             self.require_own_page(request)
         return person
+
+    async def note(self, request: Request, person: Person) -> None:
+        """Write down what a person is about to change; where that fails it is not done.
+
+        Of the address ids are kept, and nothing that somebody may have typed.
+        """
+        if request.method in _SAFE_METHODS or not person.subject:
+            return
+        units = request.app.state.running.units
+        ids = {name: value for name, value in request.path_params.items() if id_in(str(value))}
+        async with units.pool.acquire() as connection, connection.transaction():
+            await audit.append(
+                connection,
+                subject=person.subject,
+                act=f"{request.method} {tracing.route_name(request.scope)}",
+                about={name: str(value) for name, value in ids.items()},
+                wall=units.clock.wall(),
+            )
 
     def require_own_page(self, request: Request) -> None:
         """Raise ``Problem`` unless a browser says that a page of ours sends this.

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import asyncpg
 import httpx2
 import pytest
 from fastapi import APIRouter, FastAPI
@@ -34,6 +35,7 @@ from tests.support.provider import FOREIGN_KEY, ISSUER, SECRET, StrictProvider
 HERE = "https://config.example.com"
 GROUPS = {Role.SUPPORT: "kw-support", Role.PRIVACY: "kw-privacy"}
 EVENT: dict[str, Any] = {"http://schemas.openid.net/event/backchannel-logout": {}}
+MENDED: list[str] = []
 PAGE = {"accept": "text/html"}
 
 
@@ -61,6 +63,13 @@ async def things() -> dict[str, str]:
 @router.post("/things")
 @allowed(Role.SUPPORT)
 async def change_things() -> dict[str, str]:
+    return {"by": said_by("typed")}
+
+
+@router.post("/things/{thing}/{act}")
+@allowed(Role.SUPPORT)
+async def mend_thing(thing: str, act: str) -> dict[str, str]:
+    MENDED.append(f"{act} {thing}")
     return {"by": said_by("typed")}
 
 
@@ -110,6 +119,7 @@ async def house(sample: Sample, tmp_path: Path) -> AsyncIterator[House]:
     secret = tmp_path / "secret"
     secret.write_text(f"{SECRET}\n")
     strict, clock = StrictProvider(), Clock()
+    await sample.worker.execute("SELECT audit_make_partitions($1::date, 2)", clock.wall().date())
     known = Client(
         issuer=ISSUER,
         client_id=strict.client_id,
@@ -422,6 +432,28 @@ async def test_another_site_cannot_send_anything_in_a_persons_name(house: House)
     for headers, status in SENT_BY:
         answer = await house.client.post("/staff/things", headers=headers)
         assert answer.status_code == status, headers
+
+
+async def test_what_a_person_changes_is_in_the_audit_before_it_is_done(house: House) -> None:
+    await house.sign_on()
+    thing = "018f0000-0000-7000-8000-000000000000"
+    await house.client.get("/staff/things")
+    for path in (f"/staff/things/{thing}/mend", "/staff/things/acme.example/mend"):
+        answer = await house.client.post(path, headers={"origin": HERE})
+        assert answer.json() == {"by": "ada"}
+    rows = await house.sample.runtime.fetch("SELECT * FROM audit_entries ORDER BY number")
+    assert [(row["subject"], row["act"], row["about"]) for row in rows] == [
+        ("ada", "POST /staff/things/{thing}/{act}", {"thing": thing}),
+        ("ada", "POST /staff/things/{thing}/{act}", {}),
+    ]
+    await house.sample.worker.execute("UPDATE audit_ends SET number = 0")
+    owner = await asyncpg.connect(house.sample.roles.owner_url)
+    await owner.execute("DROP TABLE audit_entries")
+    await owner.close()
+    MENDED.clear()
+    with pytest.raises(asyncpg.UndefinedTableError):
+        await house.client.post(f"/staff/things/{thing}/mend", headers={"origin": HERE})
+    assert MENDED == []
 
 
 async def test_the_command_asks_by_a_token_of_its_own_client(house: House) -> None:
