@@ -87,10 +87,10 @@ class _Backlog:
         """Let two people release the brake, which so many purges have engaged."""
         async with httpx2.AsyncClient(base_url=self.stack.endpoints.purger) as http:
             async with asyncio.timeout(_HELD_WITHIN_SECONDS):
-                while not (await http.get("/development/brake")).json()["engaged"]:
+                while not (await http.get("/staff/brake")).json()["engaged"]:
                     await asyncio.sleep(_LOOK_EVERY_SECONDS)
             for name in _RELEASED_BY:
-                answer = await http.post("/development/brake/releases", json={"name": name})
+                answer = await http.post("/staff/brake/releases", json={"name": name})
                 answer.raise_for_status()
 
     async def purge(self) -> Round:

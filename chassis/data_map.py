@@ -47,6 +47,8 @@ class Table:
     eraser_reads: bool = False
     # Only migrations write it.
     owner_writes_alone: bool = False
+    # Nobody changes what was written.
+    only_added_to: bool = False
     # Whether a receipt counts its rows: not those that are about the tenant, but of our own making.
     counted: bool = True
     built_from: tuple[str, ...] = ()
@@ -287,8 +289,10 @@ def grants_sql(data_map: DataMap, service: str) -> list[str]:
 
 def rights(table: Table, service: str) -> dict[str, tuple[str, ...]]:
     """Say what each kind of role of a service may do with a table; others may do nothing."""
-    everything = ("SELECT", "INSERT", "UPDATE", "DELETE")
+    everything: tuple[str, ...] = ("SELECT", "INSERT", "UPDATE", "DELETE")
     of_the_worker = {each.name for each in (*PLUMBING, _version_table(service))}
+    if table.only_added_to:
+        everything = ("SELECT", "INSERT")
     written = ("SELECT",) if table.owner_writes_alone else everything
     found: dict[str, tuple[str, ...]] = {"runtime": written, "backup": ("SELECT",)}
     if table.job_table or table.name in of_the_worker:
@@ -317,10 +321,12 @@ def _version_table(service: str) -> Table:
     )
 
 
-# In the worker's hands, who owns no table, to make and drop the outbox's days.
+# In the worker's hands, who owns no table, to make and drop the outbox's days and the audit's months.
 PARTITION_FUNCTIONS: Final = (
     "outbox_make_partitions(date, integer)",
     "outbox_drop_partitions(date)",
+    "audit_make_partitions(date, integer)",
+    "audit_drop_partitions(date)",
 )
 
 _TENANT: Final = "whose data it is about, as the pseudonym that only the installer can resolve"
@@ -533,6 +539,36 @@ PLUMBING: Final = (
             "provider_session": "by which the provider ends it",
             "began_at": "from when its eight hours are counted",
             "seen_at": "from when its thirty minutes are counted",
+        },
+    ),
+    Table(
+        name="audit_entries",
+        data_class=DataClass.PLUMBING,
+        promise="P7",
+        purpose="which member of staff did what, so that it can be found and not be denied",
+        retention="400 days, whole months at a time",
+        only_added_to=True,
+        columns={
+            "number": "the place in the chain",
+            "at": "when",
+            "subject": "the identity provider's name for the member of staff",
+            "act": "what was asked for: a method and the form of an address",
+            "about": "the ids in that address, as pseudonyms that lead nowhere once the tenant is gone",
+            "previous_hash": "binds it to the entry before",
+            "hash": "covers the entry, so that a change shows",
+        },
+    ),
+    Table(
+        name="audit_ends",
+        data_class=DataClass.PLUMBING,
+        promise="P7",
+        purpose="where the chain of the audit begins and ends",
+        retention="as long as the database",
+        columns={
+            "id": "which end",
+            "number": "the last entry, or the last of those that are gone",
+            "at": "when that was",
+            "hash": "its hash, with which the next entry begins",
         },
     ),
     Table(

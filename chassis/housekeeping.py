@@ -9,6 +9,8 @@ from pathlib import Path
 import structlog
 from cryptography.x509 import load_pem_x509_certificates
 
+from chassis import audit
+from chassis.audit import AuditBroken
 from chassis.clock import Clock
 from chassis.database import Pool
 from chassis.dead_letters.acts import ACTS_KEPT
@@ -27,6 +29,7 @@ GUARDS_KEPT = timedelta(days=400)
 REPLAYS_KEPT = timedelta(days=400)
 _PARTITIONS_AHEAD = 8
 _KEYS_A_TRANSACTION = 500
+_AUDIT_COPIED_EVERY = timedelta(seconds=10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,7 @@ class Housekeeping:
     metrics: Metrics
     keys: TenantKeys | None
     certificates: Mapping[str, Path] = field(default_factory=dict)
+    audit_file: Path | None = None
 
     def jobs(self) -> list[Job]:
         """Return the jobs with their intervals."""
@@ -45,6 +49,8 @@ class Housekeeping:
             Job("tidy plumbing", timedelta(hours=1), self.tidy),
             Job("measure plumbing", timedelta(seconds=5), self.measure),
             Job("look at keys", timedelta(minutes=10), self.look_at_keys),
+            Job("verify audit", timedelta(days=1), self.verify_audit),
+            *([Job("copy audit", _AUDIT_COPIED_EVERY, self.copy_audit)] if self.audit_file else []),
             *([Job("rewrap keys", timedelta(hours=1), self.rewrap_keys)] if self.keys else []),
         ]
 
@@ -61,6 +67,11 @@ class Housekeeping:
         )
         await self.worker.execute(
             "SELECT outbox_drop_partitions($1::date)", today - OUTBOX_AND_INBOX_KEPT
+        )
+        await self.worker.execute(
+            "SELECT audit_make_partitions($1::date, 2), audit_drop_partitions($2::date)",
+            today,
+            today - audit.KEPT,
         )
         await sessions.tidy(self.worker, wall=self.clock.wall())
         # The second date is for rows of days that no partition was made for.
@@ -140,6 +151,28 @@ class Housekeeping:
             self.metrics.certificate_expires_timestamp_seconds.labels(name).set(
                 min(each.not_valid_after_utc for each in told).timestamp()
             )
+
+    async def verify_audit(self) -> bool:
+        """Walk the audit from its beginning, and show whether it is whole; True when it is."""
+        try:
+            async with (
+                self.worker.acquire() as connection,
+                connection.transaction(isolation="repeatable_read", readonly=True),
+            ):
+                number = await audit.verify(connection, copy=self.audit_file)
+        except AuditBroken as broken:
+            log.error("audit is broken", reason=str(broken))  # noqa: TRY400 - its frames say nothing
+            self.metrics.audit_broken.set(1)
+            return False
+        self.metrics.audit_broken.set(0)
+        log.info("audit verified", number=number)
+        return True
+
+    async def copy_audit(self) -> int:
+        """Copy what was added to the audit to its file outside the database; return how many."""
+        assert self.audit_file is not None
+        async with self.worker.acquire() as connection:
+            return await audit.copy_to(connection, self.audit_file)
 
     async def rewrap_keys(self) -> Rewrapped:
         """Wrap the tenants' keys under the current key-encryption key.

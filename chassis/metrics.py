@@ -115,6 +115,12 @@ class Metrics:
             namespace=NAMESPACE,
             registry=registry,
         )
+        self.audit_broken = Gauge(
+            "audit_broken",
+            "1 when the chain of what staff did was found to be tampered with, else 0.",
+            namespace=NAMESPACE,
+            registry=registry,
+        )
         self.outbox_oldest_seconds = Gauge(
             "outbox_oldest_seconds",
             "Age of the oldest outbox row that is not sent yet.",

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from chassis.problems import Problem
+from chassis.staff.people import signed_on
 
 STAFF_HEADERS: Final = {
     "referrer-policy": "no-referrer",
@@ -28,14 +29,19 @@ _OWN_SITES: Final = frozenset({"same-origin", "none"})
 
 
 def templates_in(folder: Path) -> Environment:
-    """Read templates of HTML; what is put into one is escaped, and what is missing is an error."""
-    return Environment(
+    """Read templates of HTML; what is put into one is escaped, and what is missing is an error.
+
+    ``signed_on()`` gives them the member of staff who asks.
+    """
+    templates = Environment(
         loader=FileSystemLoader(folder),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    templates.globals.update(signed_on=signed_on)
+    return templates
 
 
 def wants_page(request: Request) -> bool:

@@ -25,7 +25,7 @@ from chassis.consumer import Consumer, main_group
 from chassis.data_map import DataMap
 from chassis.database import REFUSALS, TRANSIENT_ERRORS, Pool, open_pool_patiently
 from chassis.dead_letters.redrives import Redrives
-from chassis.dead_letters.routes import dead_letters_router
+from chassis.dead_letters.routes import dead_letters_routers
 from chassis.epochs import epoch_in
 from chassis.erasure import Attested, EraserJob, Ready
 from chassis.handlers import Handlers
@@ -42,6 +42,7 @@ from chassis.problems import BodyLimit, HttpEdge, Problem, answer_with_problems
 from chassis.relay import Relay
 from chassis.settings import PREFIX, BadSettings, ServiceSettings
 from chassis.shutdown import CANNOT_START, CannotStart, HttpServer, run_until_stopped
+from chassis.staff.access import let_staff_in
 from chassis.staff.door import Door
 from chassis.staff.provider import Provider
 from chassis.unit_of_work import Units
@@ -118,6 +119,8 @@ class Service(Generic[C]):
     context: Callable[[Resources], C]
     restate: Callable[[Units[C]], Awaitable[None]]
     routers: Sequence[APIRouter] = ()
+    # Pages and routes for staff: there where they can sign on, and on a laptop.
+    staff_routers: Sequence[APIRouter] = ()
     # Addresses whose requests may carry more than others, and how many bytes.
     larger_bodies: Mapping[str, int] = field(default_factory=dict)
     # Tried before all others, and not by way of FastAPI: for what is asked thousands of times a second.
@@ -200,15 +203,10 @@ def build_app(service: Service[Any], doors: asyncio.Event) -> FastAPI:
     tell_the_truth(app, service.openapi)
     for router in service.routers:
         app.include_router(router)
-    door = Door(
-        settings.service,
-        settings.public_url,
-        Provider(settings.staff) if settings.staff else None,
-    )
-    app.state.door = door
-    app.include_router(door.router())
-    if settings.development:
-        app.include_router(dead_letters_router(settings.service))
+    if settings.staff or settings.development:
+        provider = Provider(settings.staff) if settings.staff else None
+        door = Door(settings.service, settings.public_url, provider)
+        let_staff_in(app, door, (*service.staff_routers, *dead_letters_routers(settings.service)))
     service.health.add_readiness(
         "doors", lambda: None if doors.is_set() else "starting: waiting for database, kafka, ledger"
     )
@@ -334,6 +332,9 @@ class _Core(Generic[C]):
         async with worker.acquire() as connection:
             await connection.execute(
                 "SELECT outbox_make_partitions($1::date, 8)", clock.wall().date()
+            )
+            await connection.execute(
+                "SELECT audit_make_partitions($1::date, 2)", clock.wall().date()
             )
         cluster_id = await self._kafka.wait()
         await self._kafka.wait_for_topics(self._topics())
@@ -535,6 +536,7 @@ class _Core(Generic[C]):
             service.metrics,
             this.resources.tenant_keys,
             this.resources.settings.certificates,
+            this.resources.settings.audit_file,
         )
         jobs = [*service.jobs(this), *housekeeping.jobs()]
         if consumer is not None:

@@ -67,6 +67,8 @@ class ServiceSettings(BaseSettings):
     staff_groups_claim: str = Field(default="groups", min_length=1)
     # Values of `amr` (RFC 8176), one of which a sign-on has to name; none on a laptop alone.
     staff_second_factors: frozenset[str] = frozenset({"mfa"})
+    # Where the audit is copied to as JSON lines, outside the database.
+    audit_file: Path | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     otlp_endpoint: str | None = None
 

@@ -7,6 +7,7 @@ import typer
 
 from cli.commands import (
     access,
+    audit,
     contracts,
     dead_letters,
     events,
@@ -41,6 +42,7 @@ def main() -> None:
 GROUPS: Final[Mapping[str, Callable[[], typer.Typer]]] = {
     "receipts": receipts.group,
     "access": access.group,
+    "audit": audit.group,
     "tenants": tenants.group,
     "privacy": privacy.group,
     "keys": keys.group,

@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from cli.running import FAILED, run
+from devstack.identity import PEOPLE
 from devstack.stack import Ended, LocalStack, forget_state, start_local_stack, state_folder
 
 LOOK_EVERY_SECONDS = 0.5
@@ -33,12 +34,17 @@ async def _up(console: Console, folder: Path, *, reset: bool, containers: bool) 
         folder,
         environment=os.environ,
         containers=containers,
+        sign_on=True,
         tell=lambda step: console.print(f"Starting [bold]{step}[/]"),
     )
     ended: list[Ended] = []
     try:
         console.print(_table_of(stack))
         console.print(f"Data, keys and logs: {stack.folder}", highlight=False, soft_wrap=True)
+        people = ", ".join(
+            f"{subject} ({', '.join(roles) or 'no role'})" for subject, (_, roles) in PEOPLE.items()
+        )
+        console.print(f"Staff sign on without a password as {people}.", soft_wrap=True)
         console.print("[bold]Ready.[/] Ctrl-C stops everything.")
         while not ended:
             await asyncio.sleep(LOOK_EVERY_SECONDS)
@@ -61,8 +67,9 @@ def _table_of(stack: LocalStack) -> Table:
         ("health of config", f"{at.config}/readyz"),
         ("health of purger", f"{at.purger}/readyz"),
         ("health of notifier", f"{at.notifier}/readyz"),
-        ("the board of purges", f"{at.purger}/development/board"),
-        ("faults in browsers", f"{at.config}/development/errors"),
+        ("staff's pages: tenants' purges", f"{at.purger}/staff"),
+        ("staff's pages: faults in browsers", f"{at.config}/staff"),
+        ("staff's pages: policy and news", f"{at.notifier}/staff"),
         ("a receipt, by its mail's code", f"{at.purger}/receipts/CODE"),
         ("the ledger of erasures", f"{at.purger}/ledger/entries"),
         ("the key that verifies it", f"{at.purger}/ledger/public-key"),

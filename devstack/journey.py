@@ -191,7 +191,7 @@ class Journey:
 
     async def brake(self) -> Brake:
         """Say whether purges are held back."""
-        return _brake_of(await self._ask("GET", "purger", "/development/brake"))
+        return _brake_of(await self._ask("GET", "purger", "/staff/brake"))
 
     async def wait_for_brake(self) -> Brake:
         """Return the brake once it holds and purger has seen what time it is.
@@ -214,7 +214,7 @@ class Journey:
             answer = await self._ask(
                 "POST",
                 "purger",
-                "/development/brake/releases",
+                "/staff/brake/releases",
                 # It holds no more where only the answer was lost.
                 enough={httpx2.codes.CONFLICT},
                 json={"name": name},
@@ -384,7 +384,7 @@ class Journey:
         answer = await self._ask(
             "POST",
             "installer",
-            "/development/tenants/lookup",
+            "/staff/tenants/lookup",
             json={"addon_key": APP_KEY, "client_key": self.client_key},
         )
         installed = [each for each in answer.json()["tenants"] if each["status"] == "installed"]

@@ -21,6 +21,7 @@ from chassis.clock import LOOK_EVERY_SECONDS, OffsetClock
 from chassis.migrations import migrate_all
 from chassis.settings import PREFIX
 from contracts.topics import ALL_TOPICS, SERVICES, acls
+from devstack import identity
 from devstack.atlassian import marketplace, service_desk
 from devstack.groups import forget_consumers
 from devstack.kafka import Security, create_topics, grant, start_kafka
@@ -85,6 +86,8 @@ class Endpoints:
     config: str
     purger: str
     notifier: str
+    # Where staff sign on; empty where they do not.
+    identity: str = ""
 
     def of(self, name: str) -> str:
         """Return the address of a service or a stand-in."""
@@ -282,6 +285,7 @@ async def start_local_stack(
     containers: bool = False,
     secured: bool = False,
     licences: bool = False,
+    sign_on: bool = False,
     tell: Tell = lambda _: None,
 ) -> LocalStack:
     """Start everything on the state in ``folder``, and return when every service is ready.
@@ -291,7 +295,8 @@ async def start_local_stack(
     ``devstack.provider`` says; a ``secured`` Kafka is always our own, with TLS,
     a user for each service and the permissions of ``contracts.topics``. With
     ``licences`` installer and notifier read the Marketplace's report: whoever installs
-    then pays until its licence is ended, and people stay for as long. ``tell``
+    then pays until its licence is ended, and people stay for as long. With
+    ``sign_on`` staff have to say who they are, to a provider that believes them. ``tell``
     hears what is being done. Call this on the main thread.
 
     Raises:
@@ -314,7 +319,9 @@ async def start_local_stack(
             await forget_consumers(SERVICES, **kafka.options)
         await migrate_all({name: roles.owner_url for name, roles in databases.items()})
         tell("stand-ins and services")
-        programs = _Programs(folder, environment, databases, kafka, licences=licences)
+        programs = _Programs(
+            folder, environment, databases, kafka, licences=licences, sign_on=sign_on
+        )
         endpoints = await _start_programs(started, programs)
         said = folder / _ENDPOINTS_FILE
         said.write_text(json.dumps(asdict(endpoints), indent=1), encoding="utf-8")
@@ -423,9 +430,11 @@ class _Programs:
         kafka: _Kafka,
         *,
         licences: bool,
+        sign_on: bool,
     ) -> None:
         self._folder = folder
         self._licences = licences
+        self._sign_on = sign_on
         # Nothing that was meant for somebody else gets through, least of all its passwords.
         self._inherited = {
             name: value for name, value in environment.items() if not name.startswith(PREFIX)
@@ -437,7 +446,8 @@ class _Programs:
 
     def prepare(self) -> Endpoints:
         """Choose ports, those of last time where they are free, and build the programs."""
-        ports = _kept_ports(self._folder / _PORTS_FILE, (*SERVICES, "atlassian", "mail", "smtp"))
+        others = ("atlassian", "mail", "smtp", *(("identity",) if self._sign_on else ()))
+        ports = _kept_ports(self._folder / _PORTS_FILE, (*SERVICES, *others))
         urls = {name: f"http://{LOOPBACK}:{ports[name]}" for name in ports if name != "smtp"}
         self.stand_ins = {
             "mail": self._program(
@@ -461,6 +471,10 @@ class _Programs:
                 ],
             ),
         }
+        if self._sign_on:
+            self.stand_ins["identity"] = self._program(
+                "identity", ["devstack.identity", f"--port={ports['identity']}"]
+            )
         own = self._own_settings(urls, smtp_port=ports["smtp"])
         self.services = {
             service: self._program(
@@ -468,6 +482,7 @@ class _Programs:
                 [f"services.{service}"],
                 {
                     **self._shared_settings(service, urls[service], ports[service]),
+                    **self._staff(service, urls.get("identity")),
                     **{f"{PREFIX}{name}": value for name, value in own[service].items()},
                 },
             )
@@ -483,7 +498,7 @@ class _Programs:
             command,
             log=_log_file(self._folder, name),
             environment={**self._inherited, **(settings or {})},
-            clean_statuses=(0, ENDED_BY_SIGTERM) if name == "atlassian" else (0,),
+            clean_statuses=(0, ENDED_BY_SIGTERM) if name in ("atlassian", "identity") else (0,),
         )
 
     def _shared_settings(self, service: str, url: str, port: int) -> Mapping[str, str]:
@@ -500,6 +515,19 @@ class _Programs:
             f"{PREFIX}KEY_ENCRYPTION_KEYS_FILE": str(
                 ensure_key_encryption_keys(keys, wall=datetime.now(UTC))
             ),
+        }
+
+    def _staff(self, service: str, issuer: str | None) -> Mapping[str, str]:
+        if issuer is None:
+            return {}
+        secret_file = self._folder / "keys" / "staff-client-secret"
+        write_private(secret_file, identity.SECRET.encode())
+        return {
+            f"{PREFIX}STAFF_ISSUER": issuer,
+            f"{PREFIX}STAFF_CLIENT_ID": f"keepword-{service}",
+            f"{PREFIX}STAFF_CLIENT_SECRET_FILE": str(secret_file),
+            f"{PREFIX}STAFF_GROUPS": json.dumps(identity.groups()),
+            f"{PREFIX}AUDIT_FILE": str(self._folder / f"audit-{service}.jsonl"),
         }
 
     def _own_settings(
@@ -591,6 +619,7 @@ async def _start_on_chosen_ports(started: AsyncExitStack, programs: _Programs) -
     probes = {
         "mail": f"{endpoints.mail}/messages.json",
         "atlassian": f"{endpoints.atlassian}/key-host",
+        "identity": f"{endpoints.identity}/.well-known/openid-configuration",
         **{service: f"{endpoints.of(service)}/readyz" for service in SERVICES},
     }
     try:

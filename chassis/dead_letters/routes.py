@@ -1,4 +1,4 @@
-"""The page of dead letters, in development only: until staff can log in nobody else sees it."""
+"""The pages of dead letters, for those of our staff who mend them."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
@@ -15,11 +15,14 @@ from chassis.dead_letters.acts import NotPossible, Word
 from chassis.dead_letters.redrives import JOB
 from chassis.dead_letters.written import State
 from chassis.pages import STAFF_HEADERS, PageFiles, form_of, id_in, see, templates_in
+from chassis.staff.access import StaffRouter, allowed
+from chassis.staff.people import Role, said_by
 from chassis.unit_of_work import UnitOfWork
 
 _PAGES: Final = Path(__file__).parent / "pages"
 _STATIC: Final = {"dead-letters.css": "text/css"}
 _SHOWN: Final = 200
+_MENDERS: Final = allowed(Role.DEVELOPER, Role.OPERATOR)
 _HEADERS: Final = {
     **STAFF_HEADERS,
     "content-security-policy": (
@@ -35,18 +38,19 @@ _ACTS: Final[Mapping[str, Callable[..., Awaitable[Any]]]] = {
 }
 
 
-def dead_letters_router(service: str) -> APIRouter:
+def dead_letters_routers(service: str) -> tuple[APIRouter, ...]:
     """Return the routes by which a service shows its dead letters and takes a person's word."""
-    router = APIRouter(prefix="/development/dead-letters", include_in_schema=False)
+    router = StaffRouter(prefix="/staff/dead-letters", include_in_schema=False)
     pages, files = _Pages(service), PageFiles(_PAGES, _STATIC)
+    style = APIRouter(prefix="/pages", include_in_schema=False)
     for name in _STATIC:
-        router.add_api_route(f"/{name}", files.show, methods=["GET"], name=name)
+        style.add_api_route(f"/{name}", files.show, methods=["GET"], name=name)
     router.add_api_route("", pages.show_groups, methods=["GET"])
     router.add_api_route("/groups/{fingerprint}", pages.show_group, methods=["GET"])
     router.add_api_route("/groups/{fingerprint}/{act}", pages.act_on_group, methods=["POST"])
     router.add_api_route("/{letter}", pages.show_letter, methods=["GET"])
     router.add_api_route("/{letter}/{act}", pages.act_on_letter, methods=["POST"])
-    return router
+    return style, router
 
 
 class _Pages:
@@ -57,22 +61,26 @@ class _Pages:
             service=service, States=State, state_is_not_mended=acts.STATE_IS_NOT_MENDED
         )
 
+    @_MENDERS
     async def show_groups(self, request: Request) -> Response:
         """Show the causes."""
         async with _service(request).units.begin() as uow:
             found = await acts.groups(uow.connection, limit=_SHOWN)
             return self._page("groups.html", {"groups": found, "now": uow.now}, root="")
 
+    @_MENDERS
     async def show_group(self, request: Request, fingerprint: str) -> Response:
         """Show the letters of a cause."""
         async with _service(request).units.begin() as uow:
             return await self._group(uow, fingerprint, root="../../")
 
+    @_MENDERS
     async def show_letter(self, request: Request, letter: str) -> Response:
         """Show a letter with its body."""
         async with _service(request).units.begin() as uow:
             return await self._letter(uow, id_in(letter), root="../")
 
+    @_MENDERS
     async def act_on_group(self, request: Request, fingerprint: str, act: str) -> Response:
         """Try a group again, or put it aside."""
         form = await form_of(request)
@@ -84,6 +92,7 @@ class _Pages:
         _service(request).wake_job(JOB)
         return see(f"../{fingerprint}")
 
+    @_MENDERS
     async def act_on_letter(self, request: Request, letter: str, act: str) -> Response:
         """Mend a letter, try it again or put it aside."""
         form, letter_id = await form_of(request), id_in(letter)
@@ -147,7 +156,7 @@ async def _act(
         return "That cannot be done here."
     given = {"body": form.get("body", "").encode()} if do is acts.edit else {}
     try:
-        word = Word(form.get("by", ""), form.get("reason", ""))
+        word = Word(said_by(form.get("by", "")), form.get("reason", ""))
         await do(uow.connection, which, word=word, now=uow.now, **given)
     except NotPossible as refused:
         return str(refused)

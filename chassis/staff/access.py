@@ -2,16 +2,17 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar, cast
 
-from fastapi import APIRouter, Depends
-from fastapi.routing import APIRoute
+from fastapi import APIRouter, Depends, FastAPI
+from fastapi.routing import APIRoute, iter_route_contexts
 from starlette.requests import Request
+from starlette.responses import Response
 
 from chassis.pages import wants_page
 from chassis.problems import Problem
 from chassis.staff.door import STAFF, Door
-from chassis.staff.people import Person, Role
+from chassis.staff.people import Person, Role, present
 
 _ROLES: Final = "staff_roles"
 
@@ -60,12 +61,21 @@ class StaffRouter(APIRouter):
         )
 
 
+class StaffRoute(NamedTuple):
+    """A route of staff's, who may use it, and what it does in a sentence."""
+
+    method: str
+    path: str
+    roles: frozenset[Role]
+    does: str
+
+
 @dataclass(frozen=True, slots=True)
 class _Gate:
     roles: frozenset[Role]
 
     async def __call__(self, request: Request) -> None:
-        """Let the request on as its person's; raises what turns it away."""
+        """Let the request on as its person's, once it is in the audit; raises what turns it away."""
         door: Door = request.app.state.door
         person = await door.person_of(request)
         if person is None or not person.roles & self.roles:
@@ -78,10 +88,34 @@ class _Gate:
             )
             headers = {"www-authenticate": "Bearer"} if person is None else {}
             raise Problem(status, detail=detail, headers=headers)
-        request.state.person = person
+        present.set(person)
+        await door.note(request, person)
 
 
-async def turn_away(request: Request, turned: Exception) -> Any:
+def let_staff_in(app: FastAPI, door: Door, routers: Iterable[APIRouter]) -> None:
+    """Add a door and what lies behind it; raises ``Undeclared`` for a route that is open to all."""
+    app.state.door = door
+    app.add_exception_handler(TurnedAway, _turn_away)
+    start = StaffRouter(include_in_schema=False)
+    start.add_api_route("", _show_start, methods=["GET"])
+    for router in (door.router(), start, *routers):
+        app.include_router(router)
+    list(staff_routes(app.routes))
+
+
+@allowed(*Role)
+async def _show_start(request: Request) -> Response:
+    """Show who is signed on, and which pages of this service are open to them."""
+    person, door = present.get(), request.app.state.door
+    pages = {
+        path: said
+        for method, path, roles, said in staff_routes(request.app.routes)
+        if method == "GET" and "{" not in path and path != STAFF and person.roles & roles
+    }
+    return cast("Door", door).start(person, pages)
+
+
+async def _turn_away(request: Request, turned: Exception) -> Any:
     """Lead whoever is not signed on to where they can be, and tell others why they see nothing."""
     assert isinstance(turned, TurnedAway)
     door: Door = request.app.state.door
@@ -90,29 +124,25 @@ async def turn_away(request: Request, turned: Exception) -> Any:
     return door.to_sign_on(request)
 
 
-def name_of(request: Request, typed: str) -> str:
-    """Say who does something: the person signed on, whatever was typed.
-
-    What was typed counts on a laptop alone, where nobody signs on.
-    """
-    person: Person = request.state.person
-    return person.subject or typed
-
-
-def staff_routes(routes: Iterable[Any]) -> Iterator[tuple[str, str, frozenset[Role]]]:
-    """Give method, path and roles of each route of staff's.
+def staff_routes(routes: Iterable[Any]) -> Iterator[StaffRoute]:
+    """Give each route of staff's.
 
     Raises ``Undeclared`` for one that lies below ``/staff`` and asks nobody who they are.
     """
-    for route in routes:
-        path = getattr(route, "path", "")
-        if not isinstance(route, APIRoute):
-            if path == STAFF or path.startswith(f"{STAFF}/"):
-                raise Undeclared(f"{path}: is no route that asks who is there")
-            continue
-        gates = [each.call for each in route.dependant.dependencies if isinstance(each.call, _Gate)]
+    for route in iter_route_contexts(list(routes)):
+        path, original = route.path or "", route.original_route
+        gates = (
+            [each.call for each in original.dependant.dependencies if isinstance(each.call, _Gate)]
+            if isinstance(original, APIRoute)
+            else []
+        )
         if gates:
             for method in sorted(route.methods or ()):
-                yield method, path, gates[0].roles
+                yield StaffRoute(method, path, gates[0].roles, _said(route.endpoint))
         elif path == STAFF or path.startswith(f"{STAFF}/"):
             raise Undeclared(f"{path}: is of no StaffRouter, so nobody would be asked who they are")
+
+
+def _said(endpoint: object) -> str:
+    sentence, _, _ = (endpoint.__doc__ or "").strip().partition("\n")
+    return sentence

@@ -22,7 +22,8 @@ import structlog
 from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 
-from chassis.pages import STAFF_HEADERS, PageFiles, templates_in
+from chassis import audit, tracing
+from chassis.pages import STAFF_HEADERS, PageFiles, id_in, templates_in
 from chassis.problems import Problem
 from chassis.staff import sessions
 from chassis.staff.people import ANYBODY, Person
@@ -88,18 +89,18 @@ class Door:
         self._begun = _Begun(monotonic)
 
     def router(self) -> APIRouter:
-        """Return the routes of signing on and out; none where there is no provider."""
+        """Return the routes of signing on and out; none but of style where there is no provider."""
         router = APIRouter(prefix=SIGN_ON, include_in_schema=False)
+        files = PageFiles(_PAGES, _STATIC)
+        for name in _STATIC:
+            router.add_api_route(f"/{name}", files.show, methods=["GET"], name=name)
         if self._provider is None:
             return router
-        files = PageFiles(_PAGES, _STATIC)
         router.add_api_route("", self.begin, methods=["GET"])
         router.add_api_route("/callback", self.come_back, methods=["GET"])
         router.add_api_route("/out", self.sign_out, methods=["POST"])
         router.add_api_route("/back-channel", self.hear_logout, methods=["POST"])
         router.add_api_route("/me", self.show_me, methods=["GET"], response_model=None)
-        for name in _STATIC:
-            router.add_api_route(f"/{name}", files.show, methods=["GET"], name=name)
         return router
 
     # -- whose request --------------------------------------------------------------------------
@@ -118,10 +119,30 @@ class Door:
         if not session:
             return None
         units = request.app.state.running.units
-        person = await sessions.person_of(units.pool, session, wall=units.clock.wall())
+        person = await sessions.person_of(
+            units.pool, session, visits=_is_visit(request), wall=units.clock.wall()
+        )
         if person is not None and request.method not in _SAFE_METHODS:
             self.require_own_page(request)
         return person
+
+    async def note(self, request: Request, person: Person) -> None:
+        """Write down what a person is about to change; where that fails it is not done.
+
+        Of the address ids are kept, and nothing that somebody may have typed.
+        """
+        if request.method in _SAFE_METHODS or not person.subject:
+            return
+        units = request.app.state.running.units
+        ids = {name: value for name, value in request.path_params.items() if id_in(str(value))}
+        async with units.pool.acquire() as connection, connection.transaction():
+            await audit.append(
+                connection,
+                subject=person.subject,
+                act=f"{request.method} {tracing.route_name(request.scope)}",
+                about={name: str(value) for name, value in ids.items()},
+                wall=units.clock.wall(),
+            )
 
     def require_own_page(self, request: Request) -> None:
         """Raise ``Problem`` unless a browser says that a page of ours sends this.
@@ -295,6 +316,21 @@ class Door:
             status=HTTPStatus.FORBIDDEN,
         )
 
+    def start(self, person: Person, pages: Mapping[str, str]) -> Response:
+        """Show who is signed on and what is open to them; ``pages`` are paths with what they do."""
+        shown = {
+            "person": person,
+            "roles": ", ".join(sorted(person.roles)),
+            "pages": {f"{self._public_url}{path}": does for path, does in pages.items()},
+            "out": f"{self._public_url}{SIGN_OUT}",
+            "style": f"{self._public_url}{SIGN_ON}/sign-on.css",
+        }
+        return Response(
+            self._templates.get_template("start.html").render(shown),
+            headers=_HEADERS,
+            media_type="text/html",
+        )
+
     def _refused(self, why: str) -> Response:
         log.warning("sign-on refused", why=why)
         return self._say(
@@ -362,6 +398,12 @@ def own_path(text: str) -> str | None:
     """Return the path of one of this service's pages for staff, None for all else."""
     plain = len(text) <= _LONGEST_PATH and "/." not in text and _OWN_PATH.fullmatch(text)
     return text if plain else None
+
+
+def _is_visit(request: Request) -> bool:
+    """Whether a person does something, and not a page that keeps itself fresh."""
+    by_script = request.headers.get("sec-fetch-dest") == "empty"
+    return request.method not in _SAFE_METHODS or not by_script
 
 
 def _derived(browser: str, state: str, purpose: str) -> str:

@@ -1,6 +1,7 @@
 """Members of staff, and the roles that their groups give them."""
 
 from collections.abc import Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -33,6 +34,24 @@ class Person:
 
 ANYBODY: Final = Person("", "", EVERY_ROLE)
 """Whoever sits at a laptop without an identity provider."""
+
+
+present: Final[ContextVar[Person]] = ContextVar("present")
+"""Whose request it is, within a route of staff's."""
+
+
+def said_by(typed: str) -> str:
+    """Say who does something, in a route of staff's: the person signed on, whatever was typed.
+
+    What was typed counts on a laptop alone, where nobody signs on.
+    """
+    return present.get().subject or typed
+
+
+def signed_on() -> Person | None:
+    """Return who is signed on, for a page; None where nobody signs on."""
+    person = present.get(ANYBODY)
+    return person if person.subject else None
 
 
 def roles_in(

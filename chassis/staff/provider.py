@@ -32,7 +32,8 @@ _MOST_TOKEN_CHARACTERS: Final = 16 * 1024
 # Signatures by a key pair alone. With a shared secret everybody who can check could also sign.
 _ALGORITHMS: Final = ["RS256", "PS256", "ES256", "ES384", "EdDSA"]
 _LOGOUT_EVENT: Final = "http://schemas.openid.net/event/backchannel-logout"
-_LONGEST_SUBJECT: Final = 255
+# As long as the shortest column for the name of somebody of staff.
+_LONGEST_SUBJECT: Final = 80
 _LONGEST_NAME: Final = 80
 
 

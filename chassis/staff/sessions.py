@@ -77,8 +77,8 @@ async def begin(pool: Pool, session: str, signed_on: SignedOn, *, wall: datetime
     )
 
 
-async def person_of(pool: Pool, session: str, *, wall: datetime) -> Person | None:
-    """Say whose session it is, and note that they are there; None once it is over.
+async def person_of(pool: Pool, session: str, *, visits: bool, wall: datetime) -> Person | None:
+    """Say whose session it is, and where the person ``visits`` note that; None once it is over.
 
     A session lasts eight hours, and thirty minutes without a visit.
     """
@@ -94,7 +94,7 @@ async def person_of(pool: Pool, session: str, *, wall: datetime) -> Person | Non
     )
     if row is None:
         return None
-    if row["seen_at"] < wall - _NOTED_EVERY:
+    if visits and row["seen_at"] < wall - _NOTED_EVERY:
         await pool.execute(
             "UPDATE staff_sessions SET seen_at = $2 WHERE session_hash = $1", _hash(session), wall
         )

@@ -16,9 +16,9 @@ from services.config.moves import Moves, note_ledger_entry, ready_to_erase
 from services.config.routes import erasure_requests, exports, imports, openapi, usage
 from services.config.routes.errors import ENVELOPES, OPENAPI, READABLE, ErrorDoor
 from services.config.routes.export_links import ExportLinkDoor
-from services.config.routes.faults import board_router
+from services.config.routes.faults import staff_routers
 from services.config.routes.history import HistoryRoutes
-from services.config.routes.screens import screens_routers
+from services.config.routes.screens import screens_routers, transfer
 from services.config.routes.statistics import statistics_router
 from services.config.routes.things import ThingRoutes
 from services.config.settings import ConfigSettings
@@ -58,9 +58,9 @@ def build(settings: ConfigSettings) -> Service[Context]:
             usage.router,
             errors.router(),
             *screens_routers(),
-            *((board_router(), statistics_router()) if settings.development else ()),
         ),
-        larger_bodies=imports.LARGER_BODIES,
+        staff_routers=(*staff_routers(), statistics_router()),
+        larger_bodies={**imports.LARGER_BODIES, **transfer.LARGER_BODIES},
         plain_routes=errors.plain_routes(),
         openapi={**openapi.describe(), **OPENAPI},
         headers_of={ENVELOPES: READABLE},

@@ -149,14 +149,8 @@ def build(settings: NotifierSettings) -> Service[Context]:
         topics=(INSTALLER_TENANTS, PURGER_COMMANDS, PURGER_PURGES, PURGER_CENSUSES),
         context=context,
         restate=restate,
-        routers=(
-            *public,
-            development,
-            policy_pages.staff_router(),
-            *_editors(settings, mail_server),
-        )
-        if settings.development
-        else public,
+        routers=(*public, *((development,) if settings.development else ())),
+        staff_routers=(policy_pages.staff_router(), *_editors(settings, mail_server)),
         jobs=jobs,
         erases=Erases(
             steps={DataClass.TICKETS: ERASE_TICKETS, DataClass.CONTACTS: ERASE_CONTACTS},

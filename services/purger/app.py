@@ -83,9 +83,8 @@ def build(settings: PurgerSettings) -> Service[Context]:
         ),
         context=context,
         restate=restate,
-        routers=(*public, brake.router, privacy_router, board_router(pages))
-        if settings.development
-        else public,
+        routers=public,
+        staff_routers=(brake.router, privacy_router, board_router(pages)),
         jobs=jobs,
         waits_for_ledger=False,
         take_over=take_over,

@@ -15,9 +15,11 @@ from fastapi import FastAPI
 from playwright.async_api import Browser, expect
 
 from chassis.dead_letters import written
-from chassis.dead_letters.routes import dead_letters_router
+from chassis.dead_letters.routes import dead_letters_routers
 from chassis.dead_letters.written import Failure, State
 from chassis.problems import answer_with_problems
+from chassis.staff.access import let_staff_in
+from chassis.staff.door import Door
 from contracts.envelope import to_headers
 from contracts.messages import Kind
 from devstack.processes import LOOPBACK, free_port
@@ -28,7 +30,7 @@ from tests.support.pages import contrast, overflow
 
 __all__ = ["browser"]
 
-ROOT = "/development/dead-letters"
+ROOT = "/staff/dead-letters"
 WORD = {"by": "Kim Keeper", "reason": "OPS-7"}
 
 
@@ -80,7 +82,7 @@ class Office:
 async def office(sample: Sample) -> Office:
     app = FastAPI()
     answer_with_problems(app)
-    app.include_router(dead_letters_router("config"))
+    let_staff_in(app, Door("config", "http://here", None), dead_letters_routers("config"))
     office = Office(sample, app)
     app.state.running = SimpleNamespace(units=sample.units(), wake_job=office.woken.append)
     return office

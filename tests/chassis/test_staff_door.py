@@ -9,23 +9,25 @@ from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import asyncpg
 import httpx2
 import pytest
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI
 from joserfc.jwk import OctKey
+from starlette.applications import Starlette
+from starlette.responses import Response
+from starlette.routing import Route
 
 from chassis.problems import answer_with_problems
 from chassis.staff.access import (
     StaffRouter,
-    TurnedAway,
     Undeclared,
     allowed,
-    name_of,
+    let_staff_in,
     staff_routes,
-    turn_away,
 )
 from chassis.staff.door import SIGN_ONS_A_MINUTE, Door, own_path
-from chassis.staff.people import Role, roles_in
+from chassis.staff.people import Role, roles_in, said_by
 from chassis.staff.provider import LOGOUT_TOKENS_LAST, Client, Provider
 from tests.support.chassis import Sample
 from tests.support.provider import FOREIGN_KEY, ISSUER, SECRET, StrictProvider
@@ -33,6 +35,7 @@ from tests.support.provider import FOREIGN_KEY, ISSUER, SECRET, StrictProvider
 HERE = "https://config.example.com"
 GROUPS = {Role.SUPPORT: "kw-support", Role.PRIVACY: "kw-privacy"}
 EVENT: dict[str, Any] = {"http://schemas.openid.net/event/backchannel-logout": {}}
+MENDED: list[str] = []
 PAGE = {"accept": "text/html"}
 
 
@@ -53,14 +56,21 @@ router = StaffRouter()
 
 @router.get("/things")
 @allowed(Role.SUPPORT)
-async def things(request: Request) -> dict[str, str]:
-    return {"by": name_of(request, "typed")}
+async def things() -> dict[str, str]:
+    return {"by": said_by("typed")}
 
 
 @router.post("/things")
 @allowed(Role.SUPPORT)
-async def change_things(request: Request) -> dict[str, str]:
-    return {"by": name_of(request, "typed")}
+async def change_things() -> dict[str, str]:
+    return {"by": said_by("typed")}
+
+
+@router.post("/things/{thing}/{act}")
+@allowed(Role.SUPPORT)
+async def mend_thing(thing: str, act: str) -> dict[str, str]:
+    MENDED.append(f"{act} {thing}")
+    return {"by": said_by("typed")}
 
 
 @router.get("/holds")
@@ -109,6 +119,7 @@ async def house(sample: Sample, tmp_path: Path) -> AsyncIterator[House]:
     secret = tmp_path / "secret"
     secret.write_text(f"{SECRET}\n")
     strict, clock = StrictProvider(), Clock()
+    await sample.worker.execute("SELECT audit_make_partitions($1::date, 2)", clock.wall().date())
     known = Client(
         issuer=ISSUER,
         client_id=strict.client_id,
@@ -121,12 +132,9 @@ async def house(sample: Sample, tmp_path: Path) -> AsyncIterator[House]:
     provider = Provider(known, transport=httpx2.ASGITransport(app=strict.app()))
     app = FastAPI()
     answer_with_problems(app)
-    app.add_exception_handler(TurnedAway, turn_away)
     door = Door("config", HERE, provider)
-    app.state.door = door
     app.state.running = SimpleNamespace(units=SimpleNamespace(pool=sample.runtime, clock=clock))
-    app.include_router(door.router())
-    app.include_router(router)
+    let_staff_in(app, door, [router])
     transport = httpx2.ASGITransport(app=app)
     async with httpx2.AsyncClient(transport=transport, base_url=HERE) as client:
         yield House(strict, app, client, clock, sample)
@@ -184,6 +192,14 @@ async def test_roles_open_what_is_declared_for_them_and_nothing_else(house: Hous
     page = await house.client.get("/staff/holds", headers=PAGE)
     assert page.status_code == 403
     assert "Your roles: support" in page.text
+
+
+async def test_the_first_page_shows_what_is_open_to_a_persons_roles(house: House) -> None:
+    await house.sign_on()
+    page = (await house.client.get("/staff", headers=PAGE)).text
+    assert "Ada Lovelace" in page
+    assert f'href="{HERE}/staff/things"' in page
+    assert "/staff/holds" not in page
 
 
 # -- what is not let in -----------------------------------------------------------------------------
@@ -329,7 +345,11 @@ async def test_a_session_ends_after_half_an_hour_without_a_visit(house: House) -
     for _ in range(3):
         house.clock.ahead += timedelta(minutes=29)
         assert (await house.client.get("/staff/things")).status_code == 200
-    house.clock.ahead += timedelta(minutes=31)
+    # A page that keeps itself fresh is no visit.
+    fresh = {"sec-fetch-dest": "empty"}
+    house.clock.ahead += timedelta(minutes=20)
+    assert (await house.client.get("/staff/things", headers=fresh)).status_code == 200
+    house.clock.ahead += timedelta(minutes=11)
     assert (await house.client.get("/staff/things")).status_code == 401
 
 
@@ -414,6 +434,28 @@ async def test_another_site_cannot_send_anything_in_a_persons_name(house: House)
         assert answer.status_code == status, headers
 
 
+async def test_what_a_person_changes_is_in_the_audit_before_it_is_done(house: House) -> None:
+    await house.sign_on()
+    thing = "018f0000-0000-7000-8000-000000000000"
+    await house.client.get("/staff/things")
+    for path in (f"/staff/things/{thing}/mend", "/staff/things/acme.example/mend"):
+        answer = await house.client.post(path, headers={"origin": HERE})
+        assert answer.json() == {"by": "ada"}
+    rows = await house.sample.runtime.fetch("SELECT * FROM audit_entries ORDER BY number")
+    assert [(row["subject"], row["act"], row["about"]) for row in rows] == [
+        ("ada", "POST /staff/things/{thing}/{act}", {"thing": thing}),
+        ("ada", "POST /staff/things/{thing}/{act}", {}),
+    ]
+    await house.sample.worker.execute("UPDATE audit_ends SET number = 0")
+    owner = await asyncpg.connect(house.sample.roles.owner_url)
+    await owner.execute("DROP TABLE audit_entries")
+    await owner.close()
+    MENDED.clear()
+    with pytest.raises(asyncpg.UndefinedTableError):
+        await house.client.post(f"/staff/things/{thing}/mend", headers={"origin": HERE})
+    assert MENDED == []
+
+
 async def test_the_command_asks_by_a_token_of_its_own_client(house: House) -> None:
     def bearer(**told: Any) -> dict[str, str]:
         claims = house.provider.claims(aud="keepword", **told)
@@ -452,10 +494,13 @@ def test_a_route_that_does_not_say_who_may_use_it_does_not_come_about() -> None:
 
     with pytest.raises(Undeclared):
         router.get("/open")(open_to_all)
-    app = FastAPI()
-    app.get("/staff/open")(open_to_all)
+    plain = APIRouter(prefix="/staff")
+    plain.get("/open")(open_to_all)
     with pytest.raises(Undeclared):
-        list(staff_routes(app.routes))
+        let_staff_in(FastAPI(), Door("config", HERE, None), [plain])
+    listed = Starlette(routes=[Route("/staff/open", lambda _: Response())])
+    with pytest.raises(Undeclared):
+        list(staff_routes(listed.routes))
 
 
 def test_a_group_is_compared_whole() -> None:

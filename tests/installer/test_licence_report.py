@@ -508,7 +508,7 @@ async def test_support_sees_licences_without_an_installation_and_guesses(
     await office.read()
     installer = await start_installer(make_settings())
 
-    answer = await installer.http.get(f"{installer.url}/development/licences/unmatched")
+    answer = await installer.http.get(f"{installer.url}/staff/licences/unmatched")
 
     assert answer.status_code == 200
     since = clock.now().isoformat().replace("+00:00", "Z")
@@ -533,5 +533,5 @@ async def test_support_sees_licences_without_an_installation_and_guesses(
     ]
     assert "atlassian.net" not in answer.text
     outside = await start_installer(make_settings(development=False))
-    hidden = await installer.http.get(f"{outside.url}/development/licences/unmatched")
+    hidden = await installer.http.get(f"{outside.url}/staff/licences/unmatched")
     assert hidden.status_code == 404

@@ -48,7 +48,7 @@ async def switch(
 
 
 async def timeline(installer: Installer, tenant_id: UUID) -> list[str]:
-    answer = await installer.http.get(f"{installer.url}/development/tenants/{tenant_id}/timeline")
+    answer = await installer.http.get(f"{installer.url}/staff/tenants/{tenant_id}/timeline")
     assert answer.status_code == 200
     return [entry["what"] for entry in answer.json()["entries"]]
 
@@ -163,10 +163,10 @@ async def test_a_first_install_begins_the_timeline_and_writes_no_line_of_it(
     installer: Installer, site: Site, clock: ManualClock
 ) -> None:
     tenant_id = await install(installer, site)
-    answer = await installer.http.get(f"{installer.url}/development/tenants/{tenant_id}/timeline")
+    answer = await installer.http.get(f"{installer.url}/staff/tenants/{tenant_id}/timeline")
     began_at = clock.now().isoformat().replace("+00:00", "Z")
     assert answer.json() == {"began_at": began_at, "entries": []}
-    unknown = await installer.http.get(f"{installer.url}/development/tenants/{uuid4()}/timeline")
+    unknown = await installer.http.get(f"{installer.url}/staff/tenants/{uuid4()}/timeline")
     assert unknown.status_code == 404
 
 

@@ -544,12 +544,12 @@ async def test_tenants_are_looked_up_by_their_name(installer: Installer, site: S
     tenant_id = await installer.installed(site)
     await installer.uninstall(site)
     asked = {"addon_key": APP, "client_key": site.client_key}
-    found = await installer.http.post(f"{installer.url}/development/tenants/lookup", json=asked)
-    listed = await installer.http.get(f"{installer.url}/development/tenants")
+    found = await installer.http.post(f"{installer.url}/staff/tenants/lookup", json=asked)
+    listed = await installer.http.get(f"{installer.url}/staff/tenants")
     expected = {"tenants": [{"tenant_id": str(tenant_id), "status": "uninstalled"}]}
     assert found.json() == listed.json() == expected
     nobody = await installer.http.post(
-        f"{installer.url}/development/tenants/lookup", json=asked | {"client_key": "nobody"}
+        f"{installer.url}/staff/tenants/lookup", json=asked | {"client_key": "nobody"}
     )
     assert nobody.json() == {"tenants": []}
 
@@ -558,7 +558,7 @@ async def test_outside_development_there_are_no_such_routes(
     start_installer: StartInstaller, make_settings: MakeSettings
 ) -> None:
     installer = await start_installer(make_settings(development=False))
-    is_problem(await installer.http.get(f"{installer.url}/development/tenants"), 404)
+    is_problem(await installer.http.get(f"{installer.url}/staff/tenants"), 404)
     body = {"tenant_id": str(UUID(int=1))}
     answer = await installer.http.post(f"{installer.url}/development/session-tokens", json=body)
     is_problem(answer, 404)

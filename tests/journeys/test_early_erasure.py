@@ -60,7 +60,7 @@ async def test_what_is_held_is_kept_while_the_rest_goes_and_goes_when_it_is_rele
     session = await umbrella.open_session()
     purger = umbrella.stack.endpoints.of("purger")
     placed = await umbrella.http.post(
-        f"{purger}/development/tenants/{umbrella.tenant_id}/holds",
+        f"{purger}/staff/tenants/{umbrella.tenant_id}/holds",
         json={
             "name": "Kim Keeper",
             "reason": "court file 7 U 12/26",
@@ -88,7 +88,7 @@ async def test_what_is_held_is_kept_while_the_rest_goes_and_goes_when_it_is_rele
 
     hold_id = placed.json()["hold_id"]
     released = await umbrella.http.post(
-        f"{purger}/development/holds/{hold_id}/releases",
+        f"{purger}/staff/holds/{hold_id}/releases",
         json={"name": "Robin Reader", "reason": "settled"},
     )
     assert released.status_code == 200, released.text

@@ -15,7 +15,7 @@ __all__ = ["browser"]
 WRITER, READER = "Kim Keeper", "Robin Reader"
 SUBJECT = "Exports are faster"
 FIRST = "# What we keep\n\nWe keep your name for six months."
-DRAFTS = "/development/policies/drafts"
+DRAFTS = "/staff/policies/drafts"
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ async def watch_until_sent(page: Page, state: str) -> None:
 
 async def write_news(page: Page, notifier: str) -> None:
     """Write news for everybody, see it, and let a second person approve and schedule it."""
-    await page.goto(f"{notifier}/development/news")
+    await page.goto(f"{notifier}/staff/news")
     await page.get_by_role("link", name="Write news").click()
     await page.get_by_label("Subject, English").fill(SUBJECT)
     await page.get_by_label("Text, English").fill("They take **half** the time.")
@@ -95,12 +95,12 @@ async def test_news_can_be_declined_and_a_change_of_the_policy_arrives_all_the_s
     await page.get_by_role("button", name="Unsubscribe").click()
     await expect(page.get_by_role("heading", level=1)).to_have_text("You get no more of this")
 
-    await page.goto(f"{notifier}/development/news/new")
+    await page.goto(f"{notifier}/staff/news/new")
     await page.get_by_label("Subject, English").fill("More")
     await page.get_by_label("Text, English").fill("And more.")
     await expect(page.locator("#checks")).to_contain_text("Nobody would get it")
 
-    await page.goto(f"{notifier}/development/policies")
+    await page.goto(f"{notifier}/staff/policies")
     await page.get_by_role("link", name="Draft a revision").click()
     await page.get_by_label("Text, in Markdown").fill(FIRST.replace("six", "five"))
     await expect(page.frame_locator("#preview").locator("article")).to_contain_text("five months")

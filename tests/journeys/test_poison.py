@@ -144,7 +144,7 @@ async def test_a_poisoned_command_holds_its_purge_back_until_somebody_mends_it(
         await until_the_alert(journey, "installer", rings=True)
         assert (await journey.rows())["installer.installations"] == 1  # it did not overtake
 
-        page = f"{stack.endpoints.installer}/development/dead-letters"
+        page = f"{stack.endpoints.installer}/staff/dead-letters"
         assert "body does not fit: classes" in (await journey.http.get(page)).text
         groups = [json.loads(line) for line in (await runbook("look")).splitlines()]
         assert [(each["service"], each["kind"], each["states"]) for each in groups] == [

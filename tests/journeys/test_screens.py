@@ -148,7 +148,7 @@ async def test_an_error_of_the_page_arrives_without_the_person(
     async with seen.page.expect_response("**/errors/envelopes") as answered:
         await seen.run("void setTimeout(() => { throw new TypeError('for ada@acme.example'); })")
     assert (await answered.value).status == 200
-    board = await acme.http.get(f"{stack.endpoints.config}/development/errors")
+    board = await acme.http.get(f"{stack.endpoints.config}/staff/errors")
     assert "for [email]" in board.text
     assert "ada@acme.example" not in board.text
     assert await acme.rows()

@@ -100,7 +100,7 @@ async def test_a_tenant_without_contacts_sees_what_is_new_once_and_that_is_evide
     covered = await browsing.covered()
     assert (covered.uninformed, covered.seen_in_app) == (2, 1)
     async with browsing.notifier.client() as client:
-        page = (await client.get("/development/policies/1/coverage")).text
+        page = (await client.get("/staff/policies/1/coverage")).text
     assert "saw the notice in the app</dt><dd>1</dd>" in page
 
     await publish_in_force(browsing.notifier, SECOND)

@@ -72,7 +72,7 @@ NOT_THERE = (
     "/policy/diff/<b>...1",
     "/policy/diff?from=1",
     "/policy/diff?from=1&to=x",
-    "/development/policies/2/coverage",
+    "/staff/policies/2/coverage",
 )
 
 
@@ -152,7 +152,7 @@ async def test_an_empty_feed_is_a_feed(notifier: Notifier) -> None:
 async def test_staff_see_coverage_in_development(notifier: Notifier) -> None:
     await notifier.tenant()
     await publish_in_force(notifier)
-    status, page = await get(notifier, "/development/policies/1/coverage")
+    status, page = await get(notifier, "/staff/policies/1/coverage")
     assert status == 200
     assert "uninformed</dt><dd>1</dd>" in page
 
@@ -230,7 +230,7 @@ async def test_from_the_policy_to_a_difference_by_keyboard_without_a_script(site
         ("/policy", (".quiet", ".note p", "article p", "a")),
         ("/policy/history", (".quiet", "button", "select")),
         ("/policy/diff/1...2", ("del", "ins", "article p", ".quiet")),
-        ("/development/policies/1/coverage", ("dt", "dd")),
+        ("/staff/policies/1/coverage", ("dt", "dd")),
     ],
     ids=("policy", "history", "difference", "coverage"),
 )

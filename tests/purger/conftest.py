@@ -16,6 +16,8 @@ from chassis.database import Pool, open_pool
 from chassis.epochs import ensure_epoch
 from chassis.problems import answer_with_problems
 from chassis.service import Running
+from chassis.staff.access import let_staff_in
+from chassis.staff.door import Door
 from chassis.unit_of_work import Units
 from contracts.ledger import LedgerEntry, LedgerHead, verify_chain
 from contracts.messages import Message
@@ -217,14 +219,10 @@ async def client(purger: Purger, woken: list[str]) -> AsyncIterator[httpx2.Async
     app = FastAPI()
     answer_with_problems(app)
     pages = Pages()
-    for router in (
-        receipts_router(pages, public_url="http://purger"),
-        pages.router(),
-        brake.router,
-        board_router(pages),
-        privacy_router,
-    ):
+    for router in (receipts_router(pages, public_url="http://purger"), pages.router()):
         app.include_router(router)
+    door = Door("purger", "http://purger", None)
+    let_staff_in(app, door, (brake.router, board_router(pages), privacy_router))
     resources: Any = None
     app.state.running = Running(resources, purger.units, purger.units.context, woken.append)
     transport = httpx2.ASGITransport(app)

@@ -168,10 +168,10 @@ async def test_a_purge_goes_from_the_topic_to_the_ledger_and_a_second_start_find
         states = await read_until(access, PURGER_PURGES.name, 3, tombstones=False)
         versions = [body(state, PurgeState).version for state in states]
         assert versions == sorted(versions)
-        for path in ("/development/brake", "/development/board"):
+        for path in ("/staff/brake", "/staff/board"):
             assert (await client.get(path)).status_code == 404
         for what in ("wishes", "holds"):
-            path = f"/development/tenants/{uuid7(datetime.now(UTC))}/{what}"
+            path = f"/staff/tenants/{uuid7(datetime.now(UTC))}/{what}"
             assert (await client.post(path, json={})).status_code == 404
         figures = (await client.get("/metrics")).text
         assert "keepword_held_purges_overdue 0.0" in figures

@@ -117,7 +117,7 @@ async def test_a_hold_on_what_a_restored_purger_did_not_know_to_be_going_ends_wh
     assert [entry["log_level"] for entry in logs if entry["event"] == HELD_TOO_LATE] == ["error"]
     (plan,) = [plan for plan in state.plans if plan.purge_id == lost]
     assert plan.takes == (CONTENT, DataClass.ERRORS)
-    shown = (await client.get(f"/development/tenants/{tenant.tenant_id}/holds")).json()
+    shown = (await client.get(f"/staff/tenants/{tenant.tenant_id}/holds")).json()
     ended = {each["hold_id"]: each["released_by"] for each in shown}
     assert ended == {both["hold_id"]: None, late["hold_id"]: HELD_TOO_LATE}
 
@@ -129,7 +129,7 @@ async def place(
     client: httpx2.AsyncClient, tenant_id: UUID, *classes: DataClass, status: int = 201
 ) -> dict[str, Any]:
     answered = await client.post(
-        f"/development/tenants/{tenant_id}/holds",
+        f"/staff/tenants/{tenant_id}/holds",
         json={
             "name": "Ada",
             "reason": "court file 7 U 12/26",
@@ -144,7 +144,7 @@ async def place(
 
 async def release(client: httpx2.AsyncClient, hold: dict[str, Any]) -> dict[str, Any]:
     answered = await client.post(
-        f"/development/holds/{hold['hold_id']}/releases",
+        f"/staff/holds/{hold['hold_id']}/releases",
         json={"name": "Grace", "reason": "settled"},
     )
     assert answered.status_code == 200, answered.text
@@ -288,7 +288,7 @@ async def test_a_hold_and_the_sweep_that_asks_never_both_win(
     tenant = a_tenant(left_at=LEFT_AT)
     await purger.hear(tenant)
     purger.clock.set((await purger.state()).plans[0].start_at)
-    path = f"/development/tenants/{tenant.tenant_id}/holds"
+    path = f"/staff/tenants/{tenant.tenant_id}/holds"
     body = {"name": "Ada", "reason": "x", "basis": "legal-claims", "classes": ["content"]}
 
     held, _ = await asyncio.gather(client.post(path, json=body), purger.sweeps.ask_for_due_purges())
@@ -329,7 +329,7 @@ async def test_who_placed_and_who_released_a_hold_is_kept_and_a_second_release_c
     purger.clock.advance(DAY)
 
     assert await release(client, hold) == first
-    shown = await client.get(f"/development/tenants/{tenant.tenant_id}/holds")
+    shown = await client.get(f"/staff/tenants/{tenant.tenant_id}/holds")
     assert shown.json() == [first]
     assert (first["placed_by"], first["released_by"]) == ("Ada", "Grace")
     assert first["released_at"].startswith((LEFT_AT + DAY).date().isoformat())
@@ -366,7 +366,7 @@ async def test_a_held_purge_is_not_let_through_the_brake_with_others(
     purger.clock.jump(200 * DAY)
     await purger.sweeps.ask_for_due_purges()
     for name in ("Ada", "Grace"):
-        released = await client.post("/development/brake/releases", json={"name": name})
+        released = await client.post("/staff/brake/releases", json={"name": name})
         assert released.status_code == 200
 
     assert await purger.runtime.fetchval("SELECT let_through_at FROM purges WHERE held") is None
@@ -410,9 +410,7 @@ async def test_a_hold_needs_a_name_a_reason_a_basis_and_classes(
     await purger.hear(tenant)
     body = {"name": "Ada", "reason": "x", "basis": "legal-claims", "classes": ["content"]}
 
-    answered = await client.post(
-        f"/development/tenants/{tenant.tenant_id}/holds", json=body | wrong
-    )
+    answered = await client.post(f"/staff/tenants/{tenant.tenant_id}/holds", json=body | wrong)
 
     assert answered.status_code == 400
     assert await purger.runtime.fetchval("SELECT count(*) FROM legal_holds") == 0
@@ -423,7 +421,7 @@ async def test_nothing_is_held_of_nobody_and_no_unknown_hold_is_released(
 ) -> None:
     await place(client, uuid4(), CONTENT, status=404)
     answered = await client.post(
-        f"/development/holds/{uuid4()}/releases", json={"name": "Ada", "reason": "x"}
+        f"/staff/holds/{uuid4()}/releases", json={"name": "Ada", "reason": "x"}
     )
     assert answered.status_code == 404
 
@@ -463,9 +461,9 @@ async def test_what_is_held_is_nobodys_warning_and_stands_on_the_board(
 
     assert said == []
     assert registry.get_sample_value("keepword_purges_overdue") == 0
-    board = (await client.get("/development/board", params={"tenant": str(tenant.tenant_id)})).text
+    board = (await client.get("/staff/board", params={"tenant": str(tenant.tenant_id)})).text
     assert "<strong>0</strong> overdue" in board
     assert "<strong>1</strong> kept by a legal hold, 1 beyond their last day" in board
-    explained = (await client.get(f"/development/tenants/{tenant.tenant_id}/purges")).json()
+    explained = (await client.get(f"/staff/tenants/{tenant.tenant_id}/purges")).json()
     (held,) = [each for each in explained if each["classes"] == ["content"]]
     assert held["standing"].startswith("kept by a legal hold")

@@ -12,6 +12,8 @@ from playwright.async_api import Browser, ConsoleMessage, Page, expect
 
 from chassis.problems import answer_with_problems
 from chassis.service import Running
+from chassis.staff.access import let_staff_in
+from chassis.staff.door import Door
 from devstack.processes import LOOPBACK, free_port
 from services.purger.routes import brake
 from services.purger.routes.board import board_router
@@ -60,8 +62,7 @@ async def site(purger: Purger, browser: Browser) -> AsyncIterator[Site]:
     pages = Pages()
     app.include_router(receipts_router(pages, public_url=url))
     app.include_router(pages.router())
-    app.include_router(brake.router)
-    app.include_router(board_router(pages))
+    let_staff_in(app, Door("purger", url, None), (brake.router, board_router(pages)))
     resources: Any = None
     app.state.running = Running(resources, purger.units, purger.units.context, lambda _: None)
     server = uvicorn.Server(uvicorn.Config(app, host=LOOPBACK, port=port, log_config=None))
@@ -128,13 +129,13 @@ async def test_a_receipt_can_be_read_in_any_light_on_a_narrow_screen(
 
 # -- the board ------------------------------------------------------------------------------------
 
-BOARD = "/development/board"
+BOARD = "/staff/board"
 A_WHILE = 6_000
 
 
 async def refreshed(page: Page) -> None:
     """Let the page's own clock come to its next look."""
-    async with page.expect_response(lambda answered: "/development/board" in answered.url):
+    async with page.expect_response(lambda answered: "/staff/board" in answered.url):
         await page.clock.run_for(A_WHILE)
 
 
@@ -214,11 +215,11 @@ async def test_nothing_is_refreshed_for_whoever_does_not_want_it(
 async def test_a_board_that_hears_nothing_says_how_old_it_is(site: Site) -> None:
     page = await site.open(BOARD, clock=True)
     stale = page.locator("#stale")
-    await page.route("**/development/board", lambda route: route.abort())
+    await page.route("**/staff/board", lambda route: route.abort())
     await page.clock.run_for(A_WHILE)
     await expect(stale).to_contain_text("Purger does not answer. What you see is of")
 
-    await page.unroute("**/development/board")
+    await page.unroute("**/staff/board")
     await refreshed(page)
 
     await expect(stale).to_be_empty()

@@ -79,16 +79,16 @@ async def test_the_brake_is_released_by_two_people_and_not_by_one_twice(
     await hold(purger)
 
     for name in ("Ada Lovelace", " ada  lovelace ", "Ada Lovelace"):
-        answered = await client.post("/development/brake/releases", json={"name": name})
+        answered = await client.post("/staff/brake/releases", json={"name": name})
         assert answered.json()["engaged"] is True
     await purger.sweeps.ask_for_due_purges()
     assert await purger.said(PurgeRequested) == []
     assert woken == []
-    shown = (await client.get("/development/brake")).json()
+    shown = (await client.get("/staff/brake")).json()
     assert shown["reason"] == "clock-jumped"
     assert [signature["name"] for signature in shown["releases"]] == ["Ada Lovelace"]
 
-    released = await client.post("/development/brake/releases", json={"name": "Grace Hopper"})
+    released = await client.post("/staff/brake/releases", json={"name": "Grace Hopper"})
 
     assert released.json()["engaged"] is False
     assert [s["name"] for s in released.json()["releases"]] == ["Ada Lovelace", "Grace Hopper"]
@@ -102,26 +102,26 @@ async def test_who_released_one_holding_has_not_released_the_next(
 ) -> None:
     await hold(purger)
     for name in ("Ada", "Grace"):
-        await client.post("/development/brake/releases", json={"name": name})
+        await client.post("/staff/brake/releases", json={"name": name})
     purger.clock.jump(2 * DAY)
     await purger.sweeps.ask_for_due_purges()
 
-    shown = (await client.get("/development/brake")).json()
+    shown = (await client.get("/staff/brake")).json()
 
     assert shown["engaged"] is True
     assert shown["releases"] == []
 
 
 async def test_a_brake_that_does_not_hold_cannot_be_released(client: httpx2.AsyncClient) -> None:
-    answered = await client.post("/development/brake/releases", json={"name": "Ada"})
+    answered = await client.post("/staff/brake/releases", json={"name": "Ada"})
 
     assert answered.status_code == 409
-    assert (await client.get("/development/brake")).json()["engaged"] is False
+    assert (await client.get("/staff/brake")).json()["engaged"] is False
 
 
 @pytest.mark.parametrize("body", [{}, {"name": ""}, {"name": "   "}, {"name": "x" * 201}])
 async def test_a_release_needs_a_name(client: httpx2.AsyncClient, body: dict[str, str]) -> None:
-    answered = await client.post("/development/brake/releases", json=body)
+    answered = await client.post("/staff/brake/releases", json=body)
 
     assert answered.status_code == 400
 
@@ -145,7 +145,7 @@ async def test_entries_signed_before_the_key_was_changed_verify_with_the_keys_sh
 
 
 async def pull(client: httpx2.AsyncClient, name: str = "Ada", **body: str) -> Any:
-    return (await client.post("/development/brake/pulls", json={"name": name, **body})).json()
+    return (await client.post("/staff/brake/pulls", json={"name": name, **body})).json()
 
 
 async def test_one_person_pulls_the_brake_and_no_purge_starts(
@@ -159,7 +159,7 @@ async def test_one_person_pulls_the_brake_and_no_purge_starts(
     await purger.sweeps.ask_for_due_purges()
 
     assert await purger.said(PurgeRequested) == []
-    shown = (await client.get("/development/brake")).json()
+    shown = (await client.get("/staff/brake")).json()
     assert shown == pulled
     assert (shown["engaged"], shown["reason"], shown["pulled_by"], shown["pulled_because"]) == (
         True,
@@ -169,7 +169,7 @@ async def test_one_person_pulls_the_brake_and_no_purge_starts(
     )
     # Whoever pulled it may be one of the two.
     for name in ("Ada", "Grace"):
-        await client.post("/development/brake/releases", json={"name": name})
+        await client.post("/staff/brake/releases", json={"name": name})
     await purger.sweeps.ask_for_due_purges()
     assert len(await purger.said(PurgeRequested)) == 1
 
@@ -178,14 +178,14 @@ async def test_a_pull_while_the_brake_holds_begins_the_holding_anew(
     purger: Purger, client: httpx2.AsyncClient
 ) -> None:
     await hold(purger)
-    await client.post("/development/brake/releases", json={"name": "Grace"})
+    await client.post("/staff/brake/releases", json={"name": "Grace"})
 
     first, second = await pull(client), await pull(client, "Alan")
 
     assert first["releases"] == second["releases"] == []
     assert first["engaged_at"] < second["engaged_at"]
     assert second["pulled_by"] == "Alan"
-    signed = await client.post("/development/brake/releases", json={"name": "Edsger"})
+    signed = await client.post("/staff/brake/releases", json={"name": "Edsger"})
     assert signed.json()["engaged"] is True
 
 
@@ -194,10 +194,10 @@ async def test_a_brake_that_engages_by_itself_was_pulled_by_nobody(
 ) -> None:
     await pull(client)
     for name in ("Ada", "Grace"):
-        await client.post("/development/brake/releases", json={"name": name})
+        await client.post("/staff/brake/releases", json={"name": name})
     await hold(purger)
 
-    shown = (await client.get("/development/brake")).json()
+    shown = (await client.get("/staff/brake")).json()
 
     assert (shown["reason"], shown["pulled_by"]) == ("clock-jumped", None)
 
@@ -217,10 +217,10 @@ async def test_a_pull_names_nobody_in_the_log(client: httpx2.AsyncClient) -> Non
 async def test_a_pull_needs_a_name_and_few_words(
     client: httpx2.AsyncClient, body: dict[str, str]
 ) -> None:
-    answered = await client.post("/development/brake/pulls", json=body)
+    answered = await client.post("/staff/brake/pulls", json=body)
 
     assert answered.status_code == 400
-    assert (await client.get("/development/brake")).json()["engaged"] is False
+    assert (await client.get("/staff/brake")).json()["engaged"] is False
 
 
 # -- the receipt as a page ---------------------------------------------------------------------
@@ -317,7 +317,7 @@ async def test_a_tenants_dates_are_explained_in_json(
     tenant = a_tenant(left_at=LEFT_AT)
     await purger.hear(tenant)
 
-    (told,) = (await client.get(f"/development/tenants/{tenant.tenant_id}/purges")).json()
+    (told,) = (await client.get(f"/staff/tenants/{tenant.tenant_id}/purges")).json()
 
     assert told["event"] == "The customer left on 10 March 2026 at 09:30 UTC."
     assert [each["date"] for each in told["sums"]] == ["deadline", "erase_by", "start_at"]

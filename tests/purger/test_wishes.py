@@ -313,7 +313,7 @@ REASON = "asked by letter, kept under 2026-117"
 
 async def wish_of_ada(client: httpx2.AsyncClient, tenant_id: UUID) -> str:
     made = await client.post(
-        f"/development/tenants/{tenant_id}/wishes", json={"name": "Ada", "reason": REASON}
+        f"/staff/tenants/{tenant_id}/wishes", json={"name": "Ada", "reason": REASON}
     )
     assert made.status_code == 201, made.text
     assert made.json()["asked_at"] is None
@@ -326,7 +326,7 @@ async def test_a_wish_of_the_privacy_role_counts_when_another_person_confirms_it
 ) -> None:
     tenant = a_tenant()
     await purger.hear(tenant)
-    path = f"/development/wishes/{await wish_of_ada(client, tenant.tenant_id)}/confirmations"
+    path = f"/staff/wishes/{await wish_of_ada(client, tenant.tenant_id)}/confirmations"
     purger.clock.advance(DAY)
 
     alone = await client.post(path, json={"name": " ada "})
@@ -350,7 +350,7 @@ async def test_why_and_by_whom_a_wish_was_made_is_said_nowhere(
     await purger.hear(tenant)
     wish_id = await wish_of_ada(client, tenant.tenant_id)
 
-    shown = await client.post(f"/development/wishes/{wish_id}/confirmations", json={"name": "Bob"})
+    shown = await client.post(f"/staff/wishes/{wish_id}/confirmations", json={"name": "Bob"})
 
     said = b"".join(row["payload"] for row in await purger.runtime.fetch("SELECT * FROM outbox"))
     for word in ("Ada", "Bob", "2026-117"):
@@ -363,7 +363,7 @@ async def test_a_wish_of_the_privacy_role_is_withdrawn_until_the_installer_is_as
 ) -> None:
     tenant = a_tenant()
     await purger.hear(tenant)
-    first = f"/development/wishes/{await wish_of_ada(client, tenant.tenant_id)}"
+    first = f"/staff/wishes/{await wish_of_ada(client, tenant.tenant_id)}"
     await client.post(f"{first}/confirmations", json={"name": "Grace"})
     for _ in range(2):
         gone = await client.post(f"{first}/withdrawals", json={"name": "Mary"})
@@ -372,7 +372,7 @@ async def test_a_wish_of_the_privacy_role_is_withdrawn_until_the_installer_is_as
     late = await client.post(f"{first}/confirmations", json={"name": "Grace"})
     assert late.status_code == 409
 
-    second = f"/development/wishes/{await wish_of_ada(client, tenant.tenant_id)}"
+    second = f"/staff/wishes/{await wish_of_ada(client, tenant.tenant_id)}"
     await client.post(f"{second}/confirmations", json={"name": "Grace"})
     purger.clock.advance(8 * DAY)
     await purger.sweeps.ask_for_due_purges()
@@ -384,11 +384,9 @@ async def test_a_wish_of_the_privacy_role_is_withdrawn_until_the_installer_is_as
 
 async def test_nobody_is_erased_whom_nobody_knows(client: httpx2.AsyncClient) -> None:
     body = {"name": "Ada", "reason": REASON}
-    assert (
-        await client.post(f"/development/tenants/{uuid4()}/wishes", json=body)
-    ).status_code == 404
+    assert (await client.post(f"/staff/tenants/{uuid4()}/wishes", json=body)).status_code == 404
     for what in ("confirmations", "withdrawals"):
-        path = f"/development/wishes/{uuid4()}/{what}"
+        path = f"/staff/wishes/{uuid4()}/{what}"
         assert (await client.post(path, json={"name": "Ada"})).status_code == 404
 
 
@@ -400,7 +398,7 @@ async def test_a_wish_needs_a_name_and_a_reason(
 ) -> None:
     tenant = a_tenant()
     await purger.hear(tenant)
-    path = f"/development/tenants/{tenant.tenant_id}/wishes"
+    path = f"/staff/tenants/{tenant.tenant_id}/wishes"
     assert (await client.post(path, json=body)).status_code == 400
 
 

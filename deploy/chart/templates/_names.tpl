@@ -60,3 +60,8 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- end -}}
 {{- $url.host -}}
 {{- end -}}
+
+{{/* Whether reminders bring a link to the export: notifier then has a key to sign it with. */}}
+{{- define "keepword.exportLinks" -}}
+{{- if and .Values.notifier.files.existingSecret (has "export-key" .Values.notifier.files.keys) -}}yes{{- end -}}
+{{- end -}}

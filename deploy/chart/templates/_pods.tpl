@@ -52,9 +52,6 @@ imagePullSecrets:
 {{- end }}
 {{- end }}
 {{- $calls := (index ($root.Files.Get "files/doors.yaml" | fromYaml).doors $name).calls }}
-{{- if has "notifier" $calls }}
-- {name: KEEPWORD_EXPORT_JWKS_URL, value: "http://{{ include "keepword.fullname" $root }}-notifier:8080/.well-known/jwks.json"}
-{{- end }}
 {{- if eq $name "config" }}
 {{- with $root.Values.installer.publicUrl }}
 - {name: KEEPWORD_INSTALLER_PUBLIC_URL, value: {{ . | quote }}}
@@ -62,6 +59,14 @@ imagePullSecrets:
 {{- end }}
 {{- if has "installer" $calls }}
 - {name: KEEPWORD_SESSION_JWKS_URL, value: "http://{{ include "keepword.fullname" $root }}-installer:8080/.well-known/jwks.json"}
+{{- end }}
+{{- if include "keepword.exportLinks" $root }}
+{{- if eq $name "config" }}
+- {name: KEEPWORD_EXPORT_JWKS_URL, value: "http://{{ include "keepword.fullname" $root }}-notifier:8080/.well-known/jwks.json"}
+{{- end }}
+{{- if eq $name "notifier" }}
+- {name: KEEPWORD_CONFIG_PUBLIC_URL, value: {{ $root.Values.config.publicUrl | quote }}}
+{{- end }}
 {{- end }}
 {{- if eq $name "purger" }}
 - {name: KEEPWORD_RESIDUE_DAYS, value: {{ $root.Values.retention.residueDays | quote }}}
@@ -71,9 +76,6 @@ imagePullSecrets:
 {{- end }}
 {{- end }}
 {{- if eq $name "notifier" }}
-{{- if has "export-key" $own.files.keys }}
-- {name: KEEPWORD_CONFIG_PUBLIC_URL, value: {{ $root.Values.config.publicUrl | quote }}}
-{{- end }}
 - {name: KEEPWORD_PURGER_PUBLIC_URL, value: {{ $root.Values.purger.publicUrl | quote }}}
 {{- if $own.bounces.domain }}
 - {name: KEEPWORD_BOUNCE_DOMAIN, value: {{ $own.bounces.domain | quote }}}

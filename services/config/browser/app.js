@@ -4,6 +4,8 @@
 // comes back is an <article> whose data say where it is (path, area) and what is to be read out (said).
 import "./htmx-settings.js";
 import htmx from "htmx.org";
+import "./transfer.js";
+import "./usage.js";
 
 const SCREENS = new URL("./", import.meta.url).href;
 const PATIENCE_MS = 2_000;
@@ -98,7 +100,7 @@ const arrive = (screen) => {
     if (link.dataset.area === article.dataset.area) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   });
-  isDirty = article.querySelector("[data-dirty]") !== null;
+  isDirty = false;
   // Who opens the app is somewhere else in the site's page, and stays there.
   if (!isFirst) {
     const heading = article.querySelector("h2");
@@ -168,16 +170,26 @@ const away = ({ detail }) => {
 // -- forms -------------------------------------------------------------------------------------
 
 const fieldOf = (name) => app.querySelector(`#editor [data-field="${CSS.escape(name)}"]`);
+// An editor of code lives in a tree of its own.
 const controlOf = (field) =>
-  field.querySelector("[data-code]") ?? field.querySelector("input:not([type=hidden]), select, textarea, button");
+  field.querySelector("[data-code]")?.shadowRoot.querySelector("[role=textbox]") ??
+  field.querySelector("input:not([type=hidden]), select, textarea, button");
+
+const describe = (control, why, isWrong) => {
+  const others = (control.getAttribute("aria-describedby") ?? "").split(" ");
+  const ids = [...others.filter((id) => id !== "" && id !== why), ...(isWrong ? [why] : [])];
+  if (ids.length > 0) control.setAttribute("aria-describedby", ids.join(" "));
+  else control.removeAttribute("aria-describedby");
+  control.setAttribute("aria-invalid", String(isWrong));
+};
 
 const forgive = () => {
   app.querySelectorAll("#editor [data-wrong]").forEach((field) => {
-    field.removeAttribute("data-wrong");
-    field.querySelector(".why").remove();
+    const why = field.querySelector(".why");
     const control = controlOf(field);
-    control?.removeAttribute("aria-invalid");
-    control?.removeAttribute("aria-errormessage");
+    if (control !== null) describe(control, why.id, false);
+    field.removeAttribute("data-wrong");
+    why.remove();
   });
 };
 
@@ -194,8 +206,7 @@ const point = (errors) => {
     field.append(why);
     field.dataset.wrong = "";
     const control = controlOf(field);
-    control?.setAttribute("aria-invalid", "true");
-    control?.setAttribute("aria-errormessage", why.id);
+    if (control !== null) describe(control, why.id, true);
   });
   errors.querySelector("h3").focus();
 };

@@ -79,3 +79,13 @@ def begins_at(said: PurgeState | None) -> datetime | None:
         if plan.clock == ClockKind.ERASURE_ASKED and plan.phase is Phase.PLANNED
     )
     return min(wished, default=None)
+
+
+def content_goes_at(said: PurgeState | None) -> datetime | None:
+    """Say from when on content is erased; None where that is not planned."""
+    coming = (
+        plan.start_at
+        for plan in (said.plans if said else ())
+        if plan.phase in {Phase.PLANNED, Phase.REQUESTED} and DataClass.CONTENT in plan.takes
+    )
+    return min(coming, default=None)

@@ -14,6 +14,7 @@ from contracts.classes import DataClass
 from services.config.context import Context
 from services.config.domain.access import Access, access_to_content
 from services.config.store import tenants
+from services.config.words import word
 
 
 # A plain function would be called in a thread of its own for each request.
@@ -31,11 +32,14 @@ async def _tenant_of(request: Request, config: Config) -> UUID:
 Tenant = Annotated[UUID, Depends(_tenant_of)]
 
 _REFUSED: Final = {
-    Access.UNKNOWN: (503, "This tenant has not been heard of yet. Try again."),
-    Access.LEFT: (403, "The app is not installed, so what it keeps here is closed."),
-    Access.GOING: (410, "What this tenant kept here is being erased, or is erased."),
-    Access.READABLE: (403, "The app has moved. What is still here can be read and exported."),
-    Access.KEPT_ELSEWHERE: (403, "This kind of app keeps its content in the customer's product."),
+    Access.UNKNOWN: (503, word("This tenant has not been heard of yet. Try again.")),
+    Access.LEFT: (403, word("The app is not installed, so what it keeps here is closed.")),
+    Access.GOING: (410, word("What this tenant kept here is being erased, or is erased.")),
+    Access.READABLE: (403, word("The app has moved. What is still here can be read and exported.")),
+    Access.KEPT_ELSEWHERE: (
+        403,
+        word("This kind of app keeps its content in the customer's product."),
+    ),
 }
 
 

@@ -1,4 +1,4 @@
-"""The pages of faults for staff, in development only: until staff can log in nobody else sees them."""
+"""The pages of faults, for those of our staff who mend them."""
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -11,11 +11,13 @@ from starlette.responses import Response
 
 from chassis.pages import PageFiles, templates_in
 from chassis.service import Running, running
+from chassis.staff.access import StaffRouter, allowed
+from chassis.staff.people import Role
 from services.config.context import Context
 from services.config.store import faults
 from services.config.store.faults import Wanted
 
-PATH: Final = "/development/errors"
+PATH: Final = "/staff/errors"
 
 _PAGES: Final = Path(__file__).parent.parent / "pages"
 _STATIC: Final = {"errors.css": "text/css"}
@@ -36,16 +38,17 @@ _DAYS: Final = 90
 _LONGEST: Final = 200
 
 
-def board_router() -> APIRouter:
+def staff_routers() -> tuple[APIRouter, ...]:
     """Return the routes of the pages and of what they load."""
     board = _Board()
+    router = StaffRouter(prefix=PATH, include_in_schema=False)
+    router.add_api_route("", board.show_all, methods=["GET"])
+    router.add_api_route("/{fingerprint}", board.show_one, methods=["GET"])
     files = PageFiles(_PAGES, _STATIC)
-    router = APIRouter(include_in_schema=False)
-    router.add_api_route(PATH, board.show_all, methods=["GET"])
-    router.add_api_route(f"{PATH}/{{fingerprint}}", board.show_one, methods=["GET"])
+    style = APIRouter(prefix="/pages", include_in_schema=False)
     for name in _STATIC:
-        router.add_api_route(f"/pages/{name}", files.show, methods=["GET"], name=name)
-    return router
+        style.add_api_route(f"/{name}", files.show, methods=["GET"], name=name)
+    return style, router
 
 
 class _Board:
@@ -54,6 +57,7 @@ class _Board:
         self._templates.filters["moment"] = _moment
         self._templates.filters["ago"] = _ago
 
+    @allowed(Role.DEVELOPER)
     async def show_all(self, request: Request) -> Response:
         """List the faults that are looked for, the latest or the most frequent first."""
         wanted = _wanted(request)
@@ -79,6 +83,7 @@ class _Board:
         }
         return self._page("errors.html", shown, root="../")
 
+    @allowed(Role.DEVELOPER)
     async def show_one(self, request: Request, fingerprint: str) -> Response:
         """Show one fault: since when, how often, with what, and where in the code."""
         config: Running[Context] = running(request)

@@ -100,9 +100,9 @@ async def preview(request: Request, config: Config, tenant_id: Tenant) -> Respon
 
     The first thousand steps that are no ``skip`` are told one by one.
     """
-    imported = await _sent(request, config.context)
+    imported = await sent_archive(request, config.context)
     async with reading(config, tenant_id) as uow:
-        steps = await _planned(uow, tenant_id, imported)
+        steps = await planned_import(uow, tenant_id, imported)
     told = [step.told() for step in steps if step.action is not Action.SKIP]
     return JSONResponse(
         {"preview": fingerprint(steps), "counts": counts(steps), "steps": told[:_MOST_TOLD]}
@@ -120,9 +120,9 @@ async def apply(
 
     409 where it would do something else by now, or where it is in conflict.
     """
-    imported = await _sent(request, config.context)
+    imported = await sent_archive(request, config.context)
     async with writing(config, tenant_id, alone=True) as uow:
-        steps = await _planned(uow, tenant_id, imported)
+        steps = await planned_import(uow, tenant_id, imported)
         told = counts(steps)
         if fingerprint(steps) != preview:
             raise Problem(
@@ -137,11 +137,11 @@ async def apply(
                 detail="Some things are in conflict with what is here; the preview names them.",
                 extensions={"reason": "conflicts", "counts": told},
             )
-        await _apply(uow, tenant_id, steps)
+        await do_import(uow, tenant_id, steps)
     return JSONResponse({"counts": told})
 
 
-async def _sent(request: Request, context: Context) -> list[Imported]:
+async def sent_archive(request: Request, context: Context) -> list[Imported]:
     """Read the body to a file, and that in a thread: others are served meanwhile."""
     with SpooledTemporaryFile(_IN_MEMORY) as file:
         try:
@@ -160,9 +160,10 @@ async def _sent(request: Request, context: Context) -> list[Imported]:
     return imported
 
 
-async def _planned(
+async def planned_import(
     uow: UnitOfWork[Context], tenant_id: UUID, imported: list[Imported]
 ) -> list[Step]:
+    """Say what becomes of each thing of an archive."""
     ids = {each.thing_id for each in imported}
     for each in imported:
         ids |= set(references_of(each.kind, each.definition.body()).values())
@@ -172,7 +173,8 @@ async def _planned(
     return plan_import(imported, present)
 
 
-async def _apply(uow: UnitOfWork[Context], tenant_id: UUID, steps: list[Step]) -> None:
+async def do_import(uow: UnitOfWork[Context], tenant_id: UUID, steps: list[Step]) -> None:
+    """Do what was planned; the tenant is locked for this transaction alone."""
     created = 0
     for kind in KINDS:
         own = [step for step in steps if step.imported.kind is kind]

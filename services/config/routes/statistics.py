@@ -1,4 +1,4 @@
-"""The page of usage for staff, in development only: until staff can log in nobody else sees it."""
+"""The page of usage, for those of our staff who decide what is worth making."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -9,12 +9,14 @@ from starlette.responses import Response
 
 from chassis.pages import templates_in
 from chassis.service import Running, running
+from chassis.staff.access import StaffRouter, allowed
+from chassis.staff.people import Role
 from services.config.context import Context
 from services.config.domain.usage import FEWEST_TENANTS, Size, show
 from services.config.routes.faults import HEADERS
 from services.config.store import usage as store
 
-PATH: Final = "/development/usage"
+PATH: Final = "/staff/usage"
 
 _PAGES: Final = Path(__file__).parent.parent / "pages"
 _PERIODS: Final = (7, 30, 90, 365)
@@ -24,8 +26,8 @@ _USUAL: Final = 30
 def statistics_router() -> APIRouter:
     """Return the route of the page; its style comes with the pages of faults."""
     page = _Statistics()
-    router = APIRouter(include_in_schema=False)
-    router.add_api_route(PATH, page.show, methods=["GET"])
+    router = StaffRouter(prefix=PATH, include_in_schema=False)
+    router.add_api_route("", page.show, methods=["GET"])
     return router
 
 
@@ -33,6 +35,7 @@ class _Statistics:
     def __init__(self) -> None:
         self._templates = templates_in(_PAGES)
 
+    @allowed(Role.DEVELOPER, Role.MARKETING)
     async def show(self, request: Request) -> Response:
         """Show what may be shown, by app and feature, of days that are over."""
         config: Running[Context] = running(request)

@@ -1,12 +1,14 @@
-"""A laptop's list of licences whose installation is not known, as support will see it."""
+"""Licences whose installation is not known, as support sees them."""
 
 from datetime import datetime
 from uuid import UUID
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from chassis.service import Running, running
+from chassis.staff.access import StaffRouter, allowed
+from chassis.staff.people import Role
 from services.installer.door import Door
 from services.installer.store import licences as store
 from services.installer.store.licences import StoredLicence
@@ -38,10 +40,11 @@ class Licences(_Closed):
     licences: list[LicenceListed]
 
 
-licences_router = APIRouter(prefix="/development/licences", tags=["development"])
+licences_router = StaffRouter(prefix="/staff/licences")
 
 
 @licences_router.get("/unmatched")
+@allowed(Role.SUPPORT)
 async def list_unmatched(request: Request) -> Licences:
     """List licences without an installation, renewals of purged ones among them, and weak joins."""
     this: Running[Door] = running(request)

@@ -4,10 +4,12 @@ from http import HTTPStatus
 from typing import Final
 
 import structlog
-from fastapi import APIRouter, Request
+from fastapi import Request
 from starlette.responses import Response
 
 from chassis.pages import form_of, id_in, see
+from chassis.staff.access import StaffRouter, allowed
+from chassis.staff.people import Role, said_by
 from services.notifier import news
 from services.notifier.domain.news import Act, NewsRefused, name_of
 from services.notifier.routes.staff import StaffPages, notifier_of
@@ -25,19 +27,21 @@ class CampaignPages:
     def __init__(self, pages: StaffPages) -> None:
         self._pages = pages
 
-    def router(self) -> APIRouter:
+    def router(self) -> StaffRouter:
         """Return the routes."""
-        router = APIRouter(prefix="/development/campaigns", include_in_schema=False)
+        router = StaffRouter(prefix="/staff/campaigns", include_in_schema=False)
         router.add_api_route("/{campaign}", self.show, methods=["GET"], response_model=None)
         router.add_api_route(
             "/{campaign}/{verb}", self.steer, methods=["POST"], response_model=None
         )
         return router
 
+    @allowed(Role.MARKETING, Role.PRIVACY, Role.OPERATOR)
     async def show(self, request: Request, campaign: str) -> Response:
         """Show how far a campaign has come, how fast it goes, and who did what with it."""
         return await self._show(request, campaign, problem=None, by="")
 
+    @allowed(Role.MARKETING, Role.PRIVACY, Role.OPERATOR)
     async def steer(self, request: Request, campaign: str, verb: str) -> Response:
         """Pause, resume or stop a campaign, by name."""
         form = await form_of(request)
@@ -47,7 +51,7 @@ class CampaignPages:
         notifier, by = notifier_of(request), form.get("by", "")
         try:
             async with notifier.units.begin() as uow:
-                await news.steer(uow, campaign_id, act, by=name_of(by))
+                await news.steer(uow, campaign_id, act, by=name_of(said_by(by)))
         except NewsRefused as refused:
             return await self._show(
                 request, campaign, problem=str(refused), by=by, root="../../../"

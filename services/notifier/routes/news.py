@@ -9,11 +9,13 @@ from secrets import token_hex
 from typing import Any, Final, assert_never
 from uuid import UUID
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from pydantic import ValidationError
 from starlette.responses import Response
 
 from chassis.pages import form_of, id_in, see
+from chassis.staff.access import StaffRouter, allowed
+from chassis.staff.people import Role, said_by
 from chassis.unit_of_work import UnitOfWork
 from services.notifier import news as process
 from services.notifier.clients import MailServer
@@ -89,9 +91,9 @@ class NewsPages:
         self._server = server
         self._public_url = public_url
 
-    def router(self) -> APIRouter:
+    def router(self) -> StaffRouter:
         """Return the routes."""
-        router = APIRouter(prefix="/development/news", include_in_schema=False)
+        router = StaffRouter(prefix="/staff/news", include_in_schema=False)
         for path, method, act in (
             ("", "GET", self.list_all),
             ("", "POST", self.write),
@@ -107,17 +109,20 @@ class NewsPages:
             router.add_api_route(path, act, methods=[method], response_model=None)
         return router
 
+    @allowed(Role.MARKETING)
     async def list_all(self, request: Request) -> Response:
         """List all news, what was changed last first."""
         async with notifier_of(request).units.begin() as uow:
             found = await store.latest(uow.connection, limit=_SHOWN)
         return self._pages.page("news-list.html", {"found": found}, root="../")
 
+    @allowed(Role.MARKETING)
     async def begin(self, request: Request) -> Response:
         """Show an empty editor."""
         async with notifier_of(request).units.begin() as uow:
             return await self._editor(uow, None, _NEW, root="../../")
 
+    @allowed(Role.MARKETING)
     async def show(self, request: Request, news: str) -> Response:
         """Show news: the editor while it can be changed, then what was sent."""
         async with notifier_of(request).units.begin() as uow:
@@ -126,17 +131,19 @@ class NewsPages:
                 return self._none("../../")
             return await self._editor(uow, kept, _form_with(kept), root="../../")
 
+    @allowed(Role.MARKETING)
     async def write(self, request: Request) -> Response:
         """Keep a new draft."""
         form = _NEW | await form_of(request)
         async with notifier_of(request).units.begin() as uow:
             try:
-                by, told = name_of(form["by"]), _news(process.new_id(uow), form)
+                by, told = name_of(said_by(form["by"])), _news(process.new_id(uow), form)
             except NewsRefused as refused:
                 return await self._editor(uow, None, form, root="../", problem=refused)
             await process.write(uow, told, by=by)
         return see(f"news/{told.campaign_id}?kept")
 
+    @allowed(Role.MARKETING)
     async def change(self, request: Request, news: str) -> Response:
         """Keep a draft's new words; where somebody else was faster, show both."""
         form = _NEW | await form_of(request)
@@ -145,23 +152,25 @@ class NewsPages:
             if kept is None:
                 return self._none("../../")
             try:
-                by, told = name_of(form["by"]), _news(kept.news.campaign_id, form)
+                by, told = name_of(said_by(form["by"])), _news(kept.news.campaign_id, form)
                 await process.change(uow, told, version=_version(form), by=by)
             except NewsRefused as refused:
                 return await self._editor(uow, kept, form, root="../../", problem=refused)
         return see(f"{kept.news.campaign_id}?kept")
 
+    @allowed(Role.MARKETING)
     async def approve(self, request: Request, news: str) -> Response:
         """Let a draft be scheduled, unless the check list says that it cannot be sent so."""
 
         async def act(uow: UnitOfWork[Context], kept: store.Kept, form: Mapping[str, str]) -> None:
-            by = name_of(form["by"])
+            by = name_of(said_by(form["by"]))
             if faults := (await self._look(uow, kept.news)).faults:
                 raise NewsRefused(f"It cannot be sent so. {' '.join(faults)}")
             await process.approve(uow, kept.news.campaign_id, version=_version(form), by=by)
 
         return await self._act(request, news, act)
 
+    @allowed(Role.MARKETING)
     async def schedule(self, request: Request, news: str) -> Response:
         """Let it be sent at a time in UTC, or at once."""
 
@@ -171,11 +180,12 @@ class NewsPages:
                 kept.news.campaign_id,
                 version=_version(form),
                 send_at=_time(form["send_at"]),
-                by=name_of(form["by"]),
+                by=name_of(said_by(form["by"])),
             )
 
         return await self._act(request, news, act)
 
+    @allowed(Role.MARKETING)
     async def test(self, request: Request, news: str) -> Response:
         """Send it to one address, which is not kept, outside of any campaign."""
         form = _NEW | await form_of(request)
@@ -197,6 +207,7 @@ class NewsPages:
             return await self._answer(request, kept, form, said=_outcome(outcome))
         return await self._answer(request, kept, form, problem=NewsRefused(_outcome(outcome)))
 
+    @allowed(Role.MARKETING)
     async def preview(self, request: Request) -> Response:
         """Show what is in the editor as it would arrive."""
         form = _NEW | await form_of(request)
@@ -214,6 +225,7 @@ class NewsPages:
             letter, plain=form["view"] == "text", dark=form["light"] == "dark"
         )
 
+    @allowed(Role.MARKETING)
     async def checks(self, request: Request) -> Response:
         """Show the check list of what is in the editor."""
         form = _NEW | await form_of(request)

@@ -12,6 +12,8 @@ from starlette.responses import RedirectResponse, Response
 
 from chassis.pages import PageFiles, templates_in
 from chassis.service import Running, running
+from chassis.staff.access import StaffRouter, allowed
+from chassis.staff.people import Role
 from services.notifier.context import Context
 from services.notifier.domain.differences import difference
 from services.notifier.domain.people import Language
@@ -67,9 +69,9 @@ class PolicyPages:
             router.add_api_route(f"/pages/{name}", self._files.show, methods=["GET"], name=name)
         return router
 
-    def staff_router(self) -> APIRouter:
-        """Return the route for staff, in development only: until staff can log in."""
-        router = APIRouter(prefix="/development", include_in_schema=False)
+    def staff_router(self) -> StaffRouter:
+        """Return the route for staff."""
+        router = StaffRouter(include_in_schema=False)
         router.add_api_route(
             "/policies/{number}/coverage", self.coverage, methods=["GET"], response_model=None
         )
@@ -150,6 +152,7 @@ class PolicyPages:
         )
         return Response(content, headers=_HEADERS, media_type=_FEED_TYPE)
 
+    @allowed(Role.PRIVACY)
     async def coverage(self, request: Request, number: str) -> Response:
         """Show staff who was told of a revision and who was not; it names nobody."""
         known = _number(number)

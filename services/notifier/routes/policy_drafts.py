@@ -6,11 +6,13 @@ from http import HTTPStatus
 from typing import Final
 from uuid import UUID
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from markupsafe import Markup
 from starlette.responses import Response
 
 from chassis.pages import form_of, see
+from chassis.staff.access import StaffRouter, allowed
+from chassis.staff.people import Role, said_by
 from chassis.unit_of_work import UnitOfWork
 from services.notifier import policies as process
 from services.notifier.context import Context
@@ -52,9 +54,9 @@ class PolicyDraftPages:
         self._changes = PolicyChanges(stationery, sheets, str(settings.public_url))
         self._notice = timedelta(days=settings.policy_notice_days)
 
-    def router(self) -> APIRouter:
+    def router(self) -> StaffRouter:
         """Return the routes."""
-        router = APIRouter(prefix="/development/policies", include_in_schema=False)
+        router = StaffRouter(prefix="/staff/policies", include_in_schema=False)
         for path, method, act in (
             ("", "GET", self.list_all),
             ("/drafts", "POST", self.write),
@@ -66,6 +68,7 @@ class PolicyDraftPages:
             router.add_api_route(path, act, methods=[method], response_model=None)
         return router
 
+    @allowed(Role.PRIVACY)
     async def list_all(self, request: Request) -> Response:
         """List revisions, and the drafts that may still become one."""
         async with notifier_of(request).units.begin() as uow:
@@ -78,6 +81,7 @@ class PolicyDraftPages:
             }
         return self._pages.page("policy-drafts.html", shown, root="../")
 
+    @allowed(Role.PRIVACY)
     async def begin(self, request: Request) -> Response:
         """Show an editor with the newest revision's text, or that of a draft to go on from."""
         draft_id = number_in(request.query_params.get("from", ""))
@@ -96,6 +100,7 @@ class PolicyDraftPages:
                 }
             return self._editor(form, now=uow.now, root="../../../")
 
+    @allowed(Role.PRIVACY)
     async def write(self, request: Request) -> Response:
         """Keep a draft for a second person to read."""
         form = _NEW | await form_of(request)
@@ -106,10 +111,12 @@ class PolicyDraftPages:
                 return self._editor(form, now=uow.now, root="../../", problem=str(refused))
         return see(f"drafts/{kept.draft_id}")
 
+    @allowed(Role.PRIVACY)
     async def show(self, request: Request, draft: str) -> Response:
         """Show a draft: what is different, how it will be read, and who may publish it."""
         return await self._draft(request, draft, root="../../../")
 
+    @allowed(Role.PRIVACY)
     async def approve(self, request: Request, draft: str) -> Response:
         """Publish a draft that somebody else wrote; everybody is told from then on."""
         form = _NEW | await form_of(request)
@@ -119,7 +126,7 @@ class PolicyDraftPages:
         try:
             async with notifier_of(request).units.begin() as uow:
                 published = await process.approve(
-                    uow, draft_id, approved_by=name_of(form["by"]), notice=self._notice
+                    uow, draft_id, approved_by=name_of(said_by(form["by"])), notice=self._notice
                 )
         except (PolicyRefused, NewsRefused) as refused:
             return await self._draft(
@@ -128,6 +135,7 @@ class PolicyDraftPages:
         notifier_of(request).wake_job("plan policy changes")
         return see(f"../../../campaigns/{published.campaign_id}")
 
+    @allowed(Role.PRIVACY)
     async def preview(self, request: Request) -> Response:
         """Show what is in the editor as the policy's page, or as the mail that tells of it."""
         form = _NEW | await form_of(request)
@@ -209,7 +217,7 @@ def _wanted(form: Mapping[str, str]) -> process.Wanted:
         summary={Language.ENGLISH: form["summary_en"], Language.GERMAN: form["summary_de"]},
         effective_on=_day(form["effective_on"]),
         early_because=form["early_because"].strip() or None,
-        drafted_by=name_of(form["by"]),
+        drafted_by=name_of(said_by(form["by"])),
     )
 
 

@@ -1,4 +1,4 @@
-"""What staff's pages stand on; in development only: until staff can log in nobody else sees them."""
+"""What staff's pages stand on: templates, a strict policy, previews of letters."""
 
 from collections.abc import Mapping
 from datetime import datetime

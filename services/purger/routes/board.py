@@ -1,13 +1,15 @@
-"""The board for staff, in development only: until staff can log in it is shown to nobody else."""
+"""The board: what is due, running, held and late, and why."""
 
 from http import HTTPStatus
 from typing import Annotated, Any, Final
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from starlette.responses import Response
 
 from chassis.service import Running, running
+from chassis.staff.access import StaffRouter, allowed
+from chassis.staff.people import Role
 from services.purger import brake, store
 from services.purger.board import Board, shown
 from services.purger.context import Context, Work
@@ -18,13 +20,15 @@ from services.purger.routes.pages import Pages
 
 _ROWS: Final = 25
 _RECEIPTS: Final = 20
+_READERS: Final = allowed(Role.SUPPORT, Role.PRIVACY, Role.OPERATOR)
 
 
-def board_router(pages: Pages) -> APIRouter:
+def board_router(pages: Pages) -> StaffRouter:
     """Return the routes of the board."""
-    router = APIRouter(prefix="/development")
+    router = StaffRouter()
 
     @router.get("/board", include_in_schema=False)
+    @_READERS
     async def show_board(
         request: Request, tenant: Annotated[str | None, Query(max_length=100)] = None
     ) -> Response:
@@ -48,6 +52,7 @@ def board_router(pages: Pages) -> APIRouter:
         )
 
     @router.get("/tenants/{tenant_id}/purges")
+    @_READERS
     async def show_purges(request: Request, tenant_id: UUID) -> list[Explanation]:
         """Say why each purge of a tenant has its dates."""
         async with _purger(request).units.begin() as uow:

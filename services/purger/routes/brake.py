@@ -1,15 +1,17 @@
-"""The brake over HTTP, in development only: until staff can log in nobody knows who asks."""
+"""The brake over HTTP."""
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import structlog
-from fastapi import APIRouter, Request
+from fastapi import Request
 from pydantic import BaseModel, Field
 
 from chassis.problems import Problem
 from chassis.service import Running, running
+from chassis.staff.access import StaffRouter, allowed
+from chassis.staff.people import Role, said_by
 from services.purger import brake
 from services.purger.brake import Standing
 from services.purger.context import Context
@@ -17,7 +19,9 @@ from services.purger.domain import LONGEST_NAME, LONGEST_REASON, RELEASED_BY
 
 log = structlog.get_logger(__name__)
 
-router = APIRouter(prefix="/development")
+router = StaffRouter()
+
+_KEEPERS: Final = allowed(Role.PRIVACY, Role.OPERATOR)
 
 Name = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME, pattern=r"\S")]
 
@@ -55,6 +59,7 @@ class BrakeAnswer(BaseModel):
 
 
 @router.get("/brake")
+@_KEEPERS
 async def show_brake(request: Request) -> BrakeAnswer:
     """Show the brake."""
     async with _purger(request).units.begin() as uow:
@@ -62,16 +67,20 @@ async def show_brake(request: Request) -> BrakeAnswer:
 
 
 @router.post("/brake/pulls")
+@_KEEPERS
 async def pull_brake(request: Request, pulling: Pulling) -> BrakeAnswer:
     """Hold back every purge that has not begun; one person's word is enough."""
     async with _purger(request).units.begin() as uow:
-        await brake.pull(uow.connection, name=pulling.name, reason=pulling.reason, now=uow.now)
+        await brake.pull(
+            uow.connection, name=said_by(pulling.name), reason=pulling.reason, now=uow.now
+        )
         standing = await brake.standing(uow.connection)
     log.warning("brake pulled")
     return _told(standing)
 
 
 @router.post("/brake/releases")
+@_KEEPERS
 async def release_brake(request: Request, release: Release) -> BrakeAnswer:
     """Record who wants held purges let through; the second person lets them through.
 
@@ -79,7 +88,7 @@ async def release_brake(request: Request, release: Release) -> BrakeAnswer:
     """
     purger = _purger(request)
     async with purger.units.begin() as uow:
-        standing = await brake.release(uow.connection, name=release.name, now=uow.now)
+        standing = await brake.release(uow.connection, name=said_by(release.name), now=uow.now)
     if standing is None:
         raise Problem(409, "The brake is not engaged", "No purge is held back.")
     if not standing.engaged:

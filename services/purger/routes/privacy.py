@@ -1,16 +1,18 @@
-"""What the privacy role decides about a tenant; on a laptop for now, as nobody can log in yet."""
+"""What the privacy role decides about a tenant: wishes for an early erasure, and legal holds."""
 
 from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
 import structlog
-from fastapi import APIRouter, Request
+from fastapi import Request
 from pydantic import BaseModel, Field, StringConstraints
 
 from chassis.identifiers import uuid7
 from chassis.problems import Problem
 from chassis.service import Running, running
+from chassis.staff.access import StaffRouter, allowed
+from chassis.staff.people import Role, said_by
 from contracts.classes import TENANT_CLASSES, DataClass
 from contracts.messages import TenantClass
 from contracts.purges import LegalBasis, WishedBy
@@ -23,7 +25,7 @@ from services.purger.store import KeptHold, KeptWish
 
 log = structlog.get_logger(__name__)
 
-router = APIRouter(prefix="/development")
+router = StaffRouter()
 
 Name = Annotated[
     str, StringConstraints(min_length=1, max_length=200, pattern=r"\S", strip_whitespace=True)
@@ -58,6 +60,7 @@ class WishAnswer(BaseModel):
 
 
 @router.post("/tenants/{tenant_id}/wishes", status_code=201)
+@allowed(Role.PRIVACY)
 async def make_wish(request: Request, tenant_id: UUID, wish: NewWish) -> WishAnswer:
     """Write a wish down; nothing happens before another person has confirmed it."""
     async with _purger(request).units.begin() as uow:
@@ -71,28 +74,34 @@ async def make_wish(request: Request, tenant_id: UUID, wish: NewWish) -> WishAns
             asked_at=None,
             now=uow.now,
             reason=wish.reason,
-            asked_by=wish.name,
+            asked_by=said_by(wish.name),
         )
         return _shown(await _wish(uow, wish_id))
 
 
 @router.post("/wishes/{wish_id}/confirmations")
+@allowed(Role.PRIVACY)
 async def confirm_wish(request: Request, wish_id: UUID, person: Person) -> WishAnswer:
     """Let a wish count from now on; whoever made it cannot confirm it. Twice is once."""
     async with _purger(request).units.begin() as uow:
         wish = await _locked_wish(uow, wish_id)
         if wish.withdrawn_at is not None:
             raise Problem(409, "The wish was withdrawn", "Make another one.")
-        if wish.asked_by is not None and same_person(wish.asked_by) == same_person(person.name):
+        if wish.asked_by is not None and same_person(wish.asked_by) == same_person(
+            said_by(person.name)
+        ):
             raise Problem(409, "A second person is needed", "Who made a wish cannot confirm it.")
         if wish.asked_at is None:
-            await store.confirm_wish(uow.connection, wish_id, confirmed_by=person.name, now=uow.now)
+            await store.confirm_wish(
+                uow.connection, wish_id, confirmed_by=said_by(person.name), now=uow.now
+            )
             log.warning("erasure asked for", tenant_id=str(wish.tenant_id))
             await replan_and_say(uow, wish.tenant_id)
         return _shown(await _wish(uow, wish_id))
 
 
 @router.post("/wishes/{wish_id}/withdrawals")
+@allowed(Role.PRIVACY)
 async def withdraw_wish(request: Request, wish_id: UUID, person: Person) -> WishAnswer:
     """Let a wish count no longer, whoever made it; 409 once the installer has been asked."""
     async with _purger(request).units.begin() as uow:
@@ -107,7 +116,7 @@ async def withdraw_wish(request: Request, wish_id: UUID, person: Person) -> Wish
                 wish.tenant_id,
                 made_by=WishedBy(wish.made_by),
                 now=uow.now,
-                withdrawn_by=person.name,
+                withdrawn_by=said_by(person.name),
             )
             log.warning("wish withdrawn", tenant_id=str(wish.tenant_id))
             await replan_and_say(uow, wish.tenant_id)
@@ -165,6 +174,7 @@ class HoldAnswer(BaseModel):
 
 
 @router.get("/tenants/{tenant_id}/holds")
+@allowed(Role.PRIVACY)
 async def show_holds(request: Request, tenant_id: UUID) -> list[HoldAnswer]:
     """List a tenant's holds, released ones too."""
     async with _purger(request).units.begin() as uow:
@@ -172,6 +182,7 @@ async def show_holds(request: Request, tenant_id: UUID) -> list[HoldAnswer]:
 
 
 @router.post("/tenants/{tenant_id}/holds", status_code=201)
+@allowed(Role.PRIVACY)
 async def place_hold(request: Request, tenant_id: UUID, wanted: NewHold) -> HoldAnswer:
     """Keep these classes from now on; 409, and nothing held, where one of them is past return."""
     async with _purger(request).units.begin() as uow:
@@ -187,7 +198,7 @@ async def place_hold(request: Request, tenant_id: UUID, wanted: NewHold) -> Hold
             classes=tuple(each for each in TENANT_CLASSES if each in wanted.classes),
             basis=wanted.basis,
             reason=wanted.reason,
-            placed_by=wanted.name,
+            placed_by=said_by(wanted.name),
             placed_at=uow.now,
             released_by=None,
             released_at=None,
@@ -199,6 +210,7 @@ async def place_hold(request: Request, tenant_id: UUID, wanted: NewHold) -> Hold
 
 
 @router.post("/holds/{hold_id}/releases")
+@allowed(Role.PRIVACY)
 async def release_hold(request: Request, hold_id: UUID, release: Release) -> HoldAnswer:
     """Let a hold keep nothing any more: what is due is asked for at once. Twice is once."""
     purger = _purger(request)
@@ -206,7 +218,11 @@ async def release_hold(request: Request, hold_id: UUID, release: Release) -> Hol
         tenant_id = (await _hold(uow, hold_id)).tenant_id
         await uow.lock_tenant_exclusively(tenant_id)
         is_first = await store.release_hold(
-            uow.connection, hold_id, released_by=release.name, reason=release.reason, now=uow.now
+            uow.connection,
+            hold_id,
+            released_by=said_by(release.name),
+            reason=release.reason,
+            now=uow.now,
         )
         if is_first:
             log.warning("legal hold released", tenant_id=str(tenant_id), hold_id=str(hold_id))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from fastapi import APIRouter
 
 from services.config.domain.kinds import KINDS
-from services.config.routes.screens import previews, shell
+from services.config.routes.screens import previews, shell, transfer, your_data
 from services.config.routes.screens.editors import EditorScreens
 from services.config.routes.screens.histories import HistoryScreens
 from services.config.routes.screens.lists import ListScreens
@@ -23,4 +23,6 @@ def screens_routers() -> Sequence[APIRouter]:
         ListScreens(screens, kind).add_to(router)
         EditorScreens(screens, kind).add_to(router)
         HistoryScreens(screens, kind).add_to(router)
+    transfer.add_to(router, screens)
+    your_data.add_to(router, screens)
     return (shell.router(screens), previews.router(screens), router)

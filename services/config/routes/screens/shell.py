@@ -6,11 +6,14 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from chassis.pages import PageFiles
+from contracts.tenants import Platform
 from services.config.bundles import Bundles
-from services.config.routes.access import Tenant
+from services.config.domain.early_erasure import content_goes_at
+from services.config.routes.access import Config, Tenant
 from services.config.routes.screens.screen import Screens
 from services.config.routes.screens.wording import WORDING
-from services.config.words import PAGES
+from services.config.store import early_erasure, tenants
+from services.config.words import PAGES, word
 
 _STYLE: Final = "app.css"
 _SCRIPTS: Final = ("app.js", "editors.js", "preview.js")
@@ -28,6 +31,8 @@ AREAS: Final[tuple[Area, ...]] = (
     Area("queries", WORDING["query"].many),
     Area("converters", WORDING["converter"].many),
     Area("templates", WORDING["template"].many),
+    Area("transfer", word("Export and import")),
+    Area("your-data", word("Your data")),
 )
 """The navigation, in its order. The first one is shown when the app opens."""
 
@@ -35,9 +40,21 @@ AREAS: Final[tuple[Area, ...]] = (
 def router(screens: Screens) -> APIRouter:
     """Return the routes."""
 
-    async def show(request: Request, _: Tenant) -> Response:
-        """Show what stands around the screens, which are for a session alone."""
-        return screens.of(request).show("shell.html", areas=AREAS)
+    async def show(request: Request, config: Config, tenant_id: Tenant) -> Response:
+        """Show what stands around the screens, which are for a session alone.
+
+        Who has moved to Forge is told that only reading is left, and until when.
+        """
+        async with config.units.begin() as uow:
+            tenant = await tenants.tenant(uow.connection, tenant_id)
+            said = await early_erasure.purges(uow.connection, tenant_id)
+        moved = tenant is not None and tenant.platform is Platform.FORGE
+        return screens.of(request).show(
+            "shell.html",
+            areas=AREAS,
+            moved=moved,
+            goes_at=content_goes_at(said) if moved else None,
+        )
 
     router = screens.router()
     router.add_api_route("/shell", show, methods=["GET"])
