@@ -133,16 +133,10 @@ class Door:
         """
         if request.method in _SAFE_METHODS or not person.subject:
             return
-        units = request.app.state.running.units
-        ids = {name: value for name, value in request.path_params.items() if id_in(str(value))}
-        async with units.pool.acquire() as connection, connection.transaction():
-            await audit.append(
-                connection,
-                subject=person.subject,
-                act=f"{request.method} {tracing.route_name(request.scope)}",
-                about={name: str(value) for name, value in ids.items()},
-                wall=units.clock.wall(),
-            )
+        told = {name: str(value) for name, value in request.path_params.items()}
+        ids = {name: value for name, value in told.items() if id_in(value)}
+        act = f"{request.method} {tracing.route_name(request.scope)}"
+        await _write_down(request, person, act, about=ids)
 
     def require_own_page(self, request: Request) -> None:
         """Raise ``Problem`` unless a browser says that a page of ours sends this.
@@ -157,9 +151,13 @@ class Door:
             raise Problem(403, detail="This can be sent from its own page alone.")
 
     def to_sign_on(self, request: Request) -> Response:
-        """Lead a browser to the sign-on and back to where it wanted to be."""
+        """Lead a browser to the sign-on and back to where it wanted to be.
+
+        What it wanted to change is not done afterwards: it then comes to the first page.
+        """
         query = f"?{request.url.query}" if request.url.query else ""
-        wanted = own_path(f"{request.url.path}{query}") or STAFF
+        looks = request.method in _SAFE_METHODS
+        wanted = (looks and own_path(f"{request.url.path}{query}")) or STAFF
         return self._lead(f"{self._public_url}{SIGN_ON}?{urlencode({'to': wanted})}")
 
     async def _bearer(self, request: Request, provider: Provider) -> Person:
@@ -231,6 +229,7 @@ class Door:
         except ProviderAway:
             return self._away()
         assert begun is not None
+        await _write_down(request, signed_on.person, "sign-on", about={})
         await self._forget(request)
         session = secrets.token_urlsafe(32)
         await sessions.begin(units.pool, session, signed_on, wall=units.clock.wall())
@@ -398,6 +397,16 @@ def own_path(text: str) -> str | None:
     """Return the path of one of this service's pages for staff, None for all else."""
     plain = len(text) <= _LONGEST_PATH and "/." not in text and _OWN_PATH.fullmatch(text)
     return text if plain else None
+
+
+async def _write_down(
+    request: Request, person: Person, act: str, *, about: Mapping[str, str]
+) -> None:
+    units = request.app.state.running.units
+    async with units.pool.acquire() as connection, connection.transaction():
+        await audit.append(
+            connection, subject=person.subject, act=act, about=about, wall=units.clock.wall()
+        )
 
 
 def _is_visit(request: Request) -> bool:

@@ -147,6 +147,9 @@ async def test_whoever_is_not_signed_on_is_led_to_the_provider_and_back(house: H
     asked = await house.client.get("/staff/things?q=a", headers=PAGE)
     assert asked.headers["location"] == f"{HERE}/sign-on?to=%2Fstaff%2Fthings%3Fq%3Da"
 
+    posted = await house.client.post("/staff/things", headers=PAGE)
+    assert posted.headers["location"] == f"{HERE}/sign-on?to=%2Fstaff"
+
     back = await house.sign_on(to="/staff/things?q=a")
     assert back.headers["location"] == f"{HERE}/staff/things?q=a"
     assert (await house.client.get("/staff/things")).json() == {"by": "ada"}
@@ -443,6 +446,7 @@ async def test_what_a_person_changes_is_in_the_audit_before_it_is_done(house: Ho
         assert answer.json() == {"by": "ada"}
     rows = await house.sample.runtime.fetch("SELECT * FROM audit_entries ORDER BY number")
     assert [(row["subject"], row["act"], row["about"]) for row in rows] == [
+        ("ada", "sign-on", {}),
         ("ada", "POST /staff/things/{thing}/{act}", {"thing": thing}),
         ("ada", "POST /staff/things/{thing}/{act}", {}),
     ]

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import asyncpg
 import pytest
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, Page, expect
@@ -85,6 +86,12 @@ async def test_the_brake_is_pulled_in_the_persons_own_name_and_signing_out_ends_
     await expect(page.get_by_text("Noted. The brake holds.")).to_be_visible()
     answer = await page.request.get(f"{stack.endpoints.purger}/staff/brake")
     assert (await answer.json())["pulled_by"] == "pat"
+    audit = await asyncpg.connect(stack.databases["purger"].runtime_url)
+    written = await audit.fetch(
+        "SELECT act FROM audit_entries WHERE subject = 'pat' ORDER BY number"
+    )
+    await audit.close()
+    assert [row["act"] for row in written][-2:] == ["sign-on", "POST /staff/brake/pulls"]
 
     await page.goto(start)
     for scheme in ("light", "dark"):
