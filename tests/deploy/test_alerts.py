@@ -147,6 +147,12 @@ CASES: dict[str, Case] = {
         {figure("calls_refused_total", "installer", route="r", reason="unknown-key"): "0+9x100"},
         "Installs cannot be verified: the host of Atlassian's keys does not answer us.",
     ),
+    "AuditBroken": Case(
+        {figure("audit_broken", "config"): "0x30 1x50"},
+        {figure("audit_broken", "config"): "0x100"},
+        "The audit of config does not verify: somebody may have changed it.",
+        {"service": "config"},
+    ),
     "CertificateExpires": Case(
         {
             figure("certificate_expires_timestamp_seconds", certificate="kafka-ca"): (
