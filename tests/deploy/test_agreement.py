@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -182,6 +183,23 @@ def test_the_world_is_reached_from_those_alone_that_call_it() -> None:
         assert all("10.0.0.0/8" in block["except"] for block in blocks)
         told = policy["metadata"].get("annotations", {}).get("keepword/https-hosts", "")
         assert told.split() == list(doors.https)
+
+
+@pytest.mark.parametrize("way", VALUES)
+@services
+def test_a_service_is_let_out_to_everybody_on_its_own_list(
+    way: str, service: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in _environment(way, service).items():
+        monkeypatch.setenv(name, value)
+    egress, doors = settings_of(service).load().egress, DOORS[service]
+    within = {origin for origin in egress.origins if origin.port == 8080}
+    assert bool(within) == doors.calls_installer
+    outside = {origin.host for origin in egress.origins - within}
+    outside |= {f"*.{domain}" for domain in egress.domains}
+    assert {
+        host for host in outside if not any(fnmatch(host, door) for door in doors.https)
+    } == set()
 
 
 def _ports_needed(name: str, pod: Manifest) -> set[int]:
