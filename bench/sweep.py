@@ -29,12 +29,13 @@ from bench.stack import Stack
 from chassis import logs
 from chassis.clock import SystemClock
 from chassis.database import open_pool
+from chassis.egress import Egress
 from chassis.identifiers import uuid7
 from chassis.keys import KeyEncryptionKeys, TenantKeys
 from chassis.unit_of_work import Units
 from connect.product import ProductClient
 from contracts.classes import TENANT_CLASSES
-from services.installer.clients import Sites, client_of_sites
+from services.installer.clients import Sites
 from services.installer.data_map import DATA_MAP
 from services.installer.door import SECRET, Door
 from services.installer.jobs.access import SITES_EACH, AccessFigures, AccessJobs
@@ -85,7 +86,11 @@ async def measure(stack: Stack) -> list[Round]:
     keys_file = _write_keys(stack.folder / "sweep-keys.json")
     async with _sites() as sites:
         await _fill(roles.owner_url, keys_file, sites.url)
-        environment = {"SWEEP_DATABASE_URL": roles.runtime_url, "SWEEP_KEYS": str(keys_file)}
+        environment = {
+            "SWEEP_DATABASE_URL": roles.runtime_url,
+            "SWEEP_KEYS": str(keys_file),
+            "SWEEP_SITES": sites.url,
+        }
         killed, seconds = await _ask_until(sites, TENANTS // 2, environment)
         rest, more_seconds = await _ask_until(sites, None, environment)
         _check(sites)
@@ -314,9 +319,11 @@ async def _work() -> None:
     pool = await open_pool(os.environ["SWEEP_DATABASE_URL"], name="bench sweep")
     keys = TenantKeys("installer", KeyEncryptionKeys.load(Path(os.environ["SWEEP_KEYS"])))
     units = Units("installer", pool, SystemClock(), Door(keys), lambda: None)
+    egress = Egress.to(os.environ["SWEEP_SITES"])
+    http = egress.client(at_once=AT_ONCE, keeps_connections=False)
     jobs = AccessJobs(
         units=units,
-        sites=Sites(ProductClient(client_of_sites(at_once=AT_ONCE)), per_second=_FAST),
+        sites=Sites(ProductClient(http), per_second=_FAST),
         figures=AccessFigures(CollectorRegistry()),
         at_once=AT_ONCE,
         lease=timedelta(seconds=_LEASE_SECONDS),

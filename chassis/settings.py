@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from chassis.egress import Egress
 from chassis.staff.people import Role
 from chassis.staff.provider import Client
 
@@ -58,6 +59,8 @@ class ServiceSettings(BaseSettings):
     key_encryption_keys_file: Path | None = None
     # Where staff sign on: the provider's name for itself, and what this service is to it.
     staff_issuer: str | None = None
+    # Where else the provider is asked, if its tokens or keys lie at another host than its issuer.
+    staff_provider_urls: frozenset[str] = frozenset()
     staff_client_id: str | None = None
     staff_client_secret_file: Path | None = None
     # The client of the `keepword` command, whose ID tokens are taken as bearer tokens.
@@ -79,6 +82,11 @@ class ServiceSettings(BaseSettings):
             return cls()
         except ValidationError as refused:
             raise BadSettings(_complaints(cls, refused)) from None
+
+    @property
+    def egress(self) -> Egress:
+        """Whom the service may talk to over HTTP: the identity provider, and whom it adds."""
+        return Egress.to(self.staff_issuer, *self.staff_provider_urls)
 
     @property
     def certificates(self) -> Mapping[str, Path]:
@@ -103,6 +111,7 @@ class ServiceSettings(BaseSettings):
             groups=self.staff_groups,
             groups_claim=self.staff_groups_claim,
             second_factors=self.staff_second_factors,
+            http=self.egress.client,
         )
 
     @field_validator("log_level", mode="before")
@@ -149,6 +158,7 @@ class ServiceSettings(BaseSettings):
     @model_validator(mode="after")
     def _hangs_together(self) -> Self:
         """Refuse what is only for a laptop, and half a login, before anything starts."""
+        _ = self.egress
         public = urlsplit(self.public_url)
         if not self.development and public.scheme != "https" and public.hostname not in _LOOPBACK:
             raise ValueError(f"{PREFIX}PUBLIC_URL: must start with https:// outside development")

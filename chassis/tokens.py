@@ -12,6 +12,8 @@ from joserfc import jws, jwt
 from joserfc.errors import ExpiredTokenError, JoseError, UnsupportedAlgorithmError
 from joserfc.jwk import OKPKey
 
+from chassis.egress import MakeClient
+
 log = structlog.get_logger(__name__)
 
 KEPT_SECONDS: Final = 3600.0
@@ -42,12 +44,12 @@ class PublishedKeys:
     def __init__(
         self,
         url: str,
+        client: MakeClient,
         *,
-        transport: httpx2.AsyncBaseTransport | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._url = url
-        self._transport = transport
+        self._client = client
         self._monotonic = monotonic
         self._keys: Mapping[str, OKPKey] | None = None
         self._fetched_at = float("-inf")
@@ -75,10 +77,8 @@ class PublishedKeys:
     async def _fetch(self) -> None:
         self._tried_at = self._monotonic()
         try:
-            async with httpx2.AsyncClient(
-                transport=self._transport, timeout=_TIMEOUT_SECONDS, trust_env=False
-            ) as client:
-                answer = await client.get(self._url)
+            async with self._client() as client:
+                answer = await client.get(self._url, timeout=_TIMEOUT_SECONDS)
             answer.raise_for_status()
             self._keys = _ed25519_keys(answer)
         except (httpx2.HTTPError, ValueError) as failure:

@@ -521,19 +521,23 @@ async def _parsed(model: type[_AnyAnswer], response: httpx2.Response) -> _AnyAns
 
 @dataclass(frozen=True, slots=True)
 class ReportSource:
-    """Where the report is, and as whom it is asked for; ``sleep`` waits between attempts."""
+    """Where the report is, and as whom it is asked for, over a client of its own for each reading.
+
+    ``sleep`` waits between attempts.
+    """
 
     url: str
     developer_id: str
     account: str = field(repr=False)
     token_file: Path
+    client: Callable[[], httpx2.AsyncClient] = field(repr=False)
     sleep: Callable[[float], Awaitable[object]] = field(default=asyncio.sleep, repr=False)
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[MarketplaceReports]:
         """Give a client for one reading, with the token as it is in the file now."""
         token = await asyncio.to_thread(self.token_file.read_text, "utf-8")
-        async with httpx2.AsyncClient() as http:
+        async with self.client() as http:
             yield MarketplaceReports(
                 http,
                 self.url,

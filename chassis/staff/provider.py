@@ -6,7 +6,7 @@ OpenID Connect Core 1.0, Discovery 1.0 and Back-Channel Logout 1.0; PKCE is RFC 
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +18,7 @@ from joserfc import jws, jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
+from chassis.egress import MakeClient
 from chassis.staff.people import Person, Role, roles_in
 
 log = structlog.get_logger(__name__)
@@ -60,6 +61,8 @@ class Client:
     groups: Mapping[Role, str]
     groups_claim: str
     second_factors: frozenset[str]
+    # By which the provider is asked.
+    http: MakeClient = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +99,9 @@ class Provider:
         self,
         client: Client,
         *,
-        transport: httpx2.AsyncBaseTransport | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.client = client
-        self._transport = transport
         self._monotonic = monotonic
         self._metadata: _Metadata | None = None
         self._keys: KeySet | None = None
@@ -273,10 +274,8 @@ class Provider:
 
     async def _ask(self, method: str, url: str, **told: Any) -> httpx2.Response:
         try:
-            async with httpx2.AsyncClient(
-                transport=self._transport, timeout=_TIMEOUT_SECONDS, trust_env=False
-            ) as client:
-                answer = await client.request(method, url, **told)
+            async with self.client.http() as http:
+                answer = await http.request(method, url, timeout=_TIMEOUT_SECONDS, **told)
         except httpx2.HTTPError as failure:
             raise ProviderAway(type(failure).__name__) from None
         if answer.is_server_error or answer.is_redirect or len(answer.content) > _MOST_BYTES:

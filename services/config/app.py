@@ -29,13 +29,19 @@ def build(settings: ConfigSettings) -> Service[Context]:
     """Build the service; nothing is opened before it runs."""
     metrics = Metrics()
     errors = ErrorDoor(settings, metrics.registry)
-    export_keys = PublishedKeys(settings.export_jwks_url) if settings.export_jwks_url else None
+    export_keys = (
+        PublishedKeys(settings.export_jwks_url, settings.egress.client)
+        if settings.export_jwks_url
+        else None
+    )
 
     def context(resources: Resources) -> Context:
         return Context(
             keys=resources.keys,
             sessions=Sessions(
-                PublishedKeys(settings.session_jwks_url), settings.session_issuer, AUDIENCE
+                PublishedKeys(settings.session_jwks_url, settings.egress.client),
+                settings.session_issuer,
+                AUDIENCE,
             ),
             limits=settings.limits,
             export_keys=export_keys,

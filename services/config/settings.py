@@ -5,6 +5,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
+from chassis.egress import Egress
 from chassis.settings import ServiceSettings
 from services.config.context import MOST_TEXT_CHARACTERS, MOST_THINGS, VERSIONS_KEPT, Limits
 from services.config.domain.definitions import LONGEST_TEXT
@@ -48,6 +49,11 @@ class ConfigSettings(ServiceSettings):
         ):
             raise ValueError("give the installer's public address")
         return url
+
+    @property
+    def egress(self) -> Egress:
+        """The services whose tokens we believe."""
+        return super().egress | Egress.to(self.session_jwks_url, self.export_jwks_url)
 
     @property
     def pages_origin(self) -> str | None:

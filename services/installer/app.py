@@ -4,8 +4,7 @@ import time
 from collections.abc import Sequence
 from datetime import timedelta
 
-import httpx2
-
+from chassis.egress import Client
 from chassis.jobs import Job
 from chassis.service import Erases, Resources, Running, Service, run_main
 from chassis.settings import PREFIX, BadSettings
@@ -18,7 +17,7 @@ from connect.product import ProductClient
 from connect.signed_install import SignedInstalls
 from contracts.classes import DataClass
 from contracts.topics import PURGER_CENSUSES, PURGER_COMMANDS
-from services.installer.clients import Sites, client_of_sites
+from services.installer.clients import Sites
 from services.installer.data_map import DATA_MAP
 from services.installer.door import Door
 from services.installer.figures import DoorFigures
@@ -45,7 +44,7 @@ ERASES = Erases(steps={DataClass.INSTALLATION: "erase-installer"}, key_class=Dat
 def build(settings: InstallerSettings) -> Service[Door]:
     """Put the service together; raises ``BadSettings`` for a session key that cannot be used."""
     signer = _signer(settings)
-    keys = InstallKeys(_client_of_key_host(), settings.install_keys_url)
+    keys = InstallKeys(_client_of_key_host(settings), settings.install_keys_url)
     apps = {app.key: _app_door(settings, app, keys) for app in settings.apps}
     routers = [
         lifecycle_router(apps, settings.site_hosts),
@@ -83,7 +82,10 @@ def _context(resources: Resources) -> Door:
 
 
 def _jobs(settings: InstallerSettings, this: Running[Door]) -> Sequence[Job]:
-    product = ProductClient(client_of_sites(at_once=settings.sites_at_once))
+    product = ProductClient(
+        # Each of many sites is asked once a day, so no connection is kept and none left to be closed.
+        settings.egress.client(at_once=settings.sites_at_once, keeps_connections=False)
+    )
     access = AccessJobs(
         units=this.units,
         sites=Sites(product, per_second=settings.sites_per_second),
@@ -106,7 +108,9 @@ def _report_source(settings: InstallerSettings) -> ReportSource | None:
     token_file = settings.marketplace_token_file
     if developer_id is None or account is None or token_file is None:
         return None
-    return ReportSource(settings.marketplace_url, developer_id, account, token_file)
+    return ReportSource(
+        settings.marketplace_url, developer_id, account, token_file, settings.egress.client
+    )
 
 
 def _app_door(settings: InstallerSettings, app: App, keys: InstallKeys) -> AppDoor:
@@ -118,7 +122,7 @@ def _app_door(settings: InstallerSettings, app: App, keys: InstallKeys) -> AppDo
 
 
 def _forge_doors(settings: InstallerSettings) -> dict[str, ForgeDoor]:
-    keys = KeySet(_client_of_key_host(), settings.forge_keys_url)
+    keys = KeySet(_client_of_key_host(settings), settings.forge_keys_url)
     return {
         app.key: ForgeDoor(
             ForgeTokens(keys, [app.forge_app_id], now=time.time), app.forge_lifecycle_modules
@@ -128,9 +132,9 @@ def _forge_doors(settings: InstallerSettings) -> dict[str, ForgeDoor]:
     }
 
 
-def _client_of_key_host() -> httpx2.AsyncClient:
+def _client_of_key_host(settings: InstallerSettings) -> Client:
     # Each key is fetched once, so no connection is kept, and none is left to be closed.
-    return httpx2.AsyncClient(limits=httpx2.Limits(max_keepalive_connections=0))
+    return settings.egress.client(keeps_connections=False)
 
 
 def _signer(settings: InstallerSettings) -> SessionSigner:

@@ -4,10 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from datetime import timedelta
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Final
-
-import httpx2
 
 from connect.hosts import is_private_enough, parse_base_url
 from connect.product import Access, ProductClient, Throttled, Unclear, Unknown
@@ -51,17 +48,6 @@ class Sites:
         await self._pace.turn()
         answer = await self._product.cloud_id(base_url)
         return answer if isinstance(answer, str) else None
-
-
-def client_of_sites(*, at_once: int) -> httpx2.AsyncClient:
-    """Make a client that keeps nothing of the sites that it has asked, of which there are many.
-
-    No connection is kept, so none is left to be closed; each site is asked once a day.
-    """
-    return httpx2.AsyncClient(
-        limits=httpx2.Limits(max_connections=at_once, max_keepalive_connections=0),
-        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-    )
 
 
 class _Pace:

@@ -12,6 +12,7 @@ from pydantic import (
     model_validator,
 )
 
+from chassis.egress import Egress
 from chassis.settings import PREFIX, ServiceSettings
 from connect.descriptor import Descriptor, GeneralPage, Scope, Vendor
 from connect.forge import AppId
@@ -136,6 +137,21 @@ class InstallerSettings(ServiceSettings):
                     " at most 200 characters that Atlassian could call"
                 ) from None
         return self
+
+    @property
+    def egress(self) -> Egress:
+        """Whose keys we check by, the Marketplace, and customers' sites."""
+        return super().egress | Egress.to(
+            self.install_keys_url,
+            self.forge_keys_url if any(app.forge_app_id for app in self.apps) else None,
+            self.marketplace_url if self.marketplace_developer_id else None,
+            *(
+                f"{scheme}://{host}"
+                for host in self.development_site_hosts
+                for scheme in ("http", "https")
+            ),
+            domains=self.site_hosts.domains,
+        )
 
     @property
     def site_hosts(self) -> AllowedHosts:

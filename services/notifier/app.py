@@ -79,7 +79,8 @@ def build(settings: NotifierSettings) -> Service[Context]:
     metrics = Metrics()
     figures = MailFigures(metrics.registry)
     policy_pages = PolicyPages(settings)
-    sessions = Sessions(PublishedKeys(settings.session_jwks_url), settings.session_issuer, AUDIENCE)
+    session_keys = PublishedKeys(settings.session_jwks_url, settings.egress.client)
+    sessions = Sessions(session_keys, settings.session_issuer, AUDIENCE)
     public = (
         Notices(sessions, str(settings.public_url)).router(),
         policy_pages.router(),
@@ -262,7 +263,7 @@ def _desk(settings: NotifierSettings) -> TicketDesk | None:
     token_file = settings.tickets_token_file
     if url is None or project is None or field is None or account is None or token_file is None:
         return None
-    return TicketDesk(url, project, field, account, token_file)
+    return TicketDesk(url, project, field, account, token_file, settings.egress.client)
 
 
 async def restate(units: Units[Context]) -> None:

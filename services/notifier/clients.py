@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, cast
 
-import httpx2
 from aiosmtplib import SMTP, SMTPException, SMTPResponseException
 from pydantic import SecretStr
 
+from chassis.egress import MakeClient
 from connect.service_desk import ServiceDesk
 from services.notifier.domain.deliveries import Accepted, Deferred, Outcome, Refused, Unknown
 from services.notifier.letters.letter import Letter
@@ -309,6 +309,7 @@ class TicketDesk:
     licence_field: str
     account: str = field(repr=False)
     token_file: Path
+    client: MakeClient = field(repr=False)
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[ServiceDesk]:
@@ -321,7 +322,7 @@ class TicketDesk:
             token = await asyncio.to_thread(self.token_file.read_text, "utf-8")
         except (OSError, UnicodeDecodeError):
             raise TokenUnreadableError from None
-        async with httpx2.AsyncClient() as http:
+        async with self.client() as http:
             yield ServiceDesk(
                 http,
                 self.url,

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
+from chassis.egress import Egress
 from chassis.settings import PREFIX, ServiceSettings
 from connect.hosts import is_private_enough, parse_base_url
 from connect.marketplace import PRODUCTION as MARKETPLACE
@@ -173,6 +174,12 @@ class NotifierSettings(ServiceSettings):
         return self
 
     @property
+    def egress(self) -> Egress:
+        """The installer's keys, the Marketplace and the service desk; mail goes by SMTP."""
+        reports = self.marketplace_url if self.marketplace_developer_id else None
+        return super().egress | Egress.to(self.session_jwks_url, reports, self.tickets_url)
+
+    @property
     def certificates(self) -> Mapping[str, Path]:
         """The files of certificates by which other servers are trusted, each with its name."""
         of_mail = {"smtp-authority": self.smtp_authority_file} if self.smtp_authority_file else {}
@@ -185,7 +192,9 @@ class NotifierSettings(ServiceSettings):
         token_file = self.marketplace_token_file
         if developer_id is None or account is None or token_file is None:
             return None
-        return ReportSource(self.marketplace_url, developer_id, account, token_file)
+        return ReportSource(
+            self.marketplace_url, developer_id, account, token_file, self.egress.client
+        )
 
     @model_validator(mode="after")
     def _the_desk_is_named_whole(self) -> Self:

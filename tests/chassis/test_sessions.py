@@ -25,7 +25,7 @@ from chassis.tokens import (
 )
 from devstack.key_files import ensure_signing_key
 from services.installer.sessions import SessionSigner
-from tests.support.sessions import ISSUER, JWKS_URL, NOW, Installer
+from tests.support.sessions import ISSUER, JWKS_URL, NOW, Installer, answering
 
 
 class Published:
@@ -45,9 +45,7 @@ class Published:
         return httpx2.Response(200, json=self.answer)
 
     def keys(self) -> PublishedKeys:
-        return PublishedKeys(
-            JWKS_URL, transport=httpx2.MockTransport(self), monotonic=lambda: self.seconds
-        )
+        return PublishedKeys(JWKS_URL, answering(self), monotonic=lambda: self.seconds)
 
 
 async def test_a_known_key_is_fetched_once() -> None:

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import pytest
 
+from chassis.egress import Egress
 from chassis.settings import BadSettings, ServiceSettings
 
 GOOD = {
@@ -135,6 +136,10 @@ def test_where_staff_sign_on_is_named_whole_or_not_at_all(
     assert known is not None
     # Letter by letter, as tokens name it.
     assert known.issuer == "https://id.example.com/"
+    assert Settings.load().egress == Egress.to("https://id.example.com")
+    environment.setenv("KEEPWORD_STAFF_PROVIDER_URLS", '["https://keys.example.com"]')
+    asked = Egress.to("https://id.example.com", "https://keys.example.com")
+    assert Settings.load().egress == asked
     for name, wrong in (
         ("KEEPWORD_STAFF_ISSUER", "http://id.example.com"),
         ("KEEPWORD_STAFF_GROUPS", "{}"),

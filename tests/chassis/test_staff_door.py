@@ -128,8 +128,9 @@ async def house(sample: Sample, tmp_path: Path) -> AsyncIterator[House]:
         groups=GROUPS,
         groups_claim="groups",
         second_factors=frozenset({"mfa"}),
+        http=lambda: httpx2.AsyncClient(transport=httpx2.ASGITransport(app=strict.app())),
     )
-    provider = Provider(known, transport=httpx2.ASGITransport(app=strict.app()))
+    provider = Provider(known)
     app = FastAPI()
     answer_with_problems(app)
     door = Door("config", HERE, provider)

@@ -48,6 +48,7 @@ class Away:
 
 
 def behind_a_provider(app: FastAPI, service: str, provider: StrictProvider, secret: Path) -> None:
+    transport = httpx2.ASGITransport(app=provider.app())
     client = Client(
         issuer=ISSUER,
         client_id=provider.client_id,
@@ -56,9 +57,9 @@ def behind_a_provider(app: FastAPI, service: str, provider: StrictProvider, secr
         groups=GROUPS,
         groups_claim="groups",
         second_factors=frozenset({"mfa"}),
+        http=lambda: httpx2.AsyncClient(transport=transport),
     )
-    transport = httpx2.ASGITransport(app=provider.app())
-    app.state.door = Door(service, "https://here", Provider(client, transport=transport))
+    app.state.door = Door(service, "https://here", Provider(client))
     clock = SimpleNamespace(wall=lambda: datetime.now(UTC), now=lambda: datetime.now(UTC))
     units = SimpleNamespace(clock=clock, pool=Away())
     app.state.running = SimpleNamespace(units=units, resources=Away(), context=Away())

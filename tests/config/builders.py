@@ -229,12 +229,12 @@ async def config_of(roles: Roles, folder: Path, **settings: Any) -> AsyncIterato
         async with worker.acquire() as connection:
             await ensure_epoch(connection, wall=NOW)
         keys = TenantKeys("config", KeyEncryptionKeys.load(path))
-        session_keys = PublishedKeys(JWKS_URL, transport=installer.transport())
+        session_keys = PublishedKeys(JWKS_URL, installer.client)
         notifier = Installer.new("notifier")
         context = Context(
             keys,
             Sessions(session_keys, ISSUER, AUDIENCE),
-            export_keys=PublishedKeys(EXPORT_JWKS_URL, transport=notifier.transport()),
+            export_keys=PublishedKeys(EXPORT_JWKS_URL, notifier.client),
         )
         units = Units("config", runtime, clock, context, lambda: None)
         resources = Resources(

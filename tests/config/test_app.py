@@ -6,12 +6,15 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from pydantic import ValidationError
 
+from chassis.egress import Egress
 from contracts.classes import DataClass
 from devstack.postgres import Roles
 from services.config.app import build, main
 from services.config.moves import note_ledger_entry, ready_to_erase
-from tests.config.builders import keys_file, settings_for
+from tests.config.builders import EXPORT_JWKS_URL, keys_file, settings_for
+from tests.support.sessions import JWKS_URL
 
 
 def test_bad_settings_are_named_and_end_with_status_2(
@@ -22,6 +25,14 @@ def test_bad_settings_are_named_and_end_with_status_2(
     complained = capsys.readouterr().err
     assert "KEEPWORD_DATABASE_URL: is not set" in complained
     assert "KEEPWORD_SESSION_JWKS_URL: give the full address" in complained
+
+
+def test_it_asks_those_whose_tokens_it_believes(config_roles: Roles, tmp_path: Path) -> None:
+    keks = keys_file(tmp_path)
+    settings = settings_for(config_roles, keks, export_jwks_url=EXPORT_JWKS_URL)
+    assert settings.egress == Egress.to(JWKS_URL, EXPORT_JWKS_URL)
+    with pytest.raises(ValidationError, match="cannot be read"):
+        settings_for(config_roles, keks, session_jwks_url="http://[")
 
 
 def test_content_and_errors_are_one_step(config_roles: Roles, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from services.config.routes.export_links import USES_PATH
 from services.config.store import transfers
 from tests.config.archives import export_of, fill, unpacked
 from tests.config.builders import EXPORT_JWKS_URL, NOW, Config
-from tests.support.sessions import Installer
+from tests.support.sessions import Installer, answering
 
 DAY = timedelta(days=1)
 A_PAGE = {"accept": "text/html", "sec-fetch-site": "same-origin"}
@@ -344,7 +344,7 @@ async def test_keys_change_without_a_link_being_lost(config: Config) -> None:
     seconds, published = 0.0, [*old.jwks()["keys"]]
     keys = PublishedKeys(
         EXPORT_JWKS_URL,
-        transport=httpx2.MockTransport(lambda _: httpx2.Response(200, json={"keys": published})),
+        answering(lambda _: httpx2.Response(200, json={"keys": published})),
         monotonic=lambda: seconds,
     )
     config.change(export_keys=keys)
@@ -371,7 +371,7 @@ async def test_while_notifier_is_away_known_keys_are_enough_and_without_them_one
     def away(_: httpx2.Request) -> httpx2.Response:
         raise httpx2.ConnectError("away")
 
-    keys = PublishedKeys(EXPORT_JWKS_URL, transport=httpx2.MockTransport(away))
+    keys = PublishedKeys(EXPORT_JWKS_URL, answering(away))
     config.change(export_keys=keys)
     answer = await use(config, token)
     assert (answer.status_code, answer.json()["reason"]) == (503, "not-now")
@@ -381,7 +381,7 @@ async def test_while_notifier_is_away_known_keys_are_enough_and_without_them_one
     away_now = False
     keys = PublishedKeys(
         EXPORT_JWKS_URL,
-        transport=httpx2.MockTransport(
+        answering(
             lambda request: (
                 away(request) if away_now else httpx2.Response(200, json=config.notifier.jwks())
             )

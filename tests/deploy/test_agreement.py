@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -167,24 +168,60 @@ def test_every_pod_has_one_policy_with_the_ways_out_that_it_needs(way: str) -> N
             assert policy["spec"].get("ingress", []) == []
 
 
+def _policy(way: str, service: str) -> Manifest:
+    [policy] = [
+        each
+        for each in of_kind(rendered(way), "NetworkPolicy")
+        if each["metadata"]["name"] == f"keepword-{service}"
+    ]
+    return policy
+
+
+def _ways_out(way: str, service: str) -> list[Manifest]:
+    return [
+        peer["ipBlock"]
+        for rule in _policy(way, service)["spec"]["egress"]
+        for peer in rule.get("to", [])
+        if "ipBlock" in peer
+    ]
+
+
 def test_the_world_is_reached_from_those_alone_that_call_it() -> None:
-    found = rendered("prod")
     for service, doors in DOORS.items():
-        [policy] = [
-            each
-            for each in of_kind(found, "NetworkPolicy")
-            if each["metadata"]["name"] == f"keepword-{service}"
-        ]
-        blocks = [
-            peer["ipBlock"]
-            for rule in policy["spec"]["egress"]
-            for peer in rule.get("to", [])
-            if "ipBlock" in peer
-        ]
+        policy, blocks = _policy("prod", service), _ways_out("prod", service)
         assert bool(blocks) == bool(doors.https)
         assert all("10.0.0.0/8" in block["except"] for block in blocks)
         told = policy["metadata"].get("annotations", {}).get("keepword/https-hosts", "")
         assert told.split() == list(doors.https)
+
+
+@pytest.mark.parametrize("way", VALUES)
+@services
+def test_a_service_is_let_out_to_everybody_on_its_own_list(
+    way: str, service: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = _environment(way, service)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    egress, doors = settings_of(service).load().egress, DOORS[service]
+    within = {origin for origin in egress.origins if origin.port == 8080}
+    assert {origin.host.removeprefix("keepword-") for origin in within} <= set(doors.calls)
+    assert ("installer" in doors.calls) == any("installer" in each.host for each in within)
+    outside = {origin.host for origin in egress.origins - within}
+    outside |= {f"*.{domain}" for domain in egress.domains}
+    if issuer := environment.get(f"{PREFIX}STAFF_ISSUER"):
+        # The vendor's provider of identities is wherever the vendor says.
+        parts = urlsplit(issuer)
+        outside.remove(str(parts.hostname))
+        opened = {
+            port["port"]
+            for rule in _policy(way, service)["spec"]["egress"]
+            for port in rule["ports"]
+        }
+        assert (parts.port or 443) in opened
+    assert {
+        host for host in outside if not any(fnmatch(host, door) for door in doors.https)
+    } == set()
 
 
 def _ports_needed(name: str, pod: Manifest) -> set[int]:

@@ -11,6 +11,7 @@ from uuid import UUID
 import httpx2
 from prometheus_client import CollectorRegistry
 
+from chassis.egress import Egress
 from chassis.unit_of_work import Units
 from connect.marketplace import ReportSource
 from contracts.tenants import TenantState
@@ -154,7 +155,9 @@ async def open_office(
     token_file.write_text(f"{TOKEN}\n", "utf-8")
     registry = CollectorRegistry()
     async with serving(create_app(atlassian, "http://127.0.0.1:1", [APP])) as url:
-        source = ReportSource(url, DEVELOPER_ID, ACCOUNT, token_file, sleep=never_sleep)
+        source = ReportSource(
+            url, DEVELOPER_ID, ACCOUNT, token_file, Egress.to(url).client, never_sleep
+        )
         apps = frozenset({APP, OTHER_APP})
         jobs = LicenceJobs(units, apps, source, LicenceFigures(registry))
         yield Office(jobs, source, atlassian.marketplace, database, registry)

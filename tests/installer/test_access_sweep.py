@@ -15,13 +15,14 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from chassis.clock import ManualClock
+from chassis.egress import Egress
 from chassis.unit_of_work import Units
 from connect.product import ProductClient, Reached, Throttled, Unclear, Unknown
 from contracts.purges import PurgeRequested
 from contracts.tenants import DepartureKind, SubscriptionStatus, TenantStatus
 from devstack.atlassian import Atlassian, Site, create_app
 from services.installer import handlers
-from services.installer.clients import Sites, client_of_sites
+from services.installer.clients import Sites
 from services.installer.domain.aliases import Alias, AliasKind, ForgeInstallation
 from services.installer.domain.tenants import Installation
 from services.installer.domain.timelines import Entry
@@ -81,9 +82,12 @@ class World:
         self.figures = AccessFigures(self.registry)
         self.jobs = self.worker()
 
+    def client(self, *, at_once: int) -> httpx2.AsyncClient:
+        return Egress.to(self.url).client(at_once=at_once, keeps_connections=False)
+
     def worker(self, *, at_once: int = 4) -> AccessJobs:
         """Another replica."""
-        product = ProductClient(client_of_sites(at_once=at_once), timeout_seconds=20)
+        product = ProductClient(self.client(at_once=at_once), timeout_seconds=20)
         return AccessJobs(
             units=self.units,
             sites=Sites(product, per_second=10_000),
@@ -316,7 +320,7 @@ async def test_nothing_is_kept_of_a_sites_cookies(world: World) -> None:
     )
     await world.days(2)
     assert world.sites.cookies == set()
-    client = client_of_sites(at_once=1)
+    client = world.client(at_once=1)
     await client.get(f"{world.url}/sites/acme/rest")
     assert not list(client.cookies.jar)
 

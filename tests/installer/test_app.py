@@ -13,7 +13,12 @@ from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from chassis.broker import KafkaAccess
+from chassis.egress import Egress
 from chassis.settings import BadSettings
+from connect.hosts import ATLASSIAN_DOMAINS
+from connect.install_keys import PRODUCTION as INSTALL_KEYS
+from connect.key_sets import FORGE_PRODUCTION as FORGE_KEYS
+from connect.marketplace import PRODUCTION as MARKETPLACE
 from contracts.classes import TENANT_CLASSES, DataClass
 from contracts.envelope import Envelope, from_headers, to_headers
 from contracts.ledger import GENESIS, LedgerHead
@@ -82,6 +87,27 @@ async def test_a_session_key_of_another_kind_is_refused(
     path.write_bytes(rsa.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     with pytest.raises(BadSettings, match="SESSION_KEY_FILE: is not an Ed25519 key"):
         build(make_settings(session_key_file=path))
+
+
+def test_it_asks_whom_its_apps_need_and_customers_sites_at_atlassian(
+    make_settings: MakeSettings,
+) -> None:
+    production: dict[str, object] = {
+        "development": False,
+        "install_keys_url": INSTALL_KEYS,
+        "forge_keys_url": FORGE_KEYS,
+    }
+    on_connect_alone = make_settings(**production, apps=(App(key=APP, name="Example"),))
+    assert on_connect_alone.egress == Egress.to(INSTALL_KEYS, domains=ATLASSIAN_DOMAINS)
+    account = {
+        "marketplace_developer_id": "7",
+        "marketplace_account": "ada@vendor.example",
+        "marketplace_token_file": Path("token"),
+    }
+    everything = make_settings(**production, **account).egress
+    assert everything == Egress.to(INSTALL_KEYS, FORGE_KEYS, MARKETPLACE, domains=ATLASSIAN_DOMAINS)
+    laptop = make_settings(development_site_hosts=frozenset({"localhost:2990"})).egress
+    assert laptop.names("localhost", 2990)
 
 
 async def test_the_installation_is_one_step(make_settings: MakeSettings) -> None:

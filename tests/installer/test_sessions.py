@@ -63,7 +63,7 @@ class Rotation:
         self.seconds = 0.0
         self._config = PublishedKeys(
             "http://installer.test/.well-known/jwks.json",
-            transport=httpx2.ASGITransport(app=app),
+            lambda: httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app)),
             monotonic=lambda: self.seconds,
         )
 

@@ -10,6 +10,7 @@ from uuid import UUID
 import httpx2
 from prometheus_client import CollectorRegistry
 
+from chassis.egress import Egress
 from connect.marketplace import ReportSource
 from connect.service_desk import plain_number
 from devstack.atlassian import Atlassian, create_app
@@ -109,6 +110,8 @@ async def open_office(notifier: Notifier, folder: Path) -> AsyncIterator[Office]
     async with httpx2.AsyncClient() as http:
         atlassian = Atlassian(http)
         async with serving(create_app(atlassian, "http://127.0.0.1:1", [APP])) as url:
-            source = ReportSource(url, DEVELOPER_ID, ACCOUNT, token_file, sleep=never_sleep)
+            source = ReportSource(
+                url, DEVELOPER_ID, ACCOUNT, token_file, Egress.to(url).client, never_sleep
+            )
             jobs = ContactJobs(notifier.units, source, PeopleFigures(registry))
             yield Office(notifier, jobs, source, atlassian.marketplace, registry)

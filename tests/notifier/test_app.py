@@ -10,12 +10,14 @@ import httpx2
 import pytest
 from pydantic import ValidationError
 
+from chassis.egress import Egress
 from chassis.metrics import Metrics
 from contracts.classes import DataClass
 from devstack.postgres import Roles
 from devstack.processes import free_port
 from services.notifier.app import build, main
 from tests.notifier.builders import CONTACTS_PATH, settings_for
+from tests.support.sessions import JWKS_URL
 
 
 @pytest.mark.parametrize(
@@ -65,6 +67,22 @@ def test_bounces_have_a_port_and_a_domain_or_neither(notifier_roles: Roles, tmp_
     for given in ({"bounce_port": 0}, {"bounce_domain": "bounces.vendor.example"}):
         with pytest.raises(ValidationError, match="set both, or none"):
             settings_for(notifier_roles, tmp_path, **given)
+
+
+def test_it_asks_the_installer_and_whom_it_has_an_account_with(
+    notifier_roles: Roles, tmp_path: Path
+) -> None:
+    assert settings_for(notifier_roles, tmp_path).egress == Egress.to(JWKS_URL)
+    desk = {
+        "tickets_url": "https://vendor.atlassian.net",
+        "tickets_project": "HELP",
+        "tickets_licence_field": "customfield_10001",
+        "tickets_account": "ada@vendor.example",
+        "tickets_token_file": tmp_path / "token",
+    }
+    assert settings_for(notifier_roles, tmp_path, **desk).egress == Egress.to(
+        JWKS_URL, "https://vendor.atlassian.net"
+    )
 
 
 async def test_the_port_for_bounces_is_open_where_settings_name_one(

@@ -35,6 +35,7 @@ from tests.notifier.specimens import (
     reader,
     sheets_of,
 )
+from tests.support.sessions import answering
 
 CONFIG = "https://config.vendor.example"
 START = NOW + timedelta(days=30)
@@ -86,7 +87,7 @@ async def claimed(notifier: Notifier, link: str) -> ExportLink:
         published = (await client.get(JWKS_PATH)).json()
     keys = PublishedKeys(
         "http://notifier.test/",
-        transport=httpx2.MockTransport(lambda _: httpx2.Response(200, json=published)),
+        answering(lambda _: httpx2.Response(200, json=published)),
     )
     token = urlsplit(link).fragment
     claims = claims_of(

@@ -11,6 +11,7 @@ import httpx2
 import pytest
 from structlog.testing import capture_logs
 
+from chassis.egress import Egress
 from connect.service_desk import ERASED_SUMMARY, Refused, ServiceDesk
 from contracts.classes import TENANT_CLASSES, DataClass
 from contracts.purges import BY_A_PERSON
@@ -104,6 +105,7 @@ async def desk(notifier: Notifier, tmp_path: Path) -> AsyncIterator[Desk]:
                 stand_in.LICENCE_FIELD,
                 stand_in.ACCOUNT,
                 token,
+                Egress.to(url).client,
             )
             yield Desk(notifier, atlassian.service_desk, address)
 

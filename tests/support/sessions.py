@@ -1,6 +1,6 @@
 """Signs session tokens as the installer does, for the services that verify them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,6 +10,7 @@ import httpx2
 from joserfc import jwt
 from joserfc.jwk import OKPKey
 
+from chassis.egress import MakeClient
 from chassis.tokens import _EdDSAAlone
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -46,5 +47,10 @@ class Installer:
     def jwks(self) -> dict[str, Any]:
         return {"keys": [{**self.key.as_dict(private=False), "kid": self.key.kid, "use": "sig"}]}
 
-    def transport(self) -> httpx2.MockTransport:
-        return httpx2.MockTransport(lambda _: httpx2.Response(200, json=self.jwks()))
+    def client(self) -> httpx2.AsyncClient:
+        return answering(lambda _: httpx2.Response(200, json=self.jwks()))()
+
+
+def answering(answer: Callable[[httpx2.Request], httpx2.Response]) -> MakeClient:
+    """Make clients that are answered so, whomever they ask."""
+    return lambda: httpx2.AsyncClient(transport=httpx2.MockTransport(answer))
