@@ -23,6 +23,7 @@ EXPECTED = {
     "job_runs": {"job", "outcome"},
     "job_seconds": {"job"},
     "job_completed_timestamp_seconds": {"job"},
+    "audit_broken": set(),
     "ledger_applied_number": set(),
     "key_made_timestamp_seconds": {"key"},
     "certificate_expires_timestamp_seconds": {"certificate"},

@@ -110,7 +110,7 @@ async def test_what_is_secret_is_for_its_owner_alone(stack: LocalStack) -> None:
     keys = list((stack.folder / "keys").iterdir())
     secret = [stack.folder / "roles.json", stack.folder / "environment.json", *keys]
 
-    assert len(keys) == 7
+    assert len(keys) == 8
     assert {stat.S_IMODE(path.stat().st_mode) for path in secret} == {0o600}
     for name in ("keys", "logs", "mail"):
         assert stat.S_IMODE((stack.folder / name).stat().st_mode) == 0o700
