@@ -35,8 +35,15 @@ def marked(headers: Headers, mark: Mark) -> Headers:
 
 def mark_of(headers: Sequence[tuple[str, bytes | None]]) -> Mark | None:
     """Read the mark of a record; None where it has none that can be read."""
-    found = dict(headers)
-    return _mark(found.get(REPLAY_HEADER), found.get(FORCED_HEADER))
+    replay_id = forced = None
+    # Marks stand last, so a look or two from the end finds them: this runs once for each record.
+    for name, value in reversed(headers):
+        if name == REPLAY_HEADER:
+            replay_id = value
+            break
+        if name == FORCED_HEADER:
+            forced = value
+    return _mark(replay_id, forced)
 
 
 @lru_cache(maxsize=16)
