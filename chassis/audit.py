@@ -106,6 +106,22 @@ async def entries(connection: Connection, *, after: int) -> AsyncIterator[tuple[
             return
 
 
+async def latest(connection: Connection, *, before: int, limit: int) -> list[Entry]:
+    """Give the last entries that come before a number, the last first."""
+    rows = await connection.fetch(
+        """
+        SELECT number, at, subject, act, about, previous_hash
+          FROM audit_entries
+         WHERE number < $1
+         ORDER BY number DESC
+         LIMIT $2
+        """,
+        before,
+        limit,
+    )
+    return [Entry(**row) for row in rows]
+
+
 async def verify(connection: Connection, *, copy: Path | None = None) -> int:
     """Return the number of the last entry when the chain is whole, and ends no earlier than its copy.
 

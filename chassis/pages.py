@@ -9,20 +9,30 @@ from typing import Final
 from urllib.parse import parse_qsl
 from uuid import UUID
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PrefixLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from chassis.problems import Problem
+from chassis.staff.frame import frame
 from chassis.staff.people import signed_on
 
+STAFF_PAGES: Final = Path(__file__).parent / "staff" / "pages"
+STAFF_STATIC: Final = {"staff.css": "text/css", "tables.js": "text/javascript"}
+"""What every page for staff loads, found below ``/sign-on`` of each service."""
+
 STAFF_HEADERS: Final = {
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self';"
+        " form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "cross-origin-opener-policy": "same-origin",
     "referrer-policy": "no-referrer",
     "x-content-type-options": "nosniff",
     "cache-control": "no-store",
     "x-robots-tag": "noindex",
 }
-"""What pages for staff have in common; each page has a content policy besides."""
+"""What pages for staff have in common."""
 
 _MOST_FIELDS: Final = 40
 _OWN_SITES: Final = frozenset({"same-origin", "none"})
@@ -31,16 +41,22 @@ _OWN_SITES: Final = frozenset({"same-origin", "none"})
 def templates_in(folder: Path) -> Environment:
     """Read templates of HTML; what is put into one is escaped, and what is missing is an error.
 
-    ``signed_on()`` gives them the member of staff who asks.
+    Pages for staff extend ``staff/page.html``; ``signed_on()`` gives them the member of staff who
+    asks, and ``frame()`` what all of them have in common.
     """
     templates = Environment(
-        loader=FileSystemLoader(folder),
+        loader=ChoiceLoader(
+            [
+                FileSystemLoader(folder),
+                PrefixLoader({"staff": FileSystemLoader(STAFF_PAGES)}),
+            ]
+        ),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.globals.update(signed_on=signed_on)
+    templates.globals.update(signed_on=signed_on, frame=frame)
     return templates
 
 

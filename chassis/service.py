@@ -45,6 +45,7 @@ from chassis.shutdown import CANNOT_START, CannotStart, HttpServer, run_until_st
 from chassis.staff.access import let_staff_in
 from chassis.staff.door import Door
 from chassis.staff.provider import Provider
+from chassis.staff.records import records_router
 from chassis.unit_of_work import Units
 from chassis.versions import DatabaseTooNewError, behind
 from contracts.classes import DataClass
@@ -205,8 +206,11 @@ def build_app(service: Service[Any], doors: asyncio.Event) -> FastAPI:
         app.include_router(router)
     if settings.staff or settings.development:
         provider = Provider(settings.staff) if settings.staff else None
-        door = Door(settings.service, settings.public_url, provider)
-        let_staff_in(app, door, (*service.staff_routers, *dead_letters_routers(settings.service)))
+        door = Door(
+            settings.service, settings.public_url, provider, services=settings.staff_services
+        )
+        everywhere = (*dead_letters_routers(settings.service), records_router(settings.service))
+        let_staff_in(app, door, (*service.staff_routers, *everywhere))
     service.health.add_readiness(
         "doors", lambda: None if doors.is_set() else "starting: waiting for database, kafka, ledger"
     )

@@ -70,6 +70,8 @@ class ServiceSettings(BaseSettings):
     staff_groups_claim: str = Field(default="groups", min_length=1)
     # Values of `amr` (RFC 8176), one of which a sign-on has to name; none on a laptop alone.
     staff_second_factors: frozenset[str] = frozenset({"mfa"})
+    # The services whose pages are in staff's navigation, each with its public address.
+    staff_services: dict[str, str] = Field(default_factory=dict)
     # Where the audit is copied to as JSON lines, outside the database.
     audit_file: Path | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -138,6 +140,13 @@ class ServiceSettings(BaseSettings):
             if parts.scheme != "https" and parts.hostname not in _LOOPBACK:
                 raise ValueError("must start with https://")
         return url
+
+    @field_validator("staff_services")
+    @classmethod
+    def _are_web_addresses(cls, services: dict[str, str]) -> dict[str, str]:
+        for url in services.values():
+            cls._is_a_web_address(url)
+        return services
 
     @field_validator("public_url", "otlp_endpoint")
     @classmethod

@@ -483,6 +483,7 @@ class _Programs:
                 {
                     **self._shared_settings(service, urls[service], ports[service]),
                     **self._staff(service, urls.get("identity")),
+                    f"{PREFIX}STAFF_SERVICES": json.dumps({name: urls[name] for name in SERVICES}),
                     **{f"{PREFIX}{name}": value for name, value in own[service].items()},
                 },
             )

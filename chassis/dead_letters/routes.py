@@ -22,14 +22,8 @@ from chassis.unit_of_work import UnitOfWork
 _PAGES: Final = Path(__file__).parent / "pages"
 _STATIC: Final = {"dead-letters.css": "text/css"}
 _SHOWN: Final = 200
-_MENDERS: Final = allowed(Role.DEVELOPER, Role.OPERATOR)
-_HEADERS: Final = {
-    **STAFF_HEADERS,
-    "content-security-policy": (
-        "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none';"
-        " frame-ancestors 'none'"
-    ),
-}
+_MENDING: Final = (Role.DEVELOPER, Role.OPERATOR)
+_MENDERS: Final = allowed(*_MENDING)
 _NOTHING: Final[Mapping[str, str]] = {"by": "", "reason": "", "body": "", "problem": ""}
 _ACTS: Final[Mapping[str, Callable[..., Awaitable[Any]]]] = {
     "edit": acts.edit,
@@ -61,7 +55,7 @@ class _Pages:
             service=service, States=State, state_is_not_mended=acts.STATE_IS_NOT_MENDED
         )
 
-    @_MENDERS
+    @allowed(*_MENDING, page="Dead letters")
     async def show_groups(self, request: Request) -> Response:
         """Show the causes."""
         async with _service(request).units.begin() as uow:
@@ -142,7 +136,7 @@ class _Pages:
         return Response(
             self._templates.get_template(name).render({**shown, "root": root}),
             status_code=status,
-            headers=_HEADERS,
+            headers=STAFF_HEADERS,
             media_type="text/html",
         )
 

@@ -11,10 +11,12 @@ from starlette.responses import Response
 
 from chassis.pages import wants_page
 from chassis.problems import Problem
-from chassis.staff.door import STAFF, Door
+from chassis.staff.door import Door
+from chassis.staff.frame import STAFF, Page
 from chassis.staff.people import Person, Role, present
 
 _ROLES: Final = "staff_roles"
+_PAGE: Final = "staff_page"
 
 E = TypeVar("E", bound=Callable[..., Any])
 
@@ -34,11 +36,15 @@ class TurnedAway(Exception):  # noqa: N818 - reads as the fact it states
         super().__init__("turned away")
 
 
-def allowed(*roles: Role) -> Callable[[E], E]:
-    """Declare who may use the routes that call this function; others are refused."""
+def allowed(*roles: Role, page: str = "") -> Callable[[E], E]:
+    """Declare who may use the routes that call this function; others are refused.
+
+    What is a ``page`` by that name stands in the navigation.
+    """
 
     def declared(endpoint: E) -> E:
         setattr(endpoint, _ROLES, frozenset(roles))
+        setattr(endpoint, _PAGE, page)
         return endpoint
 
     return declared
@@ -68,6 +74,7 @@ class StaffRoute(NamedTuple):
     path: str
     roles: frozenset[Role]
     does: str
+    page: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +96,7 @@ class _Gate:
             headers = {"www-authenticate": "Bearer"} if person is None else {}
             raise Problem(status, detail=detail, headers=headers)
         present.set(person)
+        door.frame(request, person)
         await door.note(request, person)
 
 
@@ -100,19 +108,17 @@ def let_staff_in(app: FastAPI, door: Door, routers: Iterable[APIRouter]) -> None
     start.add_api_route("", _show_start, methods=["GET"])
     for router in (door.router(), start, *routers):
         app.include_router(router)
-    list(staff_routes(app.routes))
+    door.pages = tuple(
+        Page(each.page, each.path, each.does, each.roles)
+        for each in staff_routes(app.routes)
+        if each.page and each.method == "GET"
+    )
 
 
 @allowed(*Role)
 async def _show_start(request: Request) -> Response:
     """Show who is signed on, and which pages of this service are open to them."""
-    person, door = present.get(), request.app.state.door
-    pages = {
-        path: said
-        for method, path, roles, said in staff_routes(request.app.routes)
-        if method == "GET" and "{" not in path and path != STAFF and person.roles & roles
-    }
-    return cast("Door", door).start(person, pages)
+    return cast("Door", request.app.state.door).start(present.get())
 
 
 async def _turn_away(request: Request, turned: Exception) -> Any:
@@ -138,7 +144,8 @@ def staff_routes(routes: Iterable[Any]) -> Iterator[StaffRoute]:
         )
         if gates:
             for method in sorted(route.methods or ()):
-                yield StaffRoute(method, path, gates[0].roles, _said(route.endpoint))
+                page = getattr(route.endpoint, _PAGE, "")
+                yield StaffRoute(method, path, gates[0].roles, _said(route.endpoint), page)
         elif path == STAFF or path.startswith(f"{STAFF}/"):
             raise Undeclared(f"{path}: is of no StaffRouter, so nobody would be asked who they are")
 

@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qs, urlencode, urlsplit
 
@@ -23,9 +22,10 @@ from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 
 from chassis import audit, tracing
-from chassis.pages import STAFF_HEADERS, PageFiles, id_in, templates_in
+from chassis.pages import STAFF_HEADERS, STAFF_PAGES, STAFF_STATIC, PageFiles, id_in, templates_in
 from chassis.problems import Problem
 from chassis.staff import sessions
+from chassis.staff.frame import STAFF, Page, frame_page
 from chassis.staff.people import ANYBODY, Person
 from chassis.staff.provider import Provider, ProviderAway, SignedOn, TokenRefused
 from chassis.staff.sessions import Begun
@@ -37,18 +37,7 @@ CALLBACK: Final = f"{SIGN_ON}/callback"
 SIGN_OUT: Final = f"{SIGN_ON}/out"
 LOGOUTS: Final = f"{SIGN_ON}/back-channel"
 SIGN_ONS_A_MINUTE: Final = 30
-STAFF: Final = "/staff"
 
-_PAGES: Final = Path(__file__).parent / "pages"
-_STATIC: Final = {"sign-on.css": "text/css"}
-_HEADERS: Final = {
-    **STAFF_HEADERS,
-    "content-security-policy": (
-        "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none';"
-        " frame-ancestors 'none'"
-    ),
-    "cross-origin-opener-policy": "same-origin",
-}
 # Of this service alone: no scheme, no host, nothing that a browser reads as one.
 _OWN_PATH: Final = re.compile(r"/staff(?:/[A-Za-z0-9._~-]+)*(?:\?[A-Za-z0-9._~%&=+-]*)?")
 _LONGEST_PATH: Final = 1000
@@ -79,20 +68,25 @@ class Door:
         public_url: str,
         provider: Provider | None,
         *,
+        services: Mapping[str, str] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        """Prepare a door; ``services`` are those whose pages are a link away, with their addresses."""
+        self.pages: tuple[Page, ...] = ()
+        self._service = service
+        self._services = services or {}
         self._provider = provider
         self._public_url = public_url.rstrip("/")
         self._cookies = _Cookies(f"__Host-keepword-{service}", f"__Host-keepword-{service}-sign-on")
-        self._templates = templates_in(_PAGES)
+        self._templates = templates_in(STAFF_PAGES)
         self._templates.globals.update(service=service)
         self._begun = _Begun(monotonic)
 
     def router(self) -> APIRouter:
         """Return the routes of signing on and out; none but of style where there is no provider."""
         router = APIRouter(prefix=SIGN_ON, include_in_schema=False)
-        files = PageFiles(_PAGES, _STATIC)
-        for name in _STATIC:
+        files = PageFiles(STAFF_PAGES, STAFF_STATIC)
+        for name in STAFF_STATIC:
             router.add_api_route(f"/{name}", files.show, methods=["GET"], name=name)
         if self._provider is None:
             return router
@@ -315,18 +309,22 @@ class Door:
             status=HTTPStatus.FORBIDDEN,
         )
 
-    def start(self, person: Person, pages: Mapping[str, str]) -> Response:
-        """Show who is signed on and what is open to them; ``pages`` are paths with what they do."""
+    def frame(self, request: Request, person: Person) -> None:
+        """Let the pages that answer this request say whose it is and what else is open to them."""
+        frame_page(
+            request, person, service=self._service, services=self._services, pages=self.pages
+        )
+
+    def start(self, person: Person) -> Response:
+        """Show who is signed on and what is open to them."""
         shown = {
             "person": person,
             "roles": ", ".join(sorted(person.roles)),
-            "pages": {f"{self._public_url}{path}": does for path, does in pages.items()},
-            "out": f"{self._public_url}{SIGN_OUT}",
-            "style": f"{self._public_url}{SIGN_ON}/sign-on.css",
+            "pages": [page for page in self.pages if page.roles & person.roles],
         }
         return Response(
             self._templates.get_template("start.html").render(shown),
-            headers=_HEADERS,
+            headers=STAFF_HEADERS,
             media_type="text/html",
         )
 
@@ -353,12 +351,12 @@ class Door:
             "text": text,
             "elsewhere": elsewhere,
             "again": f"{self._public_url}{SIGN_ON}",
-            "style": f"{self._public_url}{SIGN_ON}/sign-on.css",
+            "style": f"{self._public_url}{SIGN_ON}/staff.css",
         }
         return Response(
             self._templates.get_template("sign-on.html").render(shown),
             status_code=status,
-            headers=_HEADERS,
+            headers=STAFF_HEADERS,
             media_type="text/html",
         )
 

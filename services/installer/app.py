@@ -32,7 +32,7 @@ from services.installer.routes.lifecycle import AppDoor, lifecycle_router
 from services.installer.routes.openapi import describe
 from services.installer.routes.pages import pages_router
 from services.installer.routes.sessions import sessions_router
-from services.installer.routes.tenants import tenants_router
+from services.installer.routes.tenants import staff_tenants_router
 from services.installer.sessions import SessionSigner
 from services.installer.settings import App, InstallerSettings
 from services.installer.store import tenants as store
@@ -62,7 +62,7 @@ def build(settings: InstallerSettings) -> Service[Door]:
         context=_context,
         restate=restate,
         routers=routers,
-        staff_routers=(tenants_router, licences_router),
+        staff_routers=(staff_tenants_router(list(apps)), licences_router),
         openapi=describe(settings),
         jobs=lambda this: _jobs(settings, this),
         erases=ERASES,

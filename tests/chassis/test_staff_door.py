@@ -1,5 +1,6 @@
 """Who is let in as staff: only whom the provider names, by this browser's own sign-on, and once."""
 
+import re
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+from uuid import uuid4
 
 import asyncpg
 import httpx2
@@ -29,10 +31,12 @@ from chassis.staff.access import (
 from chassis.staff.door import SIGN_ONS_A_MINUTE, Door, own_path
 from chassis.staff.people import Role, roles_in, said_by
 from chassis.staff.provider import LOGOUT_TOKENS_LAST, Client, Provider
+from chassis.staff.records import records_router
 from tests.support.chassis import Sample
 from tests.support.provider import FOREIGN_KEY, ISSUER, SECRET, StrictProvider
 
 HERE = "https://config.example.com"
+THERE = "https://purger.example.com"
 GROUPS = {Role.SUPPORT: "kw-support", Role.PRIVACY: "kw-privacy"}
 EVENT: dict[str, Any] = {"http://schemas.openid.net/event/backchannel-logout": {}}
 MENDED: list[str] = []
@@ -55,7 +59,7 @@ router = StaffRouter()
 
 
 @router.get("/things")
-@allowed(Role.SUPPORT)
+@allowed(Role.SUPPORT, page="Things")
 async def things() -> dict[str, str]:
     return {"by": said_by("typed")}
 
@@ -74,7 +78,7 @@ async def mend_thing(thing: str, act: str) -> dict[str, str]:
 
 
 @router.get("/holds")
-@allowed(Role.PRIVACY)
+@allowed(Role.PRIVACY, page="Holds")
 async def holds() -> dict[str, str]:
     return {}
 
@@ -133,9 +137,9 @@ async def house(sample: Sample, tmp_path: Path) -> AsyncIterator[House]:
     provider = Provider(known)
     app = FastAPI()
     answer_with_problems(app)
-    door = Door("config", HERE, provider)
+    door = Door("config", HERE, provider, services={"config": HERE, "purger": f"{THERE}/"})
     app.state.running = SimpleNamespace(units=SimpleNamespace(pool=sample.runtime, clock=clock))
-    let_staff_in(app, door, [router])
+    let_staff_in(app, door, [router, records_router("config")])
     transport = httpx2.ASGITransport(app=app)
     async with httpx2.AsyncClient(transport=transport, base_url=HERE) as client:
         yield House(strict, app, client, clock, sample)
@@ -202,8 +206,48 @@ async def test_the_first_page_shows_what_is_open_to_a_persons_roles(house: House
     await house.sign_on()
     page = (await house.client.get("/staff", headers=PAGE)).text
     assert "Ada Lovelace" in page
-    assert f'href="{HERE}/staff/things"' in page
+    assert page.count('href="./staff/things"') == 2  # in the navigation, and with what it does
     assert "/staff/holds" not in page
+
+
+async def test_every_page_has_one_frame_that_leads_to_all_that_is_open(house: House) -> None:
+    await house.sign_on()
+    page = (await house.client.get("/staff/access", headers=PAGE)).text
+    assert 'href="../staff/things">Things</a>' in page
+    assert 'href="../staff/access" aria-current="page">Access</a>' in page
+    assert "Holds</a>" not in page
+    assert "Audit</a>" not in page
+    assert f'href="{THERE}/staff">purger</a>' in page
+    assert f'href="{HERE}/staff" aria-current="true">config</a>' in page
+    assert 'action="../sign-on/out"' in page
+
+
+async def test_the_page_of_access_says_what_routes_declare(house: House) -> None:
+    await house.sign_on()
+    page = (await house.client.get("/staff/access", headers=PAGE)).text
+    found = re.findall(r"<code>(\w+ /staff\S*)</code></td>(.*?)</tr>", page)
+    marks = {
+        route: [mark == "yes" for mark in re.findall("<td>(.*?)</td>", row)] for route, row in found
+    }
+    declared = {f"{each.method} {each.path}": each.roles for each in staff_routes(house.app.routes)}
+    assert marks == {route: [role in roles for role in Role] for route, roles in declared.items()}
+
+
+async def test_the_page_of_the_audit_shows_who_did_what_page_by_page(house: House) -> None:
+    house.provider.groups = ["kw-privacy", "kw-support"]
+    await house.sign_on()
+    thing = uuid4()
+    own = {"sec-fetch-site": "same-origin"}
+    await house.client.post(f"/staff/things/{thing}/mend", headers=own)
+    page = (await house.client.get("/staff/audit", headers=PAGE)).text
+    assert "POST /staff/things/{thing}/{act}" in page
+    assert f"thing <code>{thing}</code>" in page
+    assert page.index("POST /staff/things") < page.index("sign-on</td>")
+    older = (await house.client.get("/staff/audit?before=2", headers=PAGE)).text
+    assert "POST /staff/things" not in older
+    assert "sign-on</td>" in older
+    for odd in ("0", "-1", "x", "9" * 30):
+        assert (await house.client.get(f"/staff/audit?before={odd}", headers=PAGE)).is_success
 
 
 # -- what is not let in -----------------------------------------------------------------------------

@@ -24,4 +24,6 @@ async def config_roles(databases: Databases) -> Roles:
 async def config(config_roles: Roles, tmp_path: Path) -> AsyncIterator[Config]:
     """All of config on that database."""
     async with config_of(config_roles, tmp_path) as opened:
+        # What an earlier test ordered and nobody did.
+        await opened.erase()
         yield opened

@@ -1,5 +1,6 @@
 """Staff sign on in a real browser, at a provider, and see what their roles open and nothing else."""
 
+import csv
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import pytest
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, Page, expect
 
+from chassis.staff.people import Role
+from contracts.topics import SERVICES
 from devstack.identity import PEOPLE
 from devstack.stack import LocalStack, start_local_stack
 from tests.support.browser import browser
@@ -61,6 +64,84 @@ async def test_each_role_sees_its_own_pages_and_is_refused_the_others(
         await context.close()
 
 
+# All that stands in the navigation of the four services.
+NAVIGATION = {
+    "sam": {"Tenants", "Purges", "Access"},
+    "dana": {"Tenants", "Errors", "Usage", "Dead letters", "Access"},
+    "pat": {"Tenants", "Purges", "Privacy policy", "Audit", "Access"},
+    "max": {"News", "Usage", "Access"},
+    "olga": {"Tenants", "Purges", "Dead letters", "Access"},
+}
+
+
+async def test_the_navigation_leads_each_role_to_all_of_its_pages_and_axe_finds_nothing(
+    stack: LocalStack, browser: Browser
+) -> None:
+    looked_at: set[str] = set()
+    for subject, wanted in NAVIGATION.items():
+        context = await browser.new_context(viewport={"width": 360, "height": 640})
+        page = await context.new_page()
+        found: set[str] = set()
+        for service in SERVICES:
+            await sign_on(page, f"{stack.endpoints.of(service)}/staff", subject)
+            await expect(page.locator("[aria-current=true]")).to_have_text(service)
+            pages = page.get_by_role("navigation", name=f"Pages of {service}").get_by_role("link")
+            names = await pages.all_inner_texts()
+            found |= set(names)
+            for name in names:
+                await pages.get_by_text(name, exact=True).click()
+                await expect(page.locator("[aria-current=page]")).to_have_text(name)
+                await expect(page.locator("main h1")).to_be_visible()
+                if page.url not in looked_at:
+                    looked_at.add(page.url)
+                    await is_for_everybody(page)
+        assert found == wanted, subject
+        await context.close()
+
+
+async def is_for_everybody(page: Page) -> None:
+    """Hold a page against axe in both themes, and against a narrow screen."""
+    assert await overflow(page) == 0, page.url
+    for scheme in ("light", "dark"):
+        await page.emulate_media(color_scheme=scheme)
+        found = await Axe().run(page)
+        assert found.violations_count == 0, f"{page.url}: {found.generate_report()}"
+
+
+async def test_a_table_is_sorted_filtered_and_taken_along_by_keyboard(
+    stack: LocalStack, browser: Browser
+) -> None:
+    context = await browser.new_context(accept_downloads=True)
+    page = await context.new_page()
+    await sign_on(page, f"{stack.endpoints.purger}/staff/access", "olga")
+    rows = page.locator("tbody tr:visible")
+    everything = await rows.count()
+    sort = page.get_by_role("columnheader", name="Route").get_by_role("button")
+    await sort.press("Enter")
+    up = await rows.locator("td:nth-child(2)").all_inner_texts()
+    await sort.press("Enter")
+    assert await rows.locator("td:nth-child(2)").all_inner_texts() == up[::-1]
+    await expect(page.get_by_role("columnheader", name="Route")).to_have_attribute(
+        "aria-sort", "descending"
+    )
+    await page.get_by_label("Only rows with").press_sequentially("brake POST")
+    await expect(page.get_by_role("status")).to_have_text(f"2 of {everything}")
+    async with page.expect_download() as begun:
+        await page.get_by_role("button", name="These rows as CSV").press("Enter")
+    download = await begun.value
+    assert download.suggested_filename == "access to purger.csv"
+    lines = list(csv.reader((await download.path()).read_text().splitlines()))
+    assert lines[0] == ["What it does", "Route", *Role]
+    assert {line[1] for line in lines[1:]} == {
+        "POST /staff/brake/pulls",
+        "POST /staff/brake/releases",
+    }
+    await page.goto(f"{stack.endpoints.purger}/staff")
+    await page.keyboard.press("Tab")
+    await expect(page.get_by_role("link", name="To the content")).to_be_focused()
+    await context.close()
+
+
 async def test_whose_groups_give_no_role_is_not_signed_on(
     stack: LocalStack, browser: Browser
 ) -> None:
@@ -80,7 +161,7 @@ async def test_the_brake_is_pulled_in_the_persons_own_name_and_signing_out_ends_
     page = await context.new_page()
     board, start = (f"{stack.endpoints.purger}{path}" for path in ("/staff/board", "/staff"))
     await sign_on(page, board, "pat")
-    await expect(page.get_by_text("Signed on as Pat").first).to_be_visible()
+    await expect(page.locator(".who")).to_contain_text("Pat")
     await expect(page.get_by_label("Your name")).to_have_count(0)
     await page.get_by_role("button", name="Pull it").click()
     await expect(page.get_by_text("Noted. The brake holds.")).to_be_visible()

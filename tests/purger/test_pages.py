@@ -321,5 +321,7 @@ async def test_the_board_can_be_read_in_any_light_on_a_narrow_screen(
         BOARD,
         "/pages/purger.css",
         "/pages/board.js",
+        "/sign-on/staff.css",
+        "/sign-on/tables.js",
     }
     assert site.errors == []

@@ -9,7 +9,7 @@ from typing import Any, Final
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from chassis.pages import PageFiles, templates_in
+from chassis.pages import STAFF_HEADERS, PageFiles, templates_in
 from chassis.service import Running, running
 from chassis.staff.access import StaffRouter, allowed
 from chassis.staff.people import Role
@@ -21,15 +21,6 @@ PATH: Final = "/staff/errors"
 
 _PAGES: Final = Path(__file__).parent.parent / "pages"
 _STATIC: Final = {"errors.css": "text/css"}
-HEADERS: Final = {
-    "content-security-policy": (
-        "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none';"
-        " frame-ancestors 'none'"
-    ),
-    "referrer-policy": "no-referrer",
-    "cache-control": "no-store",
-    "x-robots-tag": "noindex",
-}
 _ROWS: Final = 50
 _EVENTS: Final = 20
 _DAYS_IN_LIST: Final = 14
@@ -57,7 +48,7 @@ class _Board:
         self._templates.filters["moment"] = _moment
         self._templates.filters["ago"] = _ago
 
-    @allowed(Role.DEVELOPER)
+    @allowed(Role.DEVELOPER, page="Errors")
     async def show_all(self, request: Request) -> Response:
         """List the faults that are looked for, the latest or the most frequent first."""
         wanted = _wanted(request)
@@ -111,7 +102,7 @@ class _Board:
         return Response(
             self._templates.get_template(name).render({**shown, "root": root}),
             status_code=status,
-            headers=HEADERS,
+            headers=STAFF_HEADERS,
             media_type="text/html",
         )
 

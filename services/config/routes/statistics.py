@@ -7,13 +7,12 @@ from typing import Final
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from chassis.pages import templates_in
+from chassis.pages import STAFF_HEADERS, templates_in
 from chassis.service import Running, running
 from chassis.staff.access import StaffRouter, allowed
 from chassis.staff.people import Role
 from services.config.context import Context
 from services.config.domain.usage import FEWEST_TENANTS, Size, show
-from services.config.routes.faults import HEADERS
 from services.config.store import usage as store
 
 PATH: Final = "/staff/usage"
@@ -35,7 +34,7 @@ class _Statistics:
     def __init__(self) -> None:
         self._templates = templates_in(_PAGES)
 
-    @allowed(Role.DEVELOPER, Role.MARKETING)
+    @allowed(Role.DEVELOPER, Role.MARKETING, page="Usage")
     async def show(self, request: Request) -> Response:
         """Show what may be shown, by app and feature, of days that are over."""
         config: Running[Context] = running(request)
@@ -65,7 +64,7 @@ class _Statistics:
             "root": "../",
         }
         content = self._templates.get_template("usage.html").render(shown)
-        return Response(content, headers=HEADERS, media_type="text/html")
+        return Response(content, headers=STAFF_HEADERS, media_type="text/html")
 
 
 def _period(told: str) -> int:

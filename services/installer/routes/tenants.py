@@ -1,28 +1,34 @@
 """Tenants for staff: which there are, by what they are called, and what was heard of them."""
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, Final
 from uuid import UUID
 
 from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import Response
 
 from chassis.openapi import problem_response
+from chassis.pages import STAFF_HEADERS, form_of, id_in, templates_in, wants_page
 from chassis.problems import Problem
 from chassis.service import running
 from chassis.staff.access import StaffRouter, allowed
-from chassis.staff.people import Role
+from chassis.staff.people import Role, present
 from connect.lifecycle import AppKey, ClientKey
 from contracts.tenants import TenantStatus
+from services.installer.domain.searches import LONGEST, read_search
 from services.installer.domain.timelines import Entry
+from services.installer.store import searches, timelines
 from services.installer.store import tenants as store
-from services.installer.store import timelines
 
-_SHOWN = 100
-_READERS = allowed(Role.SUPPORT, Role.DEVELOPER, Role.PRIVACY, Role.OPERATOR)
+_SHOWN: Final = 100
+_PAGES: Final = Path(__file__).parent.parent / "pages"
+_READING: Final = (Role.SUPPORT, Role.DEVELOPER, Role.PRIVACY, Role.OPERATOR)
+_READERS: Final = allowed(*_READING)
 NO_TENANT: dict[int | str, dict[str, Any]] = {404: problem_response("There is no such tenant.")}
-
-tenants_router = StaffRouter(prefix="/staff/tenants")
 
 
 class _Closed(BaseModel):
@@ -63,14 +69,84 @@ class Name(_Closed):
     client_key: ClientKey = Field(repr=False)
 
 
-@tenants_router.get("")
-@_READERS
-async def list_tenants(request: Request) -> Tenants:
-    """List the newest tenants."""
-    return _listed(await store.latest_tenants(running(request).units.pool, limit=_SHOWN))
+def staff_tenants_router(addon_keys: Sequence[str]) -> StaffRouter:
+    """Return the routes; tenants of these apps are found by their sites and licences."""
+    pages = _Pages(addon_keys)
+    router = StaffRouter(prefix="/staff/tenants")
+    router.add_api_route("", pages.list_tenants, methods=["GET"], response_model=Tenants)
+    router.add_api_route("/search", pages.search, methods=["POST"], include_in_schema=False)
+    router.add_api_route("/lookup", look_up_tenants, methods=["POST"])
+    router.add_api_route("/{tenant_id}", pages.show, methods=["GET"], include_in_schema=False)
+    router.add_api_route(
+        "/{tenant_id}/timeline", show_timeline, methods=["GET"], responses=NO_TENANT
+    )
+    return router
 
 
-@tenants_router.post("/lookup")
+class _Pages:
+    """The pages on which staff find a tenant and see where it stands."""
+
+    def __init__(self, addon_keys: Sequence[str]) -> None:
+        self._addon_keys = list(addon_keys)
+        self._templates = templates_in(_PAGES)
+        self._templates.filters["moment"] = _moment
+
+    @allowed(*_READING, page="Tenants")
+    async def list_tenants(self, request: Request) -> Any:
+        """List the newest tenants."""
+        pool = running(request).units.pool
+        if not wants_page(request):
+            return _listed(await store.latest_tenants(pool, limit=_SHOWN))
+        found = await searches.newest_tenants(pool, limit=_SHOWN)
+        return self._page("tenants.html", {"found": found, "typed": "", "root": ""})
+
+    @allowed(Role.SUPPORT, Role.PRIVACY)
+    async def search(self, request: Request) -> Response:
+        """Find tenants by their site, the number of a licence, or their id."""
+        # In a form and not in an address, since addresses are kept by many.
+        typed = (await form_of(request)).get("typed", "")[:LONGEST]
+        found = await searches.find_tenants(
+            running(request).units.pool,
+            read_search(typed),
+            addon_keys=self._addon_keys,
+            limit=_SHOWN,
+        )
+        return self._page("tenants.html", {"found": found, "typed": typed, "root": "../"})
+
+    @_READERS
+    async def show(self, request: Request, tenant_id: str) -> Response:
+        """Show where a tenant stands: its state, its licences, what was heard of it."""
+        known = id_in(tenant_id)
+        pool = running(request).units.pool
+        async with pool.acquire() as connection, connection.transaction():
+            state = await store.read_tenant(connection, known) if known else None
+            if state is None:
+                return self._page("no-tenant.html", {}, status=HTTPStatus.NOT_FOUND)
+            # By these a customer is called, which is not everybody's to know.
+            may_name = bool(present.get().roles & {Role.SUPPORT, Role.PRIVACY})
+            site = await searches.site_of(connection, state.tenant_id) if may_name else None
+            licences = await searches.licences_of(connection, state.tenant_id) if may_name else []
+        entries = await timelines.timeline_of(pool, state.tenant_id)
+        shown = {
+            "tenant": state,
+            "may_name": may_name,
+            "site": site,
+            "licences": licences,
+            "entries": entries,
+        }
+        return self._page("tenant.html", shown)
+
+    def _page(
+        self, name: str, shown: Mapping[str, Any], *, status: int = HTTPStatus.OK
+    ) -> Response:
+        return Response(
+            self._templates.get_template(name).render(shown),
+            status_code=status,
+            headers=STAFF_HEADERS,
+            media_type="text/html",
+        )
+
+
 @allowed(Role.SUPPORT, Role.PRIVACY)
 async def look_up_tenants(request: Request, name: Name) -> Tenants:
     """List the tenants of one name: at most one of them is not purging."""
@@ -78,7 +154,6 @@ async def look_up_tenants(request: Request, name: Name) -> Tenants:
     return _listed(await store.tenants_named(pool, name.addon_key, name.client_key))
 
 
-@tenants_router.get("/{tenant_id}/timeline", responses=NO_TENANT)
 @_READERS
 async def show_timeline(request: Request, tenant_id: UUID) -> Timeline:
     """Show what was heard of a tenant lately, and when it began."""
@@ -97,3 +172,7 @@ def _listed(tenants: list[tuple[UUID, TenantStatus]]) -> Tenants:
     return Tenants(
         tenants=[TenantListed(tenant_id=tenant_id, status=status) for tenant_id, status in tenants]
     )
+
+
+def _moment(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M} UTC"

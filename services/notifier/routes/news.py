@@ -109,7 +109,7 @@ class NewsPages:
             router.add_api_route(path, act, methods=[method], response_model=None)
         return router
 
-    @allowed(Role.MARKETING)
+    @allowed(Role.MARKETING, page="News")
     async def list_all(self, request: Request) -> Response:
         """List all news, what was changed last first."""
         async with notifier_of(request).units.begin() as uow:

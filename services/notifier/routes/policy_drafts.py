@@ -68,7 +68,7 @@ class PolicyDraftPages:
             router.add_api_route(path, act, methods=[method], response_model=None)
         return router
 
-    @allowed(Role.PRIVACY)
+    @allowed(Role.PRIVACY, page="Privacy policy")
     async def list_all(self, request: Request) -> Response:
         """List revisions, and the drafts that may still become one."""
         async with notifier_of(request).units.begin() as uow:

@@ -20,7 +20,8 @@ from services.purger.routes.pages import Pages
 
 _ROWS: Final = 25
 _RECEIPTS: Final = 20
-_READERS: Final = allowed(Role.SUPPORT, Role.PRIVACY, Role.OPERATOR)
+_READING: Final = (Role.SUPPORT, Role.PRIVACY, Role.OPERATOR)
+_READERS: Final = allowed(*_READING)
 
 
 def board_router(pages: Pages) -> StaffRouter:
@@ -28,7 +29,7 @@ def board_router(pages: Pages) -> StaffRouter:
     router = StaffRouter()
 
     @router.get("/board", include_in_schema=False)
-    @_READERS
+    @allowed(*_READING, page="Purges")
     async def show_board(
         request: Request, tenant: Annotated[str | None, Query(max_length=100)] = None
     ) -> Response:
