@@ -6,14 +6,20 @@ left out within is found by anybody; that the end was cut off, by the file which
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
+from joserfc import jws, jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import OKPKey
+
 from chassis.database import Connection
+from chassis.signing import TokenSigner
+from chassis.tokens import EdDSAAlone
 
 KEPT: Final = timedelta(days=400)
 _PAGE: Final = 500
@@ -122,9 +128,13 @@ async def latest(connection: Connection, *, before: int, limit: int) -> list[Ent
     return [Entry(**row) for row in rows]
 
 
-async def verify(connection: Connection, *, copy: Path | None = None) -> int:
+async def verify(
+    connection: Connection, *, copy: Path | None = None, keys: Sequence[OKPKey] | None = None
+) -> int:
     """Return the number of the last entry when the chain is whole, and ends no earlier than its copy.
 
+    Where months are gone, it begins with what a checkpoint tells of the last entry among them. Who
+    signed that is looked at where ``keys`` are given.
     Raises ``AuditBroken``. Run it in a transaction of one snapshot.
     """
     ends: dict[str, Any] = {
@@ -133,6 +143,8 @@ async def verify(connection: Connection, *, copy: Path | None = None) -> int:
     }
     number: int
     number, last = ends.get("base", (0, _GENESIS))
+    if number:
+        await _require_checkpoint(connection, number, last, keys)
     copied = await asyncio.to_thread(_last_line, copy) if copy else None
     async for entry, kept in entries(connection, after=number):
         if entry.number != number + 1:
@@ -151,6 +163,100 @@ async def verify(connection: Connection, *, copy: Path | None = None) -> int:
     if copied is not None and copied["number"] > number:
         raise AuditBroken(f"it ends with entry {number}, and entry {copied['number']} was copied")
     return number
+
+
+async def sign_what_goes(
+    connection: Connection, signer: TokenSigner, service: str, *, before: date
+) -> int | None:
+    """Sign the last entry of the months that are over before a day; return its number.
+
+    None where nothing is to go, or it is signed already.
+    """
+    row = await connection.fetchrow(
+        """
+        SELECT number, at, hash
+          FROM audit_entries
+         WHERE at < date_trunc('month', $1::date::timestamp) AT TIME ZONE 'UTC'
+           AND number > coalesce((SELECT max(number) FROM audit_checkpoints), 0)
+         ORDER BY number DESC
+         LIMIT 1
+        """,
+        before,
+    )
+    if row is None:
+        return None
+    claims = {
+        "service": service,
+        "number": row["number"],
+        "at": row["at"].astimezone(UTC).isoformat(),
+        "hash": row["hash"].hex(),
+    }
+    await connection.execute(
+        "INSERT INTO audit_checkpoints (number, token) VALUES ($1, $2)",
+        row["number"],
+        signer.sign(claims),
+    )
+    return int(row["number"])
+
+
+async def _require_checkpoint(
+    connection: Connection, number: int, last: bytes, keys: Sequence[OKPKey] | None
+) -> None:
+    """Return when a checkpoint tells of the last entry that is gone; else raise ``AuditBroken``."""
+    token = await connection.fetchval(
+        "SELECT token FROM audit_checkpoints WHERE number = $1", number
+    )
+    if token is None:
+        raise AuditBroken(f"entries up to {number} are gone without a checkpoint")
+    told = _claims(token, keys)
+    if (told.get("number"), told.get("hash")) != (number, last.hex()):
+        raise AuditBroken(f"entry {number} is not that of its checkpoint")
+
+
+def _claims(token: str, keys: Sequence[OKPKey] | None) -> Mapping[str, Any]:
+    if keys is None:
+        return dict(json.loads(jws.extract_compact(token.encode()).payload))
+    for key in keys:
+        try:
+            return jwt.decode(token, key, registry=EdDSAAlone()).claims
+        except JoseError:
+            continue
+    raise AuditBroken("its checkpoint is signed by none of the keys")
+
+
+async def send_to(
+    connection: Connection, send: Callable[[Sequence[Entry]], Awaitable[None]]
+) -> int:
+    """Send what is new to elsewhere, in order and at least once; return how many."""
+    after = await connection.fetchval("SELECT number FROM audit_ends WHERE id = 'syslog'") or 0
+    sent = 0
+    page: list[Entry] = []
+    async for entry, _ in entries(connection, after=after):
+        page.append(entry)
+        if len(page) == _PAGE:
+            sent += await _sent(connection, send, page)
+            page = []
+    return sent + (await _sent(connection, send, page) if page else 0)
+
+
+async def _sent(
+    connection: Connection,
+    send: Callable[[Sequence[Entry]], Awaitable[None]],
+    page: Sequence[Entry],
+) -> int:
+    await send(page)
+    last = page[-1]
+    await connection.execute(
+        """
+        INSERT INTO audit_ends (id, number, at, hash) VALUES ('syslog', $1, $2, $3)
+        ON CONFLICT (id) DO UPDATE
+           SET number = excluded.number, at = excluded.at, hash = excluded.hash
+        """,
+        last.number,
+        last.at,
+        last.hash(),
+    )
+    return len(page)
 
 
 async def copy_to(connection: Connection, path: Path) -> int:

@@ -49,13 +49,18 @@ class OffsetClock:
 
     def now(self) -> datetime:
         """Wall time plus the offset."""
-        if time.monotonic() >= self._look_again_at:
-            self._look()
-        return datetime.now(UTC) + self._offset
+        return datetime.now(UTC) + self.offset
 
     def wall(self) -> datetime:
         """The machine's time."""
         return datetime.now(UTC)
+
+    @property
+    def offset(self) -> timedelta:
+        """By how much business time is ahead of wall time."""
+        if time.monotonic() >= self._look_again_at:
+            self._look()
+        return self._offset
 
     def _look(self) -> None:
         self._look_again_at = time.monotonic() + LOOK_EVERY_SECONDS

@@ -565,10 +565,22 @@ PLUMBING: Final = (
         purpose="where the chain of the audit begins and ends",
         retention="as long as the database",
         columns={
-            "id": "which end",
+            "id": "which end, or how far a syslog server was told",
             "number": "the last entry, or the last of those that are gone",
             "at": "when that was",
             "hash": "its hash, with which the next entry begins",
+        },
+    ),
+    Table(
+        name="audit_checkpoints",
+        data_class=DataClass.PLUMBING,
+        promise="P7",
+        purpose="how far the audit had come when months of it went, so that the rest still verifies",
+        retention="as long as the database; names nobody",
+        only_added_to=True,
+        columns={
+            "number": "the last entry that is gone",
+            "token": "its number, time and hash, signed",
         },
     ),
     Table(

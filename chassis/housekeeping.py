@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 
 import structlog
@@ -18,7 +18,9 @@ from chassis.epochs import note_alive
 from chassis.jobs import Job
 from chassis.keys import Rewrapped, TenantKeys
 from chassis.metrics import Metrics
+from chassis.signing import TokenSigner
 from chassis.staff import sessions
+from chassis.syslog import Syslog
 
 log = structlog.get_logger(__name__)
 
@@ -33,6 +35,16 @@ _AUDIT_COPIED_EVERY = timedelta(seconds=10)
 
 
 @dataclass(frozen=True, slots=True)
+class AuditKeeping:
+    """Where a service's audit is copied to, and what signs how far it had come before months go."""
+
+    service: str = ""
+    file: Path | None = None
+    signer: TokenSigner | None = None
+    syslog: Syslog | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Housekeeping:
     """The jobs that every service has."""
 
@@ -41,7 +53,7 @@ class Housekeeping:
     metrics: Metrics
     keys: TenantKeys | None
     certificates: Mapping[str, Path] = field(default_factory=dict)
-    audit_file: Path | None = None
+    audit: AuditKeeping = AuditKeeping()
 
     def jobs(self) -> list[Job]:
         """Return the jobs with their intervals."""
@@ -50,7 +62,12 @@ class Housekeeping:
             Job("measure plumbing", timedelta(seconds=5), self.measure),
             Job("look at keys", timedelta(minutes=10), self.look_at_keys),
             Job("verify audit", timedelta(days=1), self.verify_audit),
-            *([Job("copy audit", _AUDIT_COPIED_EVERY, self.copy_audit)] if self.audit_file else []),
+            *([Job("copy audit", _AUDIT_COPIED_EVERY, self.copy_audit)] if self.audit.file else []),
+            *(
+                [Job("send audit", _AUDIT_COPIED_EVERY, self.send_audit)]
+                if self.audit.syslog
+                else []
+            ),
             *([Job("rewrap keys", timedelta(hours=1), self.rewrap_keys)] if self.keys else []),
         ]
 
@@ -68,11 +85,7 @@ class Housekeeping:
         await self.worker.execute(
             "SELECT outbox_drop_partitions($1::date)", today - OUTBOX_AND_INBOX_KEPT
         )
-        await self.worker.execute(
-            "SELECT audit_make_partitions($1::date, 2), audit_drop_partitions($2::date)",
-            today,
-            today - audit.KEPT,
-        )
+        await self._tidy_audit(today)
         await sessions.tidy(self.worker, wall=self.clock.wall())
         # The second date is for rows of days that no partition was made for.
         await self.worker.execute(
@@ -98,6 +111,20 @@ class Housekeeping:
             ("DELETE FROM replays WHERE changed_at < $1", REPLAYS_KEPT),
         ):
             await self.worker.execute(statement, now - kept)
+
+    async def _tidy_audit(self, today: date) -> None:
+        """Make the coming months, and drop old ones whose end is signed; without a key they stay."""
+        async with self.worker.acquire() as connection, connection.transaction():
+            await connection.execute("SELECT audit_make_partitions($1::date, 2)", today)
+            if self.audit.signer is None:
+                return
+            before = today - audit.KEPT
+            number = await audit.sign_what_goes(
+                connection, self.audit.signer, self.audit.service, before=before
+            )
+            await connection.execute("SELECT audit_drop_partitions($1::date)", before)
+        if number is not None:
+            log.info("audit signed before it goes", number=number)
 
     async def measure(self) -> None:
         """Set the gauges that only the database knows."""
@@ -159,7 +186,11 @@ class Housekeeping:
                 self.worker.acquire() as connection,
                 connection.transaction(isolation="repeatable_read", readonly=True),
             ):
-                number = await audit.verify(connection, copy=self.audit_file)
+                number = await audit.verify(
+                    connection,
+                    copy=self.audit.file,
+                    keys=self.audit.signer.public_keys if self.audit.signer else None,
+                )
         except AuditBroken as broken:
             log.error("audit is broken", reason=str(broken))  # noqa: TRY400 - its frames say nothing
             self.metrics.audit_broken.set(1)
@@ -170,9 +201,15 @@ class Housekeeping:
 
     async def copy_audit(self) -> int:
         """Copy what was added to the audit to its file outside the database; return how many."""
-        assert self.audit_file is not None
+        assert self.audit.file is not None
         async with self.worker.acquire() as connection:
-            return await audit.copy_to(connection, self.audit_file)
+            return await audit.copy_to(connection, self.audit.file)
+
+    async def send_audit(self) -> int:
+        """Send what was added to the audit to the syslog server; return how many."""
+        assert self.audit.syslog is not None
+        async with self.worker.acquire() as connection:
+            return await audit.send_to(connection, self.audit.syslog.send)
 
     async def rewrap_keys(self) -> Rewrapped:
         """Wrap the tenants' keys under the current key-encryption key.

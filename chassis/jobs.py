@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
@@ -12,6 +12,7 @@ from typing import Final
 import structlog
 
 from chassis import logs, tracing
+from chassis.clock import OffsetClock
 from chassis.metrics import Metrics
 
 log = structlog.get_logger()
@@ -164,6 +165,22 @@ class JobRunner:
         else:
             pause = max(0.0, every - (time.monotonic() - began_at))
         return pause * (1 + JITTER * (2 * random.random() - 1))  # noqa: S311 - spreads load, guards nothing
+
+
+def notice_moved_time(clock: OffsetClock, wakes: Mapping[str, Callable[[], None]]) -> Job:
+    """Make a job that runs all others as soon as a laptop's time is moved.
+
+    They come by wall time, which is not moved, so what has become due would wait for its turn.
+    """
+    known = clock.offset
+
+    async def look() -> None:
+        nonlocal known
+        if known != (known := clock.offset):
+            for wake in wakes.values():
+                wake()
+
+    return Job("notice moved time", timedelta(milliseconds=200), look)
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

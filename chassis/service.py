@@ -32,8 +32,8 @@ from chassis.handlers import Handlers
 from chassis.health import Health
 from chassis.health import routes as probe_routes
 from chassis.heartbeats import beat, state_models
-from chassis.housekeeping import Housekeeping
-from chassis.jobs import Job, JobRunner
+from chassis.housekeeping import AuditKeeping, Housekeeping
+from chassis.jobs import Job, JobRunner, notice_moved_time
 from chassis.keys import BadKeysFile, KeyEncryptionKeys, TenantKeys
 from chassis.ledger import LedgerBrokenError, OnEntry, ledger_handlers, wait_until_applied
 from chassis.metrics import Metrics
@@ -42,10 +42,12 @@ from chassis.problems import BodyLimit, HttpEdge, Problem, answer_with_problems
 from chassis.relay import Relay
 from chassis.settings import PREFIX, BadSettings, ServiceSettings
 from chassis.shutdown import CANNOT_START, CannotStart, HttpServer, run_until_stopped
+from chassis.signing import BadSigningKeys, TokenSigner
 from chassis.staff.access import let_staff_in
 from chassis.staff.door import Door
 from chassis.staff.provider import Provider
 from chassis.staff.records import records_router
+from chassis.syslog import Syslog
 from chassis.unit_of_work import Units
 from chassis.versions import DatabaseTooNewError, behind
 from contracts.classes import DataClass
@@ -540,7 +542,7 @@ class _Core(Generic[C]):
             service.metrics,
             this.resources.tenant_keys,
             this.resources.settings.certificates,
-            this.resources.settings.audit_file,
+            _audit_keeping(this.resources.settings),
         )
         jobs = [*service.jobs(this), *housekeeping.jobs()]
         if consumer is not None:
@@ -560,6 +562,8 @@ class _Core(Generic[C]):
                 attested=service.erases.attested,
             )
             jobs.append(Job("erase", timedelta(seconds=1), eraser_job.run))
+        if isinstance(this.units.clock, OffsetClock):
+            jobs.append(notice_moved_time(this.units.clock, wakes))
         runner = JobRunner(jobs, service.metrics)
         for job in jobs:
             wakes[job.name] = lambda name=job.name: runner.wake(name)  # type: ignore[misc]
@@ -572,6 +576,20 @@ async def _close(pool: Pool) -> None:
         await asyncio.wait_for(pool.close(), timeout=5)
     except TimeoutError:
         pool.terminate()
+
+
+def _audit_keeping(settings: ServiceSettings) -> AuditKeeping:
+    key, syslog = settings.audit_key_file, settings.audit_syslog
+    try:
+        signer = TokenSigner.load(key) if key else None
+    except BadSigningKeys as bad:
+        raise CannotStart(f"{PREFIX}AUDIT_KEY_FILE: {bad}") from None
+    return AuditKeeping(
+        settings.service,
+        settings.audit_file,
+        signer,
+        Syslog(settings.service, syslog) if syslog else None,
+    )
 
 
 def _clock_of(settings: ServiceSettings) -> Clock:

@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from chassis.egress import Egress
 from chassis.staff.people import Role
 from chassis.staff.provider import Client
+from chassis.syslog import BadSyslogAddress, address_in
 
 PREFIX = "KEEPWORD_"
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -74,6 +75,10 @@ class ServiceSettings(BaseSettings):
     staff_services: dict[str, str] = Field(default_factory=dict)
     # Where the audit is copied to as JSON lines, outside the database.
     audit_file: Path | None = None
+    # Where it is sent to as well: tcp://host:port or udp://host:port of a syslog server.
+    audit_syslog: str | None = None
+    # Signs how far the audit had come before months of it go; without it they stay.
+    audit_key_file: Path | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     otlp_endpoint: str | None = None
 
@@ -141,6 +146,16 @@ class ServiceSettings(BaseSettings):
                 raise ValueError("must start with https://")
         return url
 
+    @field_validator("audit_syslog")
+    @classmethod
+    def _is_a_syslog_address(cls, url: str | None) -> str | None:
+        if url is not None:
+            try:
+                address_in(url)
+            except BadSyslogAddress as bad:
+                raise ValueError(str(bad)) from None
+        return url
+
     @field_validator("staff_services")
     @classmethod
     def _are_web_addresses(cls, services: dict[str, str]) -> dict[str, str]:
@@ -198,6 +213,11 @@ class ServiceSettings(BaseSettings):
             raise ValueError(
                 f"{PREFIX}STAFF_CLIENT_ID: the service and the command need a client each,"
                 f" see {PREFIX}STAFF_COMMAND_CLIENT_ID"
+            )
+        if self.audit_key_file is None and not self.development:
+            raise ValueError(
+                f"{PREFIX}AUDIT_KEY_FILE: what staff do is kept for 400 days, and its end is signed"
+                " before a month goes; name a file with an Ed25519 key in PEM"
             )
         if not self.staff_second_factors and not self.development:
             raise ValueError(

@@ -13,6 +13,7 @@ import structlog
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from joserfc.jwk import OKPKey
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -54,6 +55,12 @@ class TokenSigner:
     def key_id(self) -> str:
         """The id of the key that signs: its thumbprint (RFC 7638)."""
         return self._fresh().signing.key_id
+
+    @property
+    def public_keys(self) -> list[OKPKey]:
+        """The public keys, to check by what was signed here."""
+        told = json.loads(self._fresh().jwks)["keys"]
+        return [OKPKey.import_key(each) for each in told]
 
     @property
     def jwks(self) -> bytes:

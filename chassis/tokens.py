@@ -127,7 +127,7 @@ class TokenOver(TokenRefused):
     """A token of the issuer's for this audience whose time is over."""
 
 
-class _EdDSAAlone(jws.JWSRegistry):
+class EdDSAAlone(jws.JWSRegistry):
     """Knows one algorithm, whatever a token asks for.
 
     joserfc calls the name ``EdDSA`` deprecated in favour of RFC 9864's ``Ed25519``. Both
@@ -149,7 +149,7 @@ def key_id_of(token: str) -> str:
     if len(token) > _MOST_TOKEN_CHARACTERS:
         raise TokenRefused
     try:
-        header = jws.extract_compact(token.encode("ascii"), registry=_EdDSAAlone()).headers()
+        header = jws.extract_compact(token.encode("ascii"), registry=EdDSAAlone()).headers()
     except (JoseError, ValueError, TypeError):
         raise TokenRefused from None
     key_id = header.get("kid")
@@ -179,7 +179,7 @@ def claims_of(
         sub={"essential": True},
     )
     try:
-        verified: Mapping[str, Any] = jwt.decode(token, key, registry=_EdDSAAlone()).claims
+        verified: Mapping[str, Any] = jwt.decode(token, key, registry=EdDSAAlone()).claims
         # Its time is looked at last: it is over only for who was meant.
         claims.validate(dict(sorted(verified.items(), key=lambda claim: claim[0] == "exp")))
     except ExpiredTokenError:

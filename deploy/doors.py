@@ -58,5 +58,8 @@ DOORS: Final[Mapping[str, Doors]] = MappingProxyType(
     }
 )
 
-NOT_PUBLIC: Final = ("/livez", "/readyz", "/metrics", "/development", "/staff")
+FOR_STAFF: Final = ("/staff", "/sign-on")
+"""What staff see in each service, to which a route of its own leads, if any."""
+
+NOT_PUBLIC: Final = ("/livez", "/readyz", "/metrics", "/development", *FOR_STAFF)
 """Below these nobody gets in from outside."""

@@ -13,7 +13,7 @@ from chassis.consumer import main_group
 from chassis.settings import PREFIX, ServiceSettings
 from contracts.messages import Kind
 from contracts.topics import ALL_TOPICS, SERVICES, Acl, acls, is_replays, subscriptions
-from deploy.doors import DOORS
+from deploy.doors import DOORS, FOR_STAFF
 from deploy.schema import values_schema
 from devstack.postgres import ROLE_KINDS
 
@@ -111,7 +111,7 @@ def write_files(root: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     topics = {"topics": _topics(), "permissions": _permissions(), "consumers": _consumers()}
     _write(folder / "contracts.yaml", "contracts/topics.py", topics)
-    _write(folder / "doors.yaml", "deploy/doors.py", {"doors": _doors()})
+    _write(folder / "doors.yaml", "deploy/doors.py", {"doors": _doors(), "staff": list(FOR_STAFF)})
     values = (SOURCE / CHART / "values.yaml").read_text("utf-8")
     table = _values_table(yaml.safe_load(values), _comments(values))
     page = (SOURCE / CHART / "README.md").read_text("utf-8")

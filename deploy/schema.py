@@ -152,8 +152,14 @@ def values_schema(
                 className=_NAME_OR_NONE,
                 annotations=_TEXTS,
                 tlsSecrets=_group(**dict.fromkeys(SERVICES, _NAME)),
+                staff=_group(enabled=_FLAG, className=_NAME_OR_NONE, annotations=_TEXTS),
             ),
-            "gateway": _group(enabled=_FLAG, parentRefs=_OBJECTS, annotations=_TEXTS),
+            "gateway": _group(
+                enabled=_FLAG,
+                parentRefs=_OBJECTS,
+                annotations=_TEXTS,
+                staff=_group(enabled=_FLAG, parentRefs=_OBJECTS),
+            ),
             "networkPolicy": _group(
                 enabled=_FLAG,
                 **dict.fromkeys(("kafkaPort", "postgresPort", "smtpPort", "otlpPort"), _PORT),

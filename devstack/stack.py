@@ -529,6 +529,9 @@ class _Programs:
             f"{PREFIX}STAFF_CLIENT_SECRET_FILE": str(secret_file),
             f"{PREFIX}STAFF_GROUPS": json.dumps(identity.groups()),
             f"{PREFIX}AUDIT_FILE": str(self._folder / f"audit-{service}.jsonl"),
+            f"{PREFIX}AUDIT_KEY_FILE": str(
+                ensure_signing_key(self._folder / "keys" / f"audit-{service}.pem")
+            ),
         }
 
     def _own_settings(

@@ -1,17 +1,25 @@
 """What staff did is added, never changed, and whatever is changed all the same is found."""
 
+import asyncio
+import json
+import socketserver
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import asyncpg
 import pytest
 from asyncpg import InsufficientPrivilegeError, RestrictViolationError
+from joserfc.jwk import OKPKey
 
 from chassis import audit
-from chassis.audit import AuditBroken
+from chassis.audit import KEPT, AuditBroken
 from chassis.clock import ManualClock
-from chassis.housekeeping import Housekeeping
+from chassis.housekeeping import AuditKeeping, Housekeeping
 from chassis.metrics import Metrics
+from chassis.signing import TokenSigner
+from chassis.syslog import BadSyslogAddress, Syslog
+from devstack.key_files import ensure_signing_key
 from tests.support.chassis import Sample
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -26,9 +34,11 @@ async def act(sample: Sample, *, at: datetime = NOW, subject: str = "ada", times
             )
 
 
-async def verified(sample: Sample, copy: Path | None = None) -> int:
+async def verified(
+    sample: Sample, copy: Path | None = None, keys: Sequence[OKPKey] | None = None
+) -> int:
     async with sample.worker.acquire() as connection:
-        return await audit.verify(connection, copy=copy)
+        return await audit.verify(connection, copy=copy, keys=keys)
 
 
 async def tamper(sample: Sample, statement: str) -> None:
@@ -98,7 +108,9 @@ async def test_an_end_that_is_cut_off_with_care_is_found_by_the_copy(
     sample: Sample, tmp_path: Path
 ) -> None:
     copy, metrics = tmp_path / "audit.jsonl", Metrics()
-    keeping = Housekeeping(ManualClock(NOW), sample.worker, metrics, None, audit_file=copy)
+    keeping = Housekeeping(
+        ManualClock(NOW), sample.worker, metrics, None, audit=AuditKeeping(file=copy)
+    )
     await act(sample, times=2)
     assert await keeping.copy_audit() == 2
     await act(sample)
@@ -122,16 +134,88 @@ async def test_an_end_that_is_cut_off_with_care_is_found_by_the_copy(
 
 
 async def test_months_older_than_400_days_go_and_the_chain_goes_on_from_there(
-    sample: Sample,
+    sample: Sample, tmp_path: Path
 ) -> None:
     await act(sample, times=2)
     later = NOW + timedelta(days=40)
     await act(sample, at=later)
     clock = ManualClock(NOW + timedelta(days=409))
+    signer = TokenSigner.load(ensure_signing_key(tmp_path / "audit.pem"))
+    # Without a key nothing goes.
     await Housekeeping(clock, sample.worker, Metrics(), None).tidy()
+    assert await sample.runtime.fetchval("SELECT min(number) FROM audit_entries") == 1
+    keeping = Housekeeping(
+        clock, sample.worker, Metrics(), None, audit=AuditKeeping("sample", signer=signer)
+    )
+    for _ in range(2):
+        await keeping.tidy()
     assert await sample.runtime.fetchval("SELECT min(number) FROM audit_entries") == 3
     await act(sample, at=clock.wall())
     assert await verified(sample) == 4
+    assert await verified(sample, keys=signer.public_keys) == 4
+    assert await keeping.verify_audit()
+
+    other = TokenSigner.load(ensure_signing_key(tmp_path / "other.pem"))
+    with pytest.raises(AuditBroken, match="signed by none of the keys"):
+        await verified(sample, keys=other.public_keys)
+    # What is gone cannot be told otherwise by whoever owns the database.
+    await tamper(sample, "UPDATE audit_ends SET hash = sha256('x') WHERE id = 'base'")
+    with pytest.raises(AuditBroken, match="entry 2 is not that of its checkpoint"):
+        await verified(sample)
+    await tamper(sample, "DELETE FROM audit_checkpoints")
+    with pytest.raises(AuditBroken, match="gone without a checkpoint"):
+        await verified(sample)
+
+
+async def test_a_month_whose_end_is_not_signed_stays(sample: Sample) -> None:
+    await act(sample)
+    await sample.worker.execute("SELECT audit_drop_partitions($1::date)", NOW.date() + KEPT)
+    assert await verified(sample) == 1
+
+
+class _Listener(socketserver.StreamRequestHandler):
+    def handle(self) -> None:
+        self.server.lines += self.rfile.readlines()  # type: ignore[attr-defined]
+
+
+async def test_entries_are_sent_to_a_syslog_server_once_it_is_there(sample: Sample) -> None:
+    with socketserver.TCPServer(("127.0.0.1", 0), _Listener, bind_and_activate=False) as server:
+        server.lines = []  # type: ignore[attr-defined]
+        server.server_bind()
+        url = f"tcp://127.0.0.1:{server.server_address[1]}"
+        keeping = Housekeeping(
+            ManualClock(NOW),
+            sample.worker,
+            Metrics(),
+            None,
+            audit=AuditKeeping("sample", syslog=Syslog("sample", url)),
+        )
+        await act(sample, times=2)
+        with pytest.raises(OSError):
+            await keeping.send_audit()
+        server.server_activate()
+        taking = asyncio.create_task(asyncio.to_thread(server.handle_request))
+        assert await keeping.send_audit() == 2
+        await taking
+        assert await keeping.send_audit() == 0
+        await act(sample)
+        taking = asyncio.create_task(asyncio.to_thread(server.handle_request))
+        assert await keeping.send_audit() == 1
+        await taking
+        lines = [line.decode() for line in server.lines]  # type: ignore[attr-defined]
+    assert [json.loads(line.split(" - ", 3)[3])["number"] for line in lines] == [1, 2, 3]
+    # Facility authpriv, severity notice (RFC 5424, section 6.2.1).
+    assert all(
+        line.startswith("<85>1 2026-11-23T12:00:00+00:00 - keepword-sample") for line in lines
+    )
+
+
+@pytest.mark.parametrize(
+    "url", ["", "tcp://", "tcp://host", "http://host:1", "tcp://host:x", "udp://[:1"]
+)
+def test_what_is_no_syslog_address_is_refused(url: str) -> None:
+    with pytest.raises(BadSyslogAddress):
+        Syslog("sample", url)
 
 
 async def test_times_never_go_back_in_the_chain(sample: Sample) -> None:

@@ -5,12 +5,15 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
+from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
-from chassis import jobs, tracing
-from chassis.jobs import Job, JobRunner
+from chassis import clock, jobs, tracing
+from chassis.clock import OffsetClock
+from chassis.jobs import Job, JobRunner, notice_moved_time
 from chassis.metrics import Metrics
 
 HOUR = timedelta(hours=1)
@@ -241,3 +244,19 @@ def test_names_are_unique_and_known() -> None:
         a_runner(work.run).wake("unknown")
     with pytest.raises(KeyError):
         a_runner(work.run).dead_mans_switch("unknown", HOUR)()
+
+
+async def test_moved_time_wakes_every_job_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clock, "LOOK_EVERY_SECONDS", 0.0)
+    file, woken = tmp_path / "offset", list[str]()
+    job = notice_moved_time(
+        OffsetClock(file), {name: partial(woken.append, name) for name in ("remind", "sweep")}
+    )
+    await job.run()
+    assert woken == []
+    file.write_text("86400")
+    await job.run()
+    await job.run()
+    assert woken == ["remind", "sweep"]

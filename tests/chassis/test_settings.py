@@ -123,6 +123,7 @@ STAFF = {
     "KEEPWORD_STAFF_CLIENT_ID": "keepword-purger",
     "KEEPWORD_STAFF_CLIENT_SECRET_FILE": "/run/secrets/staff",
     "KEEPWORD_STAFF_GROUPS": '{"privacy": "kw-privacy"}',
+    "KEEPWORD_AUDIT_KEY_FILE": "/run/secrets/audit",
 }
 
 
@@ -150,5 +151,12 @@ def test_where_staff_sign_on_is_named_whole_or_not_at_all(
         with environment.context() as changed:
             changed.setenv(name, wrong)
             assert any(name in complaint for complaint in complaints()), name
+    with environment.context() as changed:
+        changed.delenv("KEEPWORD_AUDIT_KEY_FILE")
+        assert "KEEPWORD_AUDIT_KEY_FILE" in complaints()[0]
+    environment.setenv("KEEPWORD_AUDIT_SYSLOG", "log.example.com")
+    assert "tcp://host:port" in complaints()[0]
+    environment.setenv("KEEPWORD_AUDIT_SYSLOG", "tcp://log.example.com:6514")
+    assert Settings.load().audit_syslog == "tcp://log.example.com:6514"
     environment.delenv("KEEPWORD_STAFF_CLIENT_SECRET_FILE")
     assert "KEEPWORD_STAFF_CLIENT_SECRET_FILE" in complaints()[0]

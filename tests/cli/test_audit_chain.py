@@ -40,6 +40,10 @@ async def test_a_whole_audit_and_one_that_was_tampered_with_are_told_apart(
         whole = await verify("--copy", str(copy))
         assert whole.exit_code == 0, whole.output
         assert "The audit is whole, up to entry 2." in whole.output
+        for odd in (copy, tmp_path / "none"):
+            refused = await verify("--key", str(odd))
+            assert refused.exit_code == 2
+            assert "is no Ed25519 key in PEM" in refused.output
 
         await owner.execute("ALTER TABLE audit_entries DISABLE TRIGGER ALL")
         await owner.execute("UPDATE audit_entries SET subject = 'eve' WHERE number = 1")

@@ -17,7 +17,7 @@ from chassis.consumer import main_group
 from chassis.service import Service, build_app
 from chassis.settings import PREFIX
 from contracts.topics import ALL_TOPICS, SERVICES, acls
-from deploy.doors import DOORS, NOT_PUBLIC
+from deploy.doors import DOORS, FOR_STAFF, NOT_PUBLIC
 from deploy.files import settings_of, write_files
 from devstack.key_files import ensure_signing_key
 from tests.support.chart import VALUES, Manifest, of_kind, pods, rendered, selects
@@ -129,6 +129,21 @@ def test_strangers_are_led_to_every_public_route_and_to_no_other(
     assert [path for path in closed if _is_below(path, led_to)] == []
     # A door behind which nothing is was forgotten when the route went.
     assert [door for door in led_to if not any(_is_below(path, [door]) for path in routes)] == []
+
+
+@services
+def test_staff_have_a_way_of_their_own_that_has_to_be_asked_for(service: str) -> None:
+    def paths(way: str, suffix: str) -> list[str]:
+        return [
+            path["path"]
+            for each in of_kind(rendered(way), "Ingress")
+            if each["metadata"]["name"].endswith(f"-{service}{suffix}")
+            for path in each["spec"]["rules"][0]["http"]["paths"]
+        ]
+
+    assert paths("everything", "-staff") == list(FOR_STAFF)
+    assert paths("prod", "-staff") == []
+    assert not set(paths("everything", "")) & set(FOR_STAFF)
 
 
 def test_the_gateway_leads_where_the_ingress_does() -> None:

@@ -11,7 +11,7 @@ from joserfc import jwt
 from joserfc.jwk import OKPKey
 
 from chassis.egress import MakeClient
-from chassis.tokens import _EdDSAAlone
+from chassis.tokens import EdDSAAlone
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 ISSUER = "keepword-installer"
@@ -39,7 +39,7 @@ class Installer:
 
     def sign(self, claims: Mapping[str, Any]) -> str:
         header = {"alg": "EdDSA", "kid": self.key.kid}
-        return jwt.encode(header, dict(claims), self.key, registry=_EdDSAAlone())
+        return jwt.encode(header, dict(claims), self.key, registry=EdDSAAlone())
 
     def token(self, tenant_id: UUID, at: datetime = NOW) -> str:
         return self.sign(self.claims(tenant_id, at))
