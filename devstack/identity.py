@@ -39,7 +39,10 @@ def make_app() -> Any:
         # It uses a part of authlib that is about to go.
         warnings.simplefilter("ignore")
         from oidc_provider_mock import User, app  # noqa: PLC0415 - warns while it is imported
+        from oidc_provider_mock._app import AuthorizationCodeGrant  # noqa: PLC0415 - likewise
 
+    # A public client, as the command is one, has no secret; by itself it knows of none.
+    AuthorizationCodeGrant.TOKEN_ENDPOINT_AUTH_METHODS = ["client_secret_basic", "none"]
     people = [
         User(
             sub=subject,

@@ -7,7 +7,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
@@ -50,13 +50,13 @@ class TokenRefused(Exception):  # noqa: N818 - reads as the fact it states
 class Client:
     """What a service is to the provider, and what it believes of it.
 
-    ``command_id`` is the public client of the ``keepword`` command. ``second_factors`` are the
-    values of ``amr`` (RFC 8176) of which a token has to name one; with none, none is asked for.
+    ``command_id`` is the public client of the ``keepword`` command; a public client has no
+    ``secret_file``. ``second_factors`` are the values of ``amr`` (RFC 8176) of which a token has to name one; with none, none is asked for.
     """
 
     issuer: str
     client_id: str
-    secret_file: Path
+    secret_file: Path | None
     command_id: str
     groups: Mapping[Role, str]
     groups_claim: str
@@ -71,6 +71,9 @@ class SignedOn:
 
     person: Person
     provider_session: str | None
+    expires_at: datetime
+    # The ID token itself, which no service keeps.
+    token: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,18 +145,13 @@ class Provider:
             ProviderAway: it does not answer.
         """
         metadata = await self._known()
-        secret = await asyncio.to_thread(self.client.secret_file.read_text, "utf-8")
-        answer = await self._ask(
-            "POST",
-            metadata.token,
-            data={
-                "grant_type": "authorization_code",
-                "code": code,
-                "redirect_uri": redirect_uri,
-                "code_verifier": verifier,
-            },
-            auth=(self.client.client_id, secret.strip()),
-        )
+        told = {
+            "grant_type": "authorization_code",
+            "code": code,
+            "redirect_uri": redirect_uri,
+            "code_verifier": verifier,
+        }
+        answer = await self._ask("POST", metadata.token, **await self._as_client(told))
         if answer.is_client_error:
             raise TokenRefused("the provider does not take the code")
         token = _object(answer).get("id_token")
@@ -162,7 +160,14 @@ class Provider:
         claims = await self._claims(token, audience=self.client.client_id, wall=wall)
         if claims.get("nonce") != nonce:
             raise TokenRefused("its nonce is of another sign-on")
-        return self._signed_on(claims)
+        return self._signed_on(claims, token)
+
+    async def _as_client(self, told: Mapping[str, str]) -> Mapping[str, Any]:
+        """Say who asks: by a secret, or as a public client by its name alone (RFC 6749, 3.2.1)."""
+        if self.client.secret_file is None:
+            return {"data": {**told, "client_id": self.client.client_id}}
+        secret = await asyncio.to_thread(self.client.secret_file.read_text, "utf-8")
+        return {"data": told, "auth": (self.client.client_id, secret.strip())}
 
     async def bearer(self, token: str, *, wall: datetime) -> Person:
         """Say who sends a token that the ``keepword`` command was given.
@@ -172,7 +177,7 @@ class Provider:
             ProviderAway: keys cannot be fetched.
         """
         claims = await self._claims(token, audience=self.client.command_id, wall=wall)
-        return self._signed_on(claims).person
+        return self._signed_on(claims, token).person
 
     async def logout(self, token: str, *, wall: datetime) -> SignedOut:
         """Read a logout token (Back-Channel Logout 1.0, section 2.6); raises as `bearer` does."""
@@ -223,7 +228,7 @@ class Provider:
         _require_party(claims, audience)
         return claims
 
-    def _signed_on(self, claims: Mapping[str, Any]) -> SignedOn:
+    def _signed_on(self, claims: Mapping[str, Any], token: str) -> SignedOn:
         subject, name, session = claims.get("sub"), claims.get("name"), claims.get("sid")
         if not isinstance(subject, str) or not 0 < len(subject) <= _LONGEST_SUBJECT:
             raise TokenRefused("it names nobody")
@@ -235,7 +240,8 @@ class Provider:
         roles = roles_in(claims, self.client.groups, claim=self.client.groups_claim)
         shown = name if isinstance(name, str) and name.strip() else subject
         person = Person(subject, shown[:_LONGEST_NAME], roles)
-        return SignedOn(person, session if isinstance(session, str) else None)
+        expires_at = datetime.fromtimestamp(_number(claims.get("exp")), UTC)
+        return SignedOn(person, session if isinstance(session, str) else None, expires_at, token)
 
     async def _known(self) -> _Metadata:
         if self._metadata is None or self._monotonic() - self._fetched_at > KEPT_SECONDS:

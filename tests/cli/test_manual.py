@@ -46,6 +46,9 @@ HARMLESS: Final = {
     "policies draft": "a draft is told nobody",
     "purges brake pull": "it holds back, and two people release it",
     "contracts new-version": "two new files",
+    "staff sign-on": "a file with a token, which signing out removes",
+    "staff sign-out": "signing on again brings it back",
+    "staff ask": "it looks, and nothing else",
     "events restate": "what is known already is known by its version",
 }
 

@@ -1,8 +1,14 @@
 """Staff sign on in a real browser, at a provider, and see what their roles open and nothing else."""
 
+import asyncio
 import csv
+import json
+import os
+import stat
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 import pytest
@@ -139,6 +145,57 @@ async def test_a_table_is_sorted_filtered_and_taken_along_by_keyboard(
     await page.goto(f"{stack.endpoints.purger}/staff")
     await page.keyboard.press("Tab")
     await expect(page.get_by_role("link", name="To the content")).to_be_focused()
+    await context.close()
+
+
+async def test_the_command_signs_on_at_a_port_of_this_machine_and_asks_in_the_persons_name(
+    stack: LocalStack, browser: Browser, tmp_path: Path
+) -> None:
+    environment = os.environ | {"XDG_STATE_HOME": str(tmp_path)}
+    keepword = str(Path(sys.executable).with_name("keepword"))
+
+    async def ask(service: str, path: str) -> tuple[int, str, str]:
+        asked = await asyncio.create_subprocess_exec(
+            *(keepword, "staff", "ask", service, path, "--state", str(stack.folder)),
+            env=environment,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        said, errors = await asked.communicate()
+        return asked.returncode or 0, said.decode(), errors.decode()
+
+    status, _, errors = await ask("installer", "/staff/tenants")
+    assert (status, "keepword staff sign-on" in errors) == (2, True)
+
+    assert stack.endpoints.identity is not None
+    signing_on = await asyncio.create_subprocess_exec(
+        *(keepword, "staff", "sign-on", "--issuer", stack.endpoints.identity, "--no-browser"),
+        env=environment,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert signing_on.stderr is not None
+    await signing_on.stderr.readline()
+    url = (await signing_on.stderr.readline()).decode().strip()
+    context = await browser.new_context()
+    page = await context.new_page()
+    # An answer to another sign-on changes nothing.
+    [back] = parse_qs(urlsplit(url).query)["redirect_uri"]
+    for odd in ("", "?state=x&code=y", "?code=y", "?state=x&error=access_denied"):
+        assert (await page.request.get(f"{back}{odd}")).status == 400
+    assert (await page.request.get(f"{back}x")).status == 400
+    await sign_on(page, url, "sam")
+    await expect(page.get_by_text("You are signed on.")).to_be_visible()
+    rest = (await signing_on.stderr.read()).decode()
+    assert await signing_on.wait() == 0, rest
+    assert "Signed on as Sam" in rest
+    kept = tmp_path / "keepword" / "staff.json"
+    assert stat.S_IMODE(os.stat(kept).st_mode) == 0o600  # noqa: PTH116 - in a coroutine
+
+    status, said, _ = await ask("installer", "/staff/tenants")
+    assert (status, json.loads(said)) == (0, {"tenants": []})
+    status, said, errors = await ask("notifier", "/staff/audit")
+    assert (status, said) == (1, "")
+    assert "403 None of your roles may do this." in errors
     await context.close()
 
 
