@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import cache
 
+from contracts.access import AccessGranted, AccessRevoked, CustomerDataAccessed
 from contracts.censuses import CensusDoubted, CensusListed, CensusTaken, StatesDoubted
 from contracts.ledger import LedgerEntry, LedgerHead, RestoredEntry
 from contracts.messages import Kind, Message
@@ -22,6 +23,7 @@ from contracts.purges import (
 from contracts.suppressions import SuppressionState
 from contracts.tenants import TenantState
 from contracts.topics import (
+    CONFIG_ACCESSES,
     CONFIG_CENSUSES,
     CONFIG_ERASURES,
     CONFIG_REQUESTS,
@@ -99,6 +101,9 @@ MESSAGE_TYPES = (
     ),
     MessageType("erasure-asked", ErasureAsked, (CONFIG_REQUESTS,)),
     MessageType("erasure-withdrawn", ErasureWithdrawn, (CONFIG_REQUESTS,)),
+    MessageType("access-granted", AccessGranted, (CONFIG_ACCESSES,)),
+    MessageType("access-revoked", AccessRevoked, (CONFIG_ACCESSES,)),
+    MessageType("customer-data-accessed", CustomerDataAccessed, (CONFIG_ACCESSES,)),
     MessageType("policy-changed", PolicyState, (NOTIFIER_POLICIES,)),
     MessageType("product-update-announced", ProductUpdateAnnounced, (NOTIFIER_NOTICES,)),
     MessageType("tenant-erased", LedgerEntry, (PURGER_LEDGER,), schema=3),

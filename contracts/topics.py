@@ -81,6 +81,8 @@ NOTIFIER_ERASURES = Topic(
 CONFIG_REQUESTS = Topic(
     "config.requests.v1", Kind.EVENT, "config", 6, DataClass.ERASURE_PROOF, _kept(30)
 )
+# It says what stands in the tenant's own rows too, and goes with them.
+CONFIG_ACCESSES = Topic("config.accesses.v1", Kind.EVENT, "config", 6, DataClass.CONTENT, _kept(30))
 NOTIFIER_POLICIES = Topic(
     "notifier.policies.v1",
     Kind.STATE,
@@ -155,6 +157,7 @@ ALL_TOPICS = (
     CONFIG_ERASURES,
     NOTIFIER_ERASURES,
     CONFIG_REQUESTS,
+    CONFIG_ACCESSES,
     NOTIFIER_POLICIES,
     NOTIFIER_NOTICES,
     PURGER_LEDGER,
@@ -175,6 +178,7 @@ _SUBSCRIPTIONS: Mapping[str, tuple[Topic, ...]] = MappingProxyType(
             PURGER_LEDGER,
             PURGER_CENSUSES,
             INSTALLER_TENANTS,
+            CONFIG_ACCESSES,
             REPLAYS["installer"],
         ),
         "config": (

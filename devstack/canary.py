@@ -41,6 +41,8 @@ OUR_WORDS: Final[Mapping[str, str]] = {
     "config.tenants.content": "a state",
     "config.tenants.platform": "a state",
     "config.tenants.status": "a state",
+    "config.access_reasons.salt": "made up by us",
+    "config.looks.kind": "one of four",
     "config.things.kind": "one of four",
     "config.thing_references.field": "one of three",
     "config.export_tickets.ticket": "a keyed hash",
@@ -129,6 +131,8 @@ PLANTED_IN: Final = frozenset(
         "table installer.licences",
         "table config.things",
         "table config.thing_versions",
+        "table config.access_reasons",
+        "table config.looks",
         *(f"table config.error_{table}" for table in ("groups", "counts", "events")),
         "table notifier.licences",
         "table notifier.licence_contacts",
@@ -289,6 +293,14 @@ _PLANTED: Final = {
         (
             "INSERT INTO thing_versions SELECT tenant_id, thing_id, 0, $2::text, ARRAY[$2],"
             " jsonb_build_object($2, $2), created_at FROM things WHERE tenant_id = $1"
+        ),
+        (
+            "INSERT INTO access_reasons SELECT tenant_id, thing_id, 'salt', $2::text, $2, created_at"
+            " FROM things WHERE tenant_id = $1"
+        ),
+        (
+            "INSERT INTO looks SELECT tenant_id, gen_random_uuid(), thing_id, created_at, kind,"
+            " thing_id, $2::text FROM things WHERE tenant_id = $1"
         ),
     ),
     "notifier": (

@@ -11,12 +11,13 @@ from services.config.context import AUDIENCE, STEP, Context
 from services.config.data_map import DATA_MAP
 from services.config.domain.kinds import KINDS
 from services.config.handlers import handlers
-from services.config.jobs import Forgetting, usage_job
+from services.config.jobs import Forgetting, WatchingGrants, usage_job
 from services.config.moves import Moves, note_ledger_entry, ready_to_erase
 from services.config.routes import erasure_requests, exports, imports, openapi, usage
 from services.config.routes.errors import ENVELOPES, OPENAPI, READABLE, ErrorDoor
 from services.config.routes.export_links import ExportLinkDoor
 from services.config.routes.faults import staff_routers
+from services.config.routes.grants import grant_routers
 from services.config.routes.history import HistoryRoutes
 from services.config.routes.screens import screens_routers, transfer
 from services.config.routes.statistics import statistics_router
@@ -29,6 +30,7 @@ def build(settings: ConfigSettings) -> Service[Context]:
     """Build the service; nothing is opened before it runs."""
     metrics = Metrics()
     errors = ErrorDoor(settings, metrics.registry)
+    watching = WatchingGrants(metrics.registry)
     export_keys = (
         PublishedKeys(settings.export_jwks_url, settings.egress.client)
         if settings.export_jwks_url
@@ -65,7 +67,7 @@ def build(settings: ConfigSettings) -> Service[Context]:
             errors.router(),
             *screens_routers(),
         ),
-        staff_routers=(*staff_routers(), statistics_router()),
+        staff_routers=(*staff_routers(), statistics_router(), *grant_routers()),
         larger_bodies={**imports.LARGER_BODIES, **transfer.LARGER_BODIES},
         plain_routes=errors.plain_routes(),
         openapi={**openapi.describe(), **OPENAPI},
@@ -75,6 +77,7 @@ def build(settings: ConfigSettings) -> Service[Context]:
             *Moves(this.units, this.resources.worker).jobs(),
             *Forgetting(this.units.clock, this.resources.worker).jobs(),
             usage_job(this.units.clock, this.resources.worker),
+            watching.job(this),
             *errors.jobs(this),
         ),
         on_start=_make_weeks,

@@ -2,15 +2,21 @@
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
+from prometheus_client import CollectorRegistry, Gauge
+
+from chassis.audit import KEPT as AUDIT_KEPT
 from chassis.clock import Clock
 from chassis.database import Pool
 from chassis.jobs import Job
+from chassis.metrics import NAMESPACE
+from chassis.service import Running
 from services.config.domain.things import KEYS_KEPT
-from services.config.store import export_uses, repeats, transfers, usage
+from services.config.store import export_uses, grants, looks, repeats, transfers, usage
 
 USES_KEPT: Final = timedelta(days=365)
+LOOKS_KEPT: Final = timedelta(days=365)
 _AT_ONCE: Final = 5_000
 
 
@@ -25,7 +31,7 @@ def usage_job(clock: Clock, worker: Pool) -> Job:
 
 @dataclass(frozen=True, slots=True)
 class Forgetting:
-    """The job that forgets keys whose day is over, tickets whose minute is, and year-old downloads."""
+    """The job that forgets keys whose day is over, tickets whose minute is, and what is a year old."""
 
     clock: Clock
     worker: Pool
@@ -48,4 +54,37 @@ class Forgetting:
             self.worker, used_before=used_before, limit=_AT_ONCE
         ):
             gone += some
+        looked_before = self.clock.now() - LOOKS_KEPT
+        while some := await looks.forget(self.worker, looked_before=looked_before, limit=_AT_ONCE):
+            gone += some
+        given_before = self.clock.now() - AUDIT_KEPT
+        while some := await grants.forget(self.worker, given_before=given_before, limit=_AT_ONCE):
+            gone += some
         return gone
+
+
+class WatchingGrants:
+    """The job that shows since when a broken glass waits for its review."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        def gauge(name: str, told: str) -> Gauge:
+            return Gauge(name, told, namespace=NAMESPACE, registry=registry)
+
+        self._number = gauge("glass_unreviewed", "Broken glasses that nobody has reviewed.")
+        self._seconds = gauge(
+            "glass_unreviewed_seconds", "For how long the first of them waits for that."
+        )
+
+    def job(self, config: Running[Any]) -> Job:
+        """The job with its interval; an alarm goes by what it shows."""
+
+        async def watch() -> int:
+            waiting = await grants.unreviewed(config.resources.worker)
+            now = config.units.clock.now()
+            self._number.set(waiting.number)
+            self._seconds.set(
+                max(0.0, (now - waiting.since).total_seconds()) if waiting.since else 0.0
+            )
+            return waiting.number
+
+        return Job("watch grants", timedelta(seconds=15), watch)

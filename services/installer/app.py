@@ -16,7 +16,7 @@ from connect.marketplace import ReportSource
 from connect.product import ProductClient
 from connect.signed_install import SignedInstalls
 from contracts.classes import DataClass
-from contracts.topics import PURGER_CENSUSES, PURGER_COMMANDS
+from contracts.topics import CONFIG_ACCESSES, PURGER_CENSUSES, PURGER_COMMANDS
 from services.installer.clients import Sites
 from services.installer.data_map import DATA_MAP
 from services.installer.door import Door
@@ -58,7 +58,7 @@ def build(settings: InstallerSettings) -> Service[Door]:
         settings=settings,
         data_map=DATA_MAP,
         handlers=handlers,
-        topics=(PURGER_COMMANDS, PURGER_CENSUSES),
+        topics=(PURGER_COMMANDS, PURGER_CENSUSES, CONFIG_ACCESSES),
         context=_context,
         restate=restate,
         routers=routers,

@@ -85,7 +85,8 @@ DATA_MAP: Final = DataMap(
             name="timelines",
             data_class=DataClass.INSTALLATION,
             promise="P1",
-            purpose="explains to support what Atlassian said of a tenant, and when",
+            purpose="explains to support what Atlassian said of a tenant, and when; and that our own"
+            " staff looked at what it keeps",
             retention="the last 50 entries of a tenant; erased with it",
             tenant_column="tenant_id",
             counted=False,

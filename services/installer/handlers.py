@@ -10,6 +10,7 @@ import structlog
 from chassis.erasure import ErasureOrder, accept_erasures
 from chassis.handlers import Handlers, together
 from chassis.unit_of_work import UnitOfWork, Units
+from contracts.access import AccessGranted, AccessRevoked, CustomerDataAccessed
 from contracts.censuses import StatesDoubted
 from contracts.classes import DataClass
 from contracts.ledger import LedgerEntry
@@ -17,8 +18,10 @@ from contracts.purges import PurgeAccepted, PurgeRefused, PurgeRequested, PurgeS
 from contracts.tenants import ClassState, TenantState, Version
 from services.installer.domain import tenants as domain
 from services.installer.domain.tenants import Accept, AcceptAgain, Refuse
+from services.installer.domain.timelines import Entry
 from services.installer.door import Door
 from services.installer.store import tenants as store
+from services.installer.store import timelines
 from services.installer.store.tenants import AcceptedPurge
 from services.installer.subscriptions import note_purged_licences
 
@@ -122,6 +125,29 @@ async def restate_doubted(doubted: StatesDoubted, uow: UnitOfWork[Door]) -> None
     known = await restate_some(uow, doubted.tenant_ids)
     unknown = len(set(doubted.tenant_ids) - known)
     log.info("doubted states said again", restated=len(known), unknown=unknown)
+
+
+@handlers.hears(AccessGranted, writes=DataClass.INSTALLATION)
+async def note_grant(granted: AccessGranted, uow: UnitOfWork[Door]) -> None:
+    """Let a tenant's timeline tell that staff may look at what the customer keeps."""
+    await _note(uow, granted.tenant_id, Entry.STAFF_ACCESS_GRANTED)
+
+
+@handlers.hears(AccessRevoked, writes=DataClass.INSTALLATION)
+async def note_revocation(revoked: AccessRevoked, uow: UnitOfWork[Door]) -> None:
+    """Let it tell that they no longer may."""
+    await _note(uow, revoked.tenant_id, Entry.STAFF_ACCESS_REVOKED)
+
+
+@handlers.hears(CustomerDataAccessed, writes=DataClass.INSTALLATION)
+async def note_look(accessed: CustomerDataAccessed, uow: UnitOfWork[Door]) -> None:
+    """Let it tell that they did."""
+    await _note(uow, accessed.tenant_id, Entry.STAFF_LOOKED)
+
+
+async def _note(uow: UnitOfWork[Door], tenant_id: UUID, entry: Entry) -> None:
+    if await store.lock_tenants(uow.connection, {tenant_id}):
+        await timelines.add_entry(uow.connection, tenant_id, entry, now=uow.now)
 
 
 async def restate_some(uow: UnitOfWork[Any], tenant_ids: Collection[UUID]) -> set[UUID]:

@@ -8,6 +8,7 @@ from contracts.classes import DataClass
 from contracts.messages import Kind
 from contracts.topics import (
     ALL_TOPICS,
+    CONFIG_ACCESSES,
     CONFIG_CENSUSES,
     CONFIG_ERASURES,
     CONFIG_REQUESTS,
@@ -81,6 +82,7 @@ def test_what_state_replaced_is_gone_within_five_days(topic: Topic) -> None:
         (NOTIFIER_ERASURES, 30),
         (NOTIFIER_NOTICES, 30),
         (CONFIG_REQUESTS, 30),
+        (CONFIG_ACCESSES, 30),
         (PURGER_LEDGER, 400),
         (CONFIG_CENSUSES, 1),
         (PURGER_CENSUSES, 1),
@@ -120,8 +122,9 @@ def test_what_is_said_about_an_erasure_outlives_the_tenant_and_its_state_does_no
     assert INSTALLER_TENANTS.erases_as is DataClass.INSTALLATION
     assert NOTIFIER_SUPPRESSIONS.erases_as is DataClass.PLUMBING
     of_no_tenant = {NOTIFIER_NOTICES, NOTIFIER_POLICIES, NOTIFIER_SUPPRESSIONS}
+    assert CONFIG_ACCESSES.erases_as is DataClass.CONTENT
     for topic in ALL_TOPICS:
-        if topic not in {INSTALLER_TENANTS, *of_no_tenant}:
+        if topic not in {INSTALLER_TENANTS, CONFIG_ACCESSES, *of_no_tenant}:
             assert topic.erases_as is DataClass.ERASURE_PROOF
 
 
@@ -141,6 +144,7 @@ def allowed(service: str, operation: str) -> set[str]:
             "installer",
             {"installer.tenants.v1", "installer.erasures.v1", "installer.censuses.v1"},
             {
+                "config.accesses.v1",
                 "installer.tenants.v1",
                 "purger.commands.v1",
                 "purger.ledger.v1",
@@ -149,7 +153,12 @@ def allowed(service: str, operation: str) -> set[str]:
         ),
         (
             "config",
-            {"config.erasures.v1", "config.requests.v1", "config.censuses.v1"},
+            {
+                "config.erasures.v1",
+                "config.requests.v1",
+                "config.accesses.v1",
+                "config.censuses.v1",
+            },
             {
                 "installer.tenants.v1",
                 "purger.commands.v1",

@@ -153,6 +153,19 @@ CASES: dict[str, Case] = {
         "The audit of config does not verify: somebody may have changed it.",
         {"service": "config"},
     ),
+    "GlassBroken": Case(
+        {figure("glass_unreviewed", "config"): "0x58 1x50"},
+        {figure("glass_unreviewed", "config"): "0x100"},
+        "Somebody may look at what a customer keeps without a ticket: 1 broken glasses wait for a"
+        " review.",
+        {"tells": "privacy"},
+    ),
+    "GlassUnreviewed": Case(
+        {figure("glass_unreviewed_seconds", "config"): f"{DAY + 3600}x100"},
+        {figure("glass_unreviewed_seconds", "config"): f"{DAY - 3600}x100"},
+        "A broken glass waits for its review since 1d 1h 0m 0s.",
+        {"tells": "privacy"},
+    ),
     "CertificateExpires": Case(
         {
             figure("certificate_expires_timestamp_seconds", certificate="kafka-ca"): (

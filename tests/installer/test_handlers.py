@@ -11,6 +11,7 @@ from chassis.clock import ManualClock
 from chassis.epochs import ensure_epoch
 from chassis.ledger import ledger_handlers
 from chassis.unit_of_work import UnitOfWork, Units
+from contracts.access import AccessGranted, AccessRevoked, CustomerDataAccessed
 from contracts.censuses import StatesDoubted
 from contracts.classes import TENANT_CLASSES, DataClass
 from contracts.ledger import (
@@ -23,6 +24,7 @@ from contracts.ledger import (
     UnsealedEntry,
     entry_hash,
 )
+from contracts.messages import Message
 from contracts.purges import (
     DataErased,
     PurgeAccepted,
@@ -35,7 +37,9 @@ from contracts.tenants import ClassState, TenantState, TenantStatus, Version
 from services.installer import handlers
 from services.installer.app import ERASES
 from services.installer.domain.tenants import Installation
+from services.installer.domain.timelines import Entry
 from services.installer.door import Door, Overtaken, hear_installed, hear_uninstalled
+from services.installer.store.timelines import timeline_of
 from tests.installer.conftest import APP, Database
 from tests.support.chassis import suppressed
 
@@ -80,7 +84,7 @@ def a_request(
     )
 
 
-async def obey(units: Units[Door], message: PurgeRequested | PurgeStarted) -> None:
+async def obey(units: Units[Door], message: Message) -> None:
     async with units.begin() as uow:
         handler = handlers.handlers.by_model[type(message)]
         assert await handler.function(message, uow) is None
@@ -581,3 +585,45 @@ async def test_nothing_is_written_for_a_tenant_behind_the_guard(
     assert suppressed(units) == {("route", "installation"): 10}
     assert await database.secret(tenant_id) == "ATCOone"
     assert len(await database.said()) == 1
+
+
+# -- what staff look at ------------------------------------------------------------------------
+
+
+async def test_a_timeline_tells_that_staff_looked_and_of_strangers_nothing_is_kept(
+    units: Units[Door], database: Database, clock: ManualClock
+) -> None:
+    tenant = await gone_away(units, database)
+    for tenant_id in (tenant.tenant_id, uuid4()):
+        grant_id = uuid4()
+        granted = AccessGranted(
+            grant_id=grant_id,
+            tenant_id=tenant_id,
+            staff="0" * 64,
+            role="support",
+            category="question",
+            reason_hash="0" * 64,
+            break_glass=False,
+            granted_at=clock.now(),
+            expires_at=clock.now() + timedelta(minutes=30),
+        )
+        look = CustomerDataAccessed(
+            look_id=uuid4(),
+            grant_id=grant_id,
+            tenant_id=tenant_id,
+            what="query",
+            accessed_at=clock.now(),
+        )
+        revoked = AccessRevoked(
+            grant_id=grant_id, tenant_id=tenant_id, by_holder=True, revoked_at=clock.now()
+        )
+        # Many looks in a row are one entry, and push nothing out.
+        for message in (granted, look, look, revoked):
+            await obey(units, message)
+    told = await timeline_of(units.pool, tenant.tenant_id)
+    assert [each.what for each in told][-3:] == [
+        Entry.STAFF_ACCESS_GRANTED,
+        Entry.STAFF_LOOKED,
+        Entry.STAFF_ACCESS_REVOKED,
+    ]
+    assert len(await database.owner.fetch("SELECT DISTINCT tenant_id FROM timelines")) == 1

@@ -72,9 +72,9 @@ async def test_each_role_sees_its_own_pages_and_is_refused_the_others(
 
 # All that stands in the navigation of the four services.
 NAVIGATION = {
-    "sam": {"Tenants", "Purges", "Access"},
-    "dana": {"Tenants", "Errors", "Usage", "Dead letters", "Access"},
-    "pat": {"Tenants", "Purges", "Privacy policy", "Audit", "Access"},
+    "sam": {"Tenants", "Grants", "Purges", "Access"},
+    "dana": {"Tenants", "Grants", "Errors", "Usage", "Dead letters", "Access"},
+    "pat": {"Tenants", "Grants", "Purges", "Privacy policy", "Audit", "Access"},
     "max": {"News", "Usage", "Access"},
     "olga": {"Tenants", "Purges", "Dead letters", "Access"},
 }

@@ -34,9 +34,19 @@ class Entry(StrEnum):
     LINKED = "linked"
     """A person let it go on for an older one of its site, which is merged into it."""
     ORPHANED = "orphaned"
+    STAFF_ACCESS_GRANTED = "staff-access-granted"
+    """A member of our staff may look at what the customer keeps; config says who and why."""
+    STAFF_ACCESS_REVOKED = "staff-access-revoked"
+    STAFF_LOOKED = "staff-looked"
 
 
 TOLD_AGAIN: Final = frozenset(
-    {Entry.UNCHANGED, Entry.ENABLED, Entry.DISABLED, Entry.FORGE_UPGRADED}
+    {
+        Entry.UNCHANGED,
+        Entry.ENABLED,
+        Entry.DISABLED,
+        Entry.FORGE_UPGRADED,
+        Entry.STAFF_LOOKED,
+    }
 )
 """What may be heard again and again: of several in a row the last one stays."""

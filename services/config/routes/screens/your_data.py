@@ -9,6 +9,8 @@ from starlette.responses import Response
 from services.config.domain.early_erasure import Stage, begins_at, stage_of
 from services.config.routes import erasure_requests
 from services.config.routes.access import Config, Tenant, reading
+from services.config.routes.screens.looks import add_to as add_looks_to
+from services.config.routes.screens.looks import latest_looks
 from services.config.routes.screens.screen import Form, Screens
 from services.config.store import early_erasure, export_uses
 from services.config.store.kept import kept_of
@@ -53,6 +55,7 @@ def add_to(router: APIRouter, screens: Screens) -> None:
             shown: dict[str, Any] = {
                 "kept": await kept_of(uow.connection, tenant_id),
                 "uses": await export_uses.latest_uses(uow.connection, tenant_id, limit=_USES_SHOWN),
+                **await latest_looks(uow, tenant_id),
                 "stage": stage_of(known, own, ()),
                 "begins_at": begins_at(known),
                 "holds": known.holds if known else (),
@@ -69,5 +72,6 @@ def add_to(router: APIRouter, screens: Screens) -> None:
         )
 
     router.add_api_route(f"/{AREA}", show, methods=["GET"])
+    add_looks_to(router, screens, f"/{AREA}")
     router.add_api_route(f"/{AREA}/erasure", ask, methods=["POST"])
     router.add_api_route(f"/{AREA}/erasure", withdraw, methods=["DELETE"])
