@@ -71,6 +71,8 @@ class InstallerSettings(ServiceSettings):
     connect_bridge_url: str = BRIDGE
     # Where an app's page reaches config, if it does.
     config_public_url: str | None = None
+    # Where its screens reach notifier, if they do.
+    notifier_public_url: str | None = None
     # What an app's page says about the customer's data.
     privacy_policy_url: Annotated[str, StringConstraints(pattern=r"^https?://\S+$")] | None = None
     data_location: Annotated[str, StringConstraints(min_length=1, max_length=200)] | None = None
@@ -93,7 +95,11 @@ class InstallerSettings(ServiceSettings):
     licence_report_seconds: int = Field(default=86_400, ge=1)
 
     @field_validator(
-        "install_keys_url", "connect_bridge_url", "config_public_url", "marketplace_url"
+        "install_keys_url",
+        "connect_bridge_url",
+        "config_public_url",
+        "notifier_public_url",
+        "marketplace_url",
     )
     @classmethod
     def _nobody_can_change_it_on_the_way(cls, url: str | None) -> str | None:

@@ -199,6 +199,7 @@ async def test_settings_name_who_else_may_be_called_and_what_the_page_tells(
         make_settings(
             connect_bridge_url="http://127.0.0.1:2990/all.js",
             config_public_url="https://config.example.com/behind/",
+            notifier_public_url="https://notifier.example.com/behind/",
             development_site_hosts=frozenset({"127.0.0.1:2990"}),
             privacy_policy_url="https://vendor.example.com/privacy?a=1&b=2",
             data_location="Frankfurt <Germany>",
@@ -208,10 +209,11 @@ async def test_settings_name_who_else_may_be_called_and_what_the_page_tells(
     page = await open_page(installer, site)
     policy = page.headers["content-security-policy"]
     assert "script-src 'self' http://127.0.0.1:2990 https://config.example.com;" in policy
-    assert "connect-src 'self' https://config.example.com;" in policy
+    assert "connect-src 'self' https://config.example.com https://notifier.example.com;" in policy
     assert "style-src 'self' https://config.example.com;" in policy
     assert "frame-src https://config.example.com/behind/screens/preview.html;" in policy
     assert 'data-src="https://config.example.com/behind/screens/app.js"' in page.text
+    assert 'data-notifier="https://notifier.example.com/behind"' in page.text
     assert policy.endswith(" https://127.0.0.1:2990 http://127.0.0.1:2990")
     assert 'href="https://vendor.example.com/privacy?a=1&amp;b=2"' in page.text
     assert "<dd>Frankfurt &lt;Germany&gt;</dd>" in page.text
@@ -224,6 +226,7 @@ async def test_settings_name_who_else_may_be_called_and_what_the_page_tells(
         {"connect_bridge_url": "https://bridge.example.com/all.js; script-src *"},
         {"config_public_url": "http://config.example.com"},
         {"config_public_url": "https://config.example.com *"},
+        {"notifier_public_url": "https://notifier.example.com; script-src *"},
         {"privacy_policy_url": "javascript:alert(1)"},
         {"data_location": ""},
     ],

@@ -51,6 +51,7 @@ class _Pages:
         self._shown = {
             "bridge_url": settings.connect_bridge_url,
             "config_url": settings.config_public_url,
+            "notifier_url": settings.notifier_public_url,
             # What error reports of the page say they are of.
             "release": f"keepword@{version('keepword')}",
             "policy_url": settings.privacy_policy_url,
@@ -130,11 +131,13 @@ def content_policy(settings: InstallerSettings) -> str:
     """Say what an app's page may load, whom it may call, and who may show it in a frame."""
     url = settings.config_public_url
     config = [] if url is None else [_origin(url)]
+    notifier = settings.notifier_public_url
+    called = [*config, *([] if notifier is None else [_origin(notifier)])]
     directives = {
         "default-src": ["'none'"],
         "script-src": ["'self'", _origin(settings.connect_bridge_url), *config],
         "style-src": ["'self'", *config],
-        "connect-src": ["'self'", *config],
+        "connect-src": ["'self'", *dict.fromkeys(called)],
         # What is made of a customer's own script in a preview can lead its frame nowhere else.
         **({} if url is None else {"frame-src": [f"{url}/screens/preview.html"]}),
         "base-uri": ["'none'"],
