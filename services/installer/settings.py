@@ -14,7 +14,7 @@ from pydantic import (
 
 from chassis.egress import Egress
 from chassis.settings import PREFIX, ServiceSettings
-from connect.descriptor import Descriptor, GeneralPage, Scope, Vendor
+from connect.descriptor import AdminPage, Descriptor, GeneralPage, Scope, Vendor
 from connect.forge import AppId
 from connect.hosts import AllowedHosts, is_private_enough, parse_base_url
 from connect.install_keys import PRODUCTION
@@ -31,6 +31,9 @@ BRIDGE = "https://connect-cdn.atl-paas.net/all.js"
 
 ENTRY_PATH = "/entry"
 """The app's page, below the app's base URL."""
+
+ADMIN_PATH = "/administration"
+"""The same page among the site's administration, whose sessions are an administrator's."""
 
 
 ModuleKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,128}$")]
@@ -177,6 +180,7 @@ class InstallerSettings(ServiceSettings):
             vendor=app.vendor or Vendor(name=app.name, url=self.public_url),
             description=app.description,
             general_pages=(GeneralPage(key="entry", name=app.name, url=ENTRY_PATH),),
+            admin_pages=(AdminPage(key="administration", name=app.name, url=ADMIN_PATH),),
             scopes=app.scopes,
             enable_licensing=app.enable_licensing,
         )
