@@ -132,8 +132,10 @@ class Service(Generic[C]):
     openapi: Mapping[str, Any] = field(default_factory=dict)
     # Headers of every answer at a path, also where the route is never reached.
     headers_of: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    # The origin of pages served elsewhere, whose scripts may call this service by their sessions.
+    # The origin of pages served elsewhere, whose scripts may call this service by their sessions,
+    # and below which addresses.
     pages_origin: str | None = None
+    pages_paths: Sequence[str] = ("",)
     jobs: Callable[[Running[C]], Sequence[Job]] = lambda _: ()
     erases: Erases | None = None
     on_ledger_entry: OnEntry[C] | None = None
@@ -229,14 +231,30 @@ def edge_of(service: Service[Any], app: ASGIApp, doors: asyncio.Event) -> ASGIAp
     )
     if service.pages_origin is not None:
         # Outside of all that refuses, so that a page can read why.
-        edge = CORSMiddleware(
-            edge,
-            allow_origins=[service.pages_origin],
+        edge = CalledByPages(edge, service.pages_origin, service.pages_paths)
+    return HttpEdge(edge, service.metrics, headers_of=service.headers_of)
+
+
+class CalledByPages:
+    """ASGI middleware that lets the scripts of one origin read answers below some addresses."""
+
+    def __init__(self, app: ASGIApp, origin: str, paths: Sequence[str]) -> None:
+        self._app = app
+        self._paths = paths
+        self._readable = CORSMiddleware(
+            app,
+            allow_origins=[origin],
             allow_methods=["DELETE", "GET", "POST", "PUT"],
             allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "If-Match"],
             expose_headers=["ETag", "Location", "Retry-After"],
         )
-    return HttpEdge(edge, service.metrics, headers_of=service.headers_of)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request, readable from elsewhere or not."""
+        is_readable = scope["type"] == "http" and any(
+            f"{scope['path']}/".startswith(f"{path}/") for path in self._paths
+        )
+        await (self._readable if is_readable else self._app)(scope, receive, send)
 
 
 class PlainRoutes:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 from uuid import UUID
 
 from joserfc.jwk import OKPKey
@@ -10,14 +11,25 @@ from starlette.requests import Request
 from chassis.problems import Problem
 from chassis.tokens import KeysAway, TokenKeys, TokenRefused, claims_of, key_id_of
 
+ADMINISTRATOR: Final = "administrator"
+"""The ``role`` in a token of who administers the tenant's site."""
 
-def tenant_of_session(
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """Whose browser asks: which tenant's, and whether the person administers its site."""
+
+    tenant_id: UUID
+    administers: bool = False
+
+
+def session_of_token(
     token: str, key: OKPKey | None, *, issuer: str, audience: str, at: datetime
-) -> UUID:
+) -> Session:
     """Verify a session token offline and say whose session it is; raises ``TokenRefused``."""
     claims = claims_of(token, key, issuer=issuer, audience=audience, at=at)
     try:
-        return UUID(claims["sub"])
+        return Session(UUID(claims["sub"]), claims.get("role") == ADMINISTRATOR)
     except ValueError:
         raise TokenRefused from None
 
@@ -31,6 +43,10 @@ class Sessions:
     audience: str
 
     async def tenant_of(self, request: Request, *, wall: datetime) -> UUID:
+        """Say which tenant's session this is; as ``session_of``."""
+        return (await self.session_of(request, wall=wall)).tenant_id
+
+    async def session_of(self, request: Request, *, wall: datetime) -> Session:
         """Say whose session this is: the token decides, and nothing else in the request.
 
         Sessions are about who sits there now, which no deadline's clock can say, so the time is
@@ -38,7 +54,7 @@ class Sessions:
         """
         token = _bearer_token(request)
         try:
-            return tenant_of_session(
+            return session_of_token(
                 token,
                 await self.keys.find(key_id_of(token)),
                 issuer=self.issuer,

@@ -226,6 +226,29 @@ class ServiceSettings(BaseSettings):
             )
 
 
+class CalledByPages(ServiceSettings):
+    """Of a service that the scripts of the installer's pages call: where these pages lie, if they do."""
+
+    installer_public_url: str | None = None
+
+    @field_validator("installer_public_url")
+    @classmethod
+    def _is_the_address_of_pages(cls, url: str | None) -> str | None:
+        if url is not None and not (
+            url.startswith(("http://", "https://")) and urlsplit(url).netloc
+        ):
+            raise ValueError("give the installer's public address")
+        return url
+
+    @property
+    def pages_origin(self) -> str | None:
+        """Whose scripts may call us from a browser."""
+        if self.installer_public_url is None:
+            return None
+        parts = urlsplit(self.installer_public_url)
+        return f"{parts.scheme}://{parts.netloc}"
+
+
 def _require_database_url(url: str) -> None:
     try:
         parts = urlsplit(url)

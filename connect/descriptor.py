@@ -6,9 +6,16 @@ fixed here down to the last space.
 
 import json
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
 
 from connect.hosts import is_private_enough, parse_base_url
 from connect.lifecycle import AppKey
@@ -78,7 +85,21 @@ class GeneralPage(BaseModel):
         return {"key": self.key, "name": {"value": self.name}, "url": self.url}
 
 
-def _each_once(pages: tuple[GeneralPage, ...]) -> tuple[GeneralPage, ...]:
+class AdminPage(GeneralPage):
+    """A page of the app among the site's administration, for whoever administers it alone.
+
+    The product signs the page's address for nobody else.
+    """
+
+    def to_module(self) -> dict[str, Any]:
+        """Give it as it stands among the modules."""
+        return {**super().to_module(), "conditions": [{"condition": "user_is_admin"}]}
+
+
+_AnyPage = TypeVar("_AnyPage", bound=GeneralPage)
+
+
+def _each_once(pages: tuple[_AnyPage, ...]) -> tuple[_AnyPage, ...]:
     if len({page.key for page in pages}) != len(pages):
         raise ValueError("two pages have the same key")
     return pages
@@ -96,6 +117,7 @@ class Descriptor(BaseModel):
     description: Annotated[str, StringConstraints(max_length=1400)] | None = None
     lifecycle: Lifecycle = Lifecycle()
     general_pages: Annotated[tuple[GeneralPage, ...], AfterValidator(_each_once)] = ()
+    admin_pages: Annotated[tuple[AdminPage, ...], AfterValidator(_each_once)] = ()
     scopes: tuple[Scope, ...] = (Scope.READ,)
     enable_licensing: bool = True
     api_version: Annotated[int, Field(ge=1)] = 1
@@ -120,6 +142,10 @@ class Descriptor(BaseModel):
         return (json.dumps(present, indent=2, ensure_ascii=False) + "\n").encode()
 
     def _modules(self) -> dict[str, Any]:
-        if not self.general_pages:
-            return {}
-        return {"generalPages": [page.to_module() for page in self.general_pages]}
+        pages = {"adminPages": self.admin_pages, "generalPages": self.general_pages}
+        return {kind: [page.to_module() for page in some] for kind, some in pages.items() if some}
+
+    @model_validator(mode="after")
+    def _no_key_twice(self) -> Self:
+        _each_once((*self.general_pages, *self.admin_pages))
+        return self

@@ -67,6 +67,7 @@ _GIVEN_BY_THE_CHART: Final = frozenset(
         "session_jwks_url",
         "export_jwks_url",
         "installer_public_url",
+        "notifier_public_url",
         "residue_days",
         "backup_retention_days",
         "checkpoint_file",

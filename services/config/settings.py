@@ -1,17 +1,16 @@
 """The environment variables of config, besides those that every service has."""
 
 from typing import Annotated, ClassVar
-from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
 from chassis.egress import Egress
-from chassis.settings import ServiceSettings
+from chassis.settings import CalledByPages
 from services.config.context import MOST_TEXT_CHARACTERS, MOST_THINGS, VERSIONS_KEPT, Limits
 from services.config.domain.definitions import LONGEST_TEXT
 
 
-class ConfigSettings(ServiceSettings):
+class ConfigSettings(CalledByPages):
     """Whose sessions are believed, how much a tenant keeps, how many error reports are taken.
 
     ``installer_public_url`` says where the page lies that shows our screens, if one does: its
@@ -25,7 +24,6 @@ class ConfigSettings(ServiceSettings):
     session_issuer: str = Field(default="keepword-installer", min_length=1)
     # By which keys the links in notifier's reminders are verified; without it there are none.
     export_jwks_url: str | None = None
-    installer_public_url: str | None = None
     error_reports_per_tenant: int = Field(default=1_000, ge=1)
     error_reports_per_address: int = Field(default=300, ge=1)
     client_address_header: str | None = Field(default=None, min_length=1)
@@ -41,27 +39,10 @@ class ConfigSettings(ServiceSettings):
             raise ValueError("give the full address of a service's /.well-known/jwks.json")
         return url
 
-    @field_validator("installer_public_url")
-    @classmethod
-    def _is_the_address_of_pages(cls, url: str | None) -> str | None:
-        if url is not None and not (
-            url.startswith(("http://", "https://")) and urlsplit(url).netloc
-        ):
-            raise ValueError("give the installer's public address")
-        return url
-
     @property
     def egress(self) -> Egress:
         """The services whose tokens we believe."""
         return super().egress | Egress.to(self.session_jwks_url, self.export_jwks_url)
-
-    @property
-    def pages_origin(self) -> str | None:
-        """Whose scripts may call us from a browser."""
-        if self.installer_public_url is None:
-            return None
-        parts = urlsplit(self.installer_public_url)
-        return f"{parts.scheme}://{parts.netloc}"
 
     @property
     def limits(self) -> Limits:

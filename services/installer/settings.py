@@ -14,7 +14,7 @@ from pydantic import (
 
 from chassis.egress import Egress
 from chassis.settings import PREFIX, ServiceSettings
-from connect.descriptor import Descriptor, GeneralPage, Scope, Vendor
+from connect.descriptor import AdminPage, Descriptor, GeneralPage, Scope, Vendor
 from connect.forge import AppId
 from connect.hosts import AllowedHosts, is_private_enough, parse_base_url
 from connect.install_keys import PRODUCTION
@@ -31,6 +31,9 @@ BRIDGE = "https://connect-cdn.atl-paas.net/all.js"
 
 ENTRY_PATH = "/entry"
 """The app's page, below the app's base URL."""
+
+ADMIN_PATH = "/administration"
+"""The same page among the site's administration, whose sessions are an administrator's."""
 
 
 ModuleKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,128}$")]
@@ -71,6 +74,8 @@ class InstallerSettings(ServiceSettings):
     connect_bridge_url: str = BRIDGE
     # Where an app's page reaches config, if it does.
     config_public_url: str | None = None
+    # Where its screens reach notifier, if they do.
+    notifier_public_url: str | None = None
     # What an app's page says about the customer's data.
     privacy_policy_url: Annotated[str, StringConstraints(pattern=r"^https?://\S+$")] | None = None
     data_location: Annotated[str, StringConstraints(min_length=1, max_length=200)] | None = None
@@ -93,7 +98,11 @@ class InstallerSettings(ServiceSettings):
     licence_report_seconds: int = Field(default=86_400, ge=1)
 
     @field_validator(
-        "install_keys_url", "connect_bridge_url", "config_public_url", "marketplace_url"
+        "install_keys_url",
+        "connect_bridge_url",
+        "config_public_url",
+        "notifier_public_url",
+        "marketplace_url",
     )
     @classmethod
     def _nobody_can_change_it_on_the_way(cls, url: str | None) -> str | None:
@@ -171,6 +180,7 @@ class InstallerSettings(ServiceSettings):
             vendor=app.vendor or Vendor(name=app.name, url=self.public_url),
             description=app.description,
             general_pages=(GeneralPage(key="entry", name=app.name, url=ENTRY_PATH),),
+            admin_pages=(AdminPage(key="administration", name=app.name, url=ADMIN_PATH),),
             scopes=app.scopes,
             enable_licensing=app.enable_licensing,
         )

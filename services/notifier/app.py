@@ -56,6 +56,7 @@ from services.notifier.routes.campaigns import CampaignPages
 from services.notifier.routes.development import development
 from services.notifier.routes.news import NewsPages
 from services.notifier.routes.notices import AUDIENCE, Notices
+from services.notifier.routes.notices import PATH as NOTICE_PATH
 from services.notifier.routes.policies import PolicyPages
 from services.notifier.routes.policy_drafts import PolicyDraftPages
 from services.notifier.routes.preferences import preferences_router
@@ -162,6 +163,8 @@ def build(settings: NotifierSettings) -> Service[Context]:
         on_ledger_entry=note_ledger_entry,
         take_over=take_over,
         other_doors=returns,
+        pages_origin=settings.pages_origin,
+        pages_paths=(NOTICE_PATH,),
         metrics=metrics,
     )
 

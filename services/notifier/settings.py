@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from chassis.egress import Egress
-from chassis.settings import PREFIX, ServiceSettings
+from chassis.settings import PREFIX, CalledByPages
 from connect.hosts import is_private_enough, parse_base_url
 from connect.marketplace import PRODUCTION as MARKETPLACE
 from connect.marketplace import ReportSource
@@ -16,7 +16,7 @@ from services.notifier.domain.policies import NOTICE
 from services.notifier.domain.tickets import WhatGoes
 
 
-class NotifierSettings(ServiceSettings):
+class NotifierSettings(CalledByPages):
     """Where mail is handed over, from whom it comes, where receipts are shown, where tickets lie."""
 
     service: ClassVar[str] = "notifier"

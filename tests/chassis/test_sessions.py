@@ -12,7 +12,7 @@ import httpx2
 import pytest
 from joserfc.jwk import OKPKey
 
-from chassis.sessions import tenant_of_session
+from chassis.sessions import Session, session_of_token
 from chassis.tokens import (
     FETCHED_AT_MOST_EVERY_SECONDS,
     KEPT_SECONDS,
@@ -132,7 +132,11 @@ async def test_a_token_as_the_installer_signs_it_is_known_here(tmp_path: Path) -
     token = signer.token_for(tenant_id, wall=NOW)
     keys = Published(json.loads(signer.jwks)).keys()
     key = await keys.find(key_id_of(token))
-    assert tenant_of_session(token, key, issuer=ISSUER, audience="config", at=NOW) == tenant_id
+    session = session_of_token(token, key, issuer=ISSUER, audience="config", at=NOW)
+    assert session == Session(tenant_id)
+    token = signer.token_for(tenant_id, wall=NOW, administers=True)
+    session = session_of_token(token, key, issuer=ISSUER, audience="config", at=NOW)
+    assert session == Session(tenant_id, administers=True)
 
 
 # -- tokens ---------------------------------------------------------------------------------------
@@ -149,14 +153,18 @@ def installer() -> Installer:
 
 def read(installer: Installer, token: str) -> Any:
     key_id_of(token)
-    return tenant_of_session(token, installer.key, issuer=ISSUER, audience="config", at=NOW)
+    return session_of_token(token, installer.key, issuer=ISSUER, audience="config", at=NOW)
 
 
 def test_a_session_token_names_its_tenant(installer: Installer) -> None:
     tenant_id = uuid4()
     token = installer.token(tenant_id)
     assert key_id_of(token) == "one"
-    assert read(installer, token) == tenant_id
+    assert read(installer, token) == Session(tenant_id, administers=True)
+    # Nobody administers a site by a word that we do not know.
+    for role in ("admin", "", True, ["administrator"], None):
+        token = installer.sign(installer.claims(tenant_id) | {"role": role})
+        assert read(installer, token) == Session(tenant_id)
 
 
 @pytest.mark.parametrize("claim", ["iss", "aud", "exp", "sub"])
@@ -215,7 +223,7 @@ def test_another_key_under_the_same_id_is_refused(installer: Installer) -> None:
 
 def test_a_token_whose_key_nobody_has_is_refused(installer: Installer) -> None:
     with pytest.raises(TokenRefused):
-        tenant_of_session(installer.token(uuid4()), None, issuer=ISSUER, audience="config", at=NOW)
+        session_of_token(installer.token(uuid4()), None, issuer=ISSUER, audience="config", at=NOW)
 
 
 def test_only_eddsa_is_an_algorithm(installer: Installer) -> None:
@@ -230,12 +238,12 @@ def test_only_eddsa_is_an_algorithm(installer: Installer) -> None:
         with pytest.raises(TokenRefused):
             key_id_of(token)
         with pytest.raises(TokenRefused):
-            tenant_of_session(token, installer.key, issuer=ISSUER, audience="config", at=NOW)
+            session_of_token(token, installer.key, issuer=ISSUER, audience="config", at=NOW)
 
 
 def test_a_key_of_another_curve_verifies_nothing(installer: Installer) -> None:
     with pytest.raises(TokenRefused):
-        tenant_of_session(
+        session_of_token(
             installer.token(uuid4()),
             OKPKey.generate_key("Ed448"),
             issuer=ISSUER,

@@ -138,11 +138,13 @@ class Config:
         return order
 
     @asynccontextmanager
-    async def client(self, tenant_id: UUID | None = None) -> AsyncIterator[httpx2.AsyncClient]:
+    async def client(
+        self, tenant_id: UUID | None = None, *, administers: bool = True
+    ) -> AsyncIterator[httpx2.AsyncClient]:
         """An HTTP client, with a session of the tenant if one is named."""
         headers = {}
         if tenant_id is not None:
-            token = self.installer.token(tenant_id, self.clock.wall())
+            token = self.installer.token(tenant_id, self.clock.wall(), administers=administers)
             headers["authorization"] = f"Bearer {token}"
         transport = httpx2.ASGITransport(self.app)
         async with httpx2.AsyncClient(

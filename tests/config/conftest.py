@@ -25,5 +25,5 @@ async def config(config_roles: Roles, tmp_path: Path) -> AsyncIterator[Config]:
     """All of config on that database."""
     async with config_of(config_roles, tmp_path) as opened:
         # What an earlier test ordered and nobody did.
-        await opened.erase()
+        await opened.eraser_job().run()
         yield opened

@@ -59,6 +59,10 @@ async def test_its_content_is_erased_by_scope_and_then_it_is_gone(config: Config
     order = await config.order_erasure(tenant_id)
     assert order.classes == (DataClass.CONTENT, DataClass.ERRORS)
     async with config.client(tenant_id) as client:
+        refused = await client.get("/screens/datasources")
+    # The page says where the app's content is now, and not that the app was removed.
+    assert (refused.status_code, refused.json()["reason"]) == (410, "kept-elsewhere")
+    async with config.client(tenant_id) as client:
         assert (await client.get(CONVERTERS)).status_code == 410
         assert (await client.post("/api/v1/exports")).status_code == 410
     await config.erase()

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from connect.descriptor import Descriptor, GeneralPage, Lifecycle, Scope, Vendor
+from connect.descriptor import AdminPage, Descriptor, GeneralPage, Lifecycle, Scope, Vendor
 
 VENDOR = Vendor(name="Example Ltd", url="https://vendor.example.com")
 
@@ -70,6 +70,21 @@ def test_a_descriptor_is_these_very_bytes() -> None:
     assert descriptor.to_json() == EXPECTED.encode()
 
 
+def test_a_page_of_the_administration_is_for_administrators_alone() -> None:
+    page = AdminPage(key="administration", name="Exämple", url="/administration")
+    told = json.loads(_descriptor(admin_pages=(page,)).to_json())
+    assert told["modules"] == {
+        "adminPages": [
+            {
+                "key": "administration",
+                "name": {"value": "Exämple"},
+                "url": "/administration",
+                "conditions": [{"condition": "user_is_admin"}],
+            }
+        ]
+    }
+
+
 def test_what_makes_no_difference_makes_no_other_bytes() -> None:
     one = _descriptor(
         base_url="HTTPS://apps.example.com/connect/com.example.app/",
@@ -115,6 +130,7 @@ def test_a_description_is_written_where_there_is_one() -> None:
         {"general_pages": [{"key": "entry", "name": "a" * 81, "url": "/entry"}]},
         {"general_pages": [{"key": "entry", "name": "a", "url": "https://elsewhere.example.com"}]},
         {"general_pages": [PAGE, PAGE]},
+        {"general_pages": [PAGE], "admin_pages": [AdminPage(key="entry", name="a", url="/other")]},
         {"unknown": 1},
     ],
 )

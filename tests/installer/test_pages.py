@@ -60,6 +60,7 @@ async def open_page(
     site: Site,
     *,
     app: str = APP,
+    path: str = "/entry",
     query: str = "",
     token: str | None = None,
     accept: str | None = BROWSER["accept"],
@@ -67,8 +68,8 @@ async def open_page(
     """Open the page as the site's frame does."""
     query = query or urlencode({"lic": "active", "xdm_e": "https://acme.atlassian.net", "cp": ""})
     if token is None:
-        token = sign_with_secret(site, query_string_hash("GET", "/entry", query))
-    address = f"{installer.url}/connect/{app}/entry?{query}&jwt={token}"
+        token = sign_with_secret(site, query_string_hash("GET", path, query))
+    address = f"{installer.url}/connect/{app}{path}?{query}&jwt={token}"
     return await installer.http.get(address, headers={"accept": accept} if accept else {})
 
 
@@ -199,6 +200,7 @@ async def test_settings_name_who_else_may_be_called_and_what_the_page_tells(
         make_settings(
             connect_bridge_url="http://127.0.0.1:2990/all.js",
             config_public_url="https://config.example.com/behind/",
+            notifier_public_url="https://notifier.example.com/behind/",
             development_site_hosts=frozenset({"127.0.0.1:2990"}),
             privacy_policy_url="https://vendor.example.com/privacy?a=1&b=2",
             data_location="Frankfurt <Germany>",
@@ -208,10 +210,11 @@ async def test_settings_name_who_else_may_be_called_and_what_the_page_tells(
     page = await open_page(installer, site)
     policy = page.headers["content-security-policy"]
     assert "script-src 'self' http://127.0.0.1:2990 https://config.example.com;" in policy
-    assert "connect-src 'self' https://config.example.com;" in policy
+    assert "connect-src 'self' https://config.example.com https://notifier.example.com;" in policy
     assert "style-src 'self' https://config.example.com;" in policy
     assert "frame-src https://config.example.com/behind/screens/preview.html;" in policy
     assert 'data-src="https://config.example.com/behind/screens/app.js"' in page.text
+    assert 'data-notifier="https://notifier.example.com/behind"' in page.text
     assert policy.endswith(" https://127.0.0.1:2990 http://127.0.0.1:2990")
     assert 'href="https://vendor.example.com/privacy?a=1&amp;b=2"' in page.text
     assert "<dd>Frankfurt &lt;Germany&gt;</dd>" in page.text
@@ -224,6 +227,7 @@ async def test_settings_name_who_else_may_be_called_and_what_the_page_tells(
         {"connect_bridge_url": "https://bridge.example.com/all.js; script-src *"},
         {"config_public_url": "http://config.example.com"},
         {"config_public_url": "https://config.example.com *"},
+        {"notifier_public_url": "https://notifier.example.com; script-src *"},
         {"privacy_policy_url": "javascript:alert(1)"},
         {"data_location": ""},
     ],
@@ -340,17 +344,51 @@ async def test_a_site_that_installed_again_meanwhile_gets_the_new_tenants_sessio
     assert await installer.database.status(subject) == "installed"
 
 
-async def test_a_site_that_moved_to_forge_gets_no_session(
-    installer: Installer, site: Site, database: Database, clock: ManualClock
-) -> None:
+async def on_another_platform(installer: Installer, site: Site, platform: str) -> UUID:
     tenant_id = await installer.installed(site)
-    await database.owner.execute(
-        "UPDATE tenants SET platform = 'forge', platform_since = $2 WHERE tenant_id = $1",
+    await installer.database.owner.execute(
+        "UPDATE tenants SET platform = $2, platform_since = $3 WHERE tenant_id = $1",
         tenant_id,
-        clock.now(),
+        platform,
+        installer.running.units.clock.now(),
     )
+    return tenant_id
+
+
+async def test_a_site_that_moved_to_forge_gets_a_session_for_what_it_still_has(
+    installer: Installer, site: Site
+) -> None:
+    tenant_id = await on_another_platform(installer, site, "forge")
+    session = session_in(await open_page(installer, site))
+    assert (await claims_of(installer, session["token"]))["sub"] == str(tenant_id)
+    assert (await exchange(installer, context_token(site))).status_code == 201
+
+
+async def test_an_app_in_a_data_center_has_nothing_here_to_open(
+    installer: Installer, site: Site
+) -> None:
+    await on_another_platform(installer, site, "datacenter")
     is_notice(await open_page(installer, site), 403, ELSEWHERE)
     is_problem(await exchange(installer, context_token(site)), 403, "kept-elsewhere")
+
+
+async def test_the_page_of_the_administration_alone_gives_an_administrators_session(
+    installer: Installer, site: Site
+) -> None:
+    await installer.installed(site)
+    plain = await claims_of(installer, session_in(await open_page(installer, site))["token"])
+    assert "role" not in plain
+    opened = await open_page(installer, site, path="/administration")
+    administrators = await claims_of(installer, session_in(opened)["token"])
+    assert administrators == plain | {"role": "administrator"}
+
+    # What was signed for everybody's page opens no other one.
+    query = urlencode({"xdm_e": "https://acme.atlassian.net"})
+    everybodys = sign_with_secret(site, query_string_hash("GET", "/entry", query))
+    forged = await open_page(installer, site, path="/administration", query=query, token=everybodys)
+    is_notice(forged, 401, NOT_OPENED)
+    renewed = (await exchange(installer, context_token(site))).json()["token"]
+    assert "role" not in await claims_of(installer, renewed)
 
 
 async def test_an_app_that_is_none_of_ours_is_not_found(installer: Installer, site: Site) -> None:
@@ -502,7 +540,16 @@ async def test_each_app_has_a_descriptor_whose_page_is_the_entry_page(installer:
         assert (told["key"], told["baseUrl"]) == (app, f"{PUBLIC_URL}/connect/{app}")
         assert told["apiMigrations"] == {"context-qsh": True, "signed-install": True}
         assert told["modules"] == {
-            "generalPages": [{"key": "entry", "name": {"value": name}, "url": "/entry"}]
+            "generalPages": [{"key": "entry", "name": {"value": name}, "url": "/entry"}],
+            # The product signs its address for administrators alone.
+            "adminPages": [
+                {
+                    "key": "administration",
+                    "name": {"value": name},
+                    "url": "/administration",
+                    "conditions": [{"condition": "user_is_admin"}],
+                }
+            ],
         }
 
 

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
 from fastapi import FastAPI
 
 from chassis import logs
-from chassis.sessions import tenant_of_session
+from chassis.sessions import session_of_token
 from chassis.signing import BadSigningKeys
 from chassis.tokens import (
     FETCHED_AT_MOST_EVERY_SECONDS,
@@ -73,7 +73,9 @@ class Rotation:
     async def accepted(self, token: str) -> UUID | None:
         try:
             key = await self._config.find(key_id_of(token))
-            return tenant_of_session(token, key, issuer=ISSUER, audience="config", at=START)
+            return session_of_token(
+                token, key, issuer=ISSUER, audience="config", at=START
+            ).tenant_id
         except TokenRefused:
             return None
 

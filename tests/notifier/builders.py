@@ -15,6 +15,7 @@ from uuid import UUID, uuid4
 import httpx2
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from starlette.types import ASGIApp
 
 from chassis.clock import ManualClock
 from chassis.database import Connection, Pool, open_pool
@@ -22,9 +23,7 @@ from chassis.epochs import ensure_epoch
 from chassis.erasure import EraserJob
 from chassis.keys import KeyEncryptionKeys, TenantKeys
 from chassis.ledger import ledger_handlers
-from chassis.metrics import Metrics
-from chassis.problems import BodyLimit, HttpEdge
-from chassis.service import Resources, Running, build_app
+from chassis.service import Resources, Running, build_app, edge_of
 from chassis.unit_of_work import Units
 from contracts.classes import DataClass
 from contracts.ledger import (
@@ -203,7 +202,7 @@ class Notifier:
     clock: ManualClock
     keys: TenantKeys
     units: Units[Context]
-    app: HttpEdge
+    app: ASGIApp
     sink: MailSink
     mail: Deliveries
     ledger: Ledger
@@ -455,7 +454,7 @@ async def notifier_of(
             },
             public_url=settings.public_url,
         )
-        edge = HttpEdge(BodyLimit(app, most_bytes=256 * 1024), Metrics())
+        edge = edge_of(service, app, doors)
         yield Notifier(
             roles, runtime, worker, eraser, clock, keys, units, edge, sink, mail, Ledger()
         )

@@ -24,6 +24,7 @@ from tests.notifier.builders import NOW, Notifier, notifier_of
 from tests.notifier.policy_texts import SECOND, SUMMARY, publish_in_force
 from tests.support.sessions import Installer
 
+PAGES = "https://apps.vendor.example"
 NOTICE, SEEN = "/policy/notice", "/policy/notice/seen"
 
 
@@ -68,7 +69,13 @@ async def browsing(
     # The fixture's own notifier has emptied the database; this one knows the installer's keys.
     async with (
         serving(Starlette(routes=[Route("/jwks.json", jwks)])) as url,
-        notifier_of(notifier_roles, tmp_path, sink, session_jwks_url=f"{url}/jwks.json") as opened,
+        notifier_of(
+            notifier_roles,
+            tmp_path,
+            sink,
+            session_jwks_url=f"{url}/jwks.json",
+            installer_public_url=f"{PAGES}/behind/a/path",
+        ) as opened,
     ):
         yield Browser(opened, installer)
 
@@ -135,10 +142,41 @@ async def test_the_session_decides_and_nothing_else(browsing: Browser) -> None:
         assert refused.headers["www-authenticate"].startswith("Bearer")
     stranger, going = uuid4(), await notifier.tenant()
     await notifier.know(Tenant(going, "com.example.app", ClassState.PURGING))
-    for tenant, status in ((stranger, 404), (going, 410)):
-        assert (await browsing.looks(tenant)).status_code == status
-        assert (await browsing.saw(tenant, 1)).status_code == status
+    # Of a stranger nothing is known to show, which is no fault of who has just installed.
+    for tenant, looked, noted in ((stranger, 204, 404), (going, 410, 410)):
+        assert (await browsing.looks(tenant)).status_code == looked
+        assert (await browsing.saw(tenant, 1)).status_code == noted
     assert await browsing.sights() == []
+
+
+@pytest.mark.parametrize(("origin", "may"), [(PAGES, True), ("https://evil.example", False)])
+async def test_pages_of_the_installer_may_read_notices_and_nothing_else_here(
+    browsing: Browser, origin: str, may: bool
+) -> None:
+    tenant_id = await browsing.notifier.tenant()
+    await publish_in_force(browsing.notifier)
+    asking = {
+        "access-control-request-method": "POST",
+        "access-control-request-headers": "authorization,content-type",
+    }
+    async with browsing.notifier.client() as client:
+        asked = await client.options(SEEN, headers={"origin": origin, **asking})
+        looked = await client.get(
+            NOTICE,
+            headers={
+                "origin": origin,
+                "authorization": f"Bearer {browsing.installer.token(tenant_id)}",
+            },
+        )
+        refused = await client.get(NOTICE, headers={"origin": origin})
+        others = [
+            await client.get(path, headers={"origin": origin})
+            for path in ("/policy/1", "/policy", "/policy/noticed", "/privacy/request")
+        ]
+    allowed = [each.headers.get("access-control-allow-origin") for each in (asked, looked, refused)]
+    assert allowed == [PAGES if may else None] * 3
+    assert (looked.status_code, refused.status_code) == (200, 401)
+    assert not any("access-control-allow-origin" in each.headers for each in others)
 
 
 async def test_what_nobody_can_have_seen_is_refused(browsing: Browser) -> None:

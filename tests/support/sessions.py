@@ -28,21 +28,24 @@ class Installer:
     def new(cls, key_id: str = "one") -> "Installer":
         return cls(OKPKey.generate_key("Ed25519", {"kid": key_id}))
 
-    def claims(self, tenant_id: UUID, at: datetime = NOW) -> dict[str, Any]:
+    def claims(
+        self, tenant_id: UUID, at: datetime = NOW, *, administers: bool = True
+    ) -> dict[str, Any]:
         return {
             "iss": ISSUER,
             "aud": ["config", "notifier"],
             "sub": str(tenant_id),
             "iat": int(at.timestamp()),
             "exp": int((at + timedelta(minutes=15)).timestamp()),
+            **({"role": "administrator"} if administers else {}),
         }
 
     def sign(self, claims: Mapping[str, Any]) -> str:
         header = {"alg": "EdDSA", "kid": self.key.kid}
         return jwt.encode(header, dict(claims), self.key, registry=EdDSAAlone())
 
-    def token(self, tenant_id: UUID, at: datetime = NOW) -> str:
-        return self.sign(self.claims(tenant_id, at))
+    def token(self, tenant_id: UUID, at: datetime = NOW, *, administers: bool = True) -> str:
+        return self.sign(self.claims(tenant_id, at, administers=administers))
 
     def jwks(self) -> dict[str, Any]:
         return {"keys": [{**self.key.as_dict(private=False), "kid": self.key.kid, "use": "sig"}]}

@@ -86,7 +86,12 @@ async def visit(stack: LocalStack, browser: Browser) -> AsyncIterator[Visits]:
     async with AsyncExitStack() as contexts:
 
         async def open_page(
-            journey: Journey, *, clock: bool = False, locale_of_site: str = "en_US", **options: Any
+            journey: Journey,
+            *,
+            clock: bool = False,
+            locale_of_site: str = "en_US",
+            administers: bool = True,
+            **options: Any,
         ) -> Visit:
             context = await browser.new_context(**options)
             contexts.push_async_callback(context.close)
@@ -96,7 +101,8 @@ async def visit(stack: LocalStack, browser: Browser) -> AsyncIterator[Visits]:
             visit = Visit(page)
             visit.watch()
             address = f"{stack.endpoints.atlassian}/sites/{journey.site}/page"
-            await page.goto(f"{address}?locale={locale_of_site}")
+            module = "&administration" if administers else ""
+            await page.goto(f"{address}?locale={locale_of_site}{module}")
             return visit
 
         yield open_page

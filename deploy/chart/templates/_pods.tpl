@@ -50,9 +50,12 @@ imagePullSecrets:
 {{- with $root.Values.config.publicUrl }}
 - {name: KEEPWORD_CONFIG_PUBLIC_URL, value: {{ . | quote }}}
 {{- end }}
+{{- with $root.Values.notifier.publicUrl }}
+- {name: KEEPWORD_NOTIFIER_PUBLIC_URL, value: {{ . | quote }}}
+{{- end }}
 {{- end }}
 {{- $calls := (index ($root.Files.Get "files/doors.yaml" | fromYaml).doors $name).calls }}
-{{- if eq $name "config" }}
+{{- if has $name (list "config" "notifier") }}
 {{- with $root.Values.installer.publicUrl }}
 - {name: KEEPWORD_INSTALLER_PUBLIC_URL, value: {{ . | quote }}}
 {{- end }}

@@ -4,6 +4,7 @@
 // comes back is an <article> whose data say where it is (path, area) and what is to be read out (said).
 import "./htmx-settings.js";
 import htmx from "htmx.org";
+import { showPolicy } from "./policy.js";
 import "./transfer.js";
 import "./usage.js";
 
@@ -78,11 +79,12 @@ const sentence = (status) =>
   ).textContent;
 
 const tellTimes = (root) => {
-  const form = new Intl.DateTimeFormat(app.querySelector("[lang]").lang, {
-    dateStyle: "medium",
-    timeStyle: "short",
-  });
+  const { lang } = app.querySelector("[lang]");
+  const moment = new Intl.DateTimeFormat(lang, { dateStyle: "medium", timeStyle: "short" });
+  // A day is the same one everywhere.
+  const day = new Intl.DateTimeFormat(lang, { dateStyle: "medium", timeZone: "UTC" });
   root.querySelectorAll("time").forEach((each) => {
+    const form = each.dateTime.includes("T") ? moment : day;
     each.textContent = form.format(new Date(each.dateTime));
   });
 };
@@ -320,6 +322,7 @@ listen("htmx:afterSwap", ({ detail }) => {
       go();
     });
     go();
+    showPolicy({ tellTimes, complain: () => complain(sentence("away"), false) });
     return;
   }
   tellTimes(app);

@@ -19,6 +19,11 @@ class Tenant:
     platform: Platform
     content: ClassState
 
+    @property
+    def has_moved(self) -> bool:
+        """Whether the app goes on in the customer's product, and what is here is a remainder."""
+        return self.status is TenantStatus.INSTALLED and self.platform is Platform.FORGE
+
 
 class Access(StrEnum):
     """Whether a tenant's content may be read and written here."""

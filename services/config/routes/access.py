@@ -9,10 +9,12 @@ from fastapi import Depends, Request
 
 from chassis.problems import Problem
 from chassis.service import Running, running
+from chassis.sessions import Session
 from chassis.unit_of_work import UnitOfWork
 from contracts.classes import DataClass
 from services.config.context import Context
 from services.config.domain.access import Access, access_to_content
+from services.config.domain.access import Tenant as KnownTenant
 from services.config.store import tenants
 from services.config.words import word
 
@@ -25,11 +27,31 @@ async def _config(request: Request) -> Running[Context]:
 Config = Annotated[Running[Context], Depends(_config)]
 
 
-async def _tenant_of(request: Request, config: Config) -> UUID:
-    return await config.context.sessions.tenant_of(request, wall=config.resources.clock.wall())
+async def _session_of(request: Request, config: Config) -> Session:
+    return await config.context.sessions.session_of(request, wall=config.resources.clock.wall())
+
+
+CustomerSession = Annotated[Session, Depends(_session_of)]
+
+
+async def _tenant_of(session: CustomerSession) -> UUID:
+    return session.tenant_id
+
+
+_ADMINISTRATORS_ALONE: Final = word(
+    "Only who administers your site can do that. Open the app anew from the administration of your site."
+)
+
+
+async def _administered_by(session: CustomerSession) -> UUID:
+    if not session.administers:
+        raise Problem(403, detail=_ADMINISTRATORS_ALONE)
+    return session.tenant_id
 
 
 Tenant = Annotated[UUID, Depends(_tenant_of)]
+AdministeredTenant = Annotated[UUID, Depends(_administered_by)]
+"""The same for an administrator of the site alone: 403 for others."""
 
 _REFUSED: Final = {
     Access.UNKNOWN: (503, word("This tenant has not been heard of yet. Try again.")),
@@ -68,6 +90,13 @@ async def writing(
         yield uow
 
 
+def _reason(access: Access, tenant: KnownTenant | None) -> str:
+    """Say which advice a page shows: of who has moved only what was left here is gone."""
+    if access is Access.GOING and tenant is not None and tenant.has_moved:
+        return Access.KEPT_ELSEWHERE.value
+    return access.value
+
+
 async def _enter(
     uow: UnitOfWork[Context], tenant_id: UUID, *, writes: bool, alone: bool = False
 ) -> None:
@@ -76,11 +105,14 @@ async def _enter(
     else:
         await uow.lock_tenants([tenant_id])
     erased = (await uow.erased_classes([tenant_id])).get(tenant_id, frozenset())
-    access = access_to_content(await tenants.tenant(uow.connection, tenant_id), erased)
+    tenant = await tenants.tenant(uow.connection, tenant_id)
+    access = access_to_content(tenant, erased)
     if writes and access is Access.GOING:
         uow.count_suppressed("route", DataClass.CONTENT)
     if access is not Access.OPEN and (writes or access is not Access.READABLE):
         status, detail = _REFUSED[access]
         headers = {"retry-after": "1"} if access is Access.UNKNOWN else None
-        raise Problem(status, detail=detail, headers=headers, extensions={"reason": access.value})
+        raise Problem(
+            status, detail=detail, headers=headers, extensions={"reason": _reason(access, tenant)}
+        )
     await uow.act_for(tenant_id)

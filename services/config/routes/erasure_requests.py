@@ -22,7 +22,7 @@ from services.config.domain.early_erasure import (
     stage_of,
     wishes_of,
 )
-from services.config.routes.access import Config, Tenant
+from services.config.routes.access import AdministeredTenant, Config, Tenant
 from services.config.routes.openapi import SERVED, Operation, json_answer
 from services.config.store import early_erasure, tenants
 
@@ -57,19 +57,26 @@ _ANSWER: Final = json_answer(
         "holds": [],
     },
 )
+_ADMINISTRATORS: Final = problem_response("It is for who administers the site.")
 _SHOWN: Final = Operation(200, {"200": _ANSWER}, served=_SERVED)
 _ASKED: Final = Operation(
     202,
     {
         "200": _ANSWER,
         "202": _ANSWER,
+        "403": _ADMINISTRATORS,
         "410": problem_response("The erasure has begun, or is over."),
     },
     served=_SERVED,
 )
 _WITHDRAWN: Final = Operation(
     202,
-    {"200": _ANSWER, "202": _ANSWER, "409": problem_response("The erasure has begun.")},
+    {
+        "200": _ANSWER,
+        "202": _ANSWER,
+        "403": _ADMINISTRATORS,
+        "409": problem_response("The erasure has begun."),
+    },
     served=_SERVED,
 )
 
@@ -82,8 +89,11 @@ async def show(config: Config, tenant_id: Tenant) -> Response:
 
 
 @router.post("", **_ASKED.arguments())
-async def ask(config: Config, tenant_id: Tenant) -> Response:
-    """Ask for everything to be erased: 202, or 200 where that is asked for already."""
+async def ask(config: Config, tenant_id: AdministeredTenant) -> Response:
+    """Ask for everything to be erased: 202, or 200 where that is asked for already.
+
+    It is for who administers the site, as to withdraw it.
+    """
     async with config.units.begin() as uow:
         await uow.lock_tenant_exclusively(tenant_id)
         stage, _, _ = await _known(uow, tenant_id)
@@ -100,7 +110,7 @@ async def ask(config: Config, tenant_id: Tenant) -> Response:
 
 
 @router.delete("", **_WITHDRAWN.arguments())
-async def withdraw(config: Config, tenant_id: Tenant) -> Response:
+async def withdraw(config: Config, tenant_id: AdministeredTenant) -> Response:
     """Withdraw all that is asked for: 202, 200 where nothing is, 409 where it is too late."""
     async with config.units.begin() as uow:
         await uow.lock_tenant_exclusively(tenant_id)

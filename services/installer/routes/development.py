@@ -24,9 +24,10 @@ class _Closed(BaseModel):
 
 
 class SessionWanted(_Closed):
-    """For which tenant a token is wanted."""
+    """For which tenant a token is wanted, and whether of who administers its site."""
 
     tenant_id: UUID
+    administers: bool = True
 
 
 class Session(_Closed):
@@ -49,7 +50,9 @@ def development_router(signer: SessionSigner) -> APIRouter:
             raise Problem(404, detail="There is no such tenant.")
         if status is not TenantStatus.INSTALLED:
             raise Problem(409, detail=f"This tenant is {status}.")
-        token = signer.token_for(wanted.tenant_id, wall=this.units.clock.wall())
+        token = signer.token_for(
+            wanted.tenant_id, wall=this.units.clock.wall(), administers=wanted.administers
+        )
         return Session(token=token, expires_in_seconds=int(LIFETIME.total_seconds()))
 
     return router

@@ -19,7 +19,7 @@ from services.installer.domain.visits import Refusal
 from services.installer.routes.calls import authorization_of
 from services.installer.routes.sessions import session_for, turn_away
 from services.installer.sessions import SessionSigner
-from services.installer.settings import ENTRY_PATH, InstallerSettings, path_of
+from services.installer.settings import ADMIN_PATH, ENTRY_PATH, InstallerSettings, path_of
 from services.installer.visitors import NoSession, admit
 
 _PAGES: Final = Path(__file__).parent.parent / "pages"
@@ -34,6 +34,7 @@ def pages_router(settings: InstallerSettings, signer: SessionSigner) -> APIRoute
     base = path_of("{addon_key}")
     router = APIRouter()
     router.add_route(f"{base}{ENTRY_PATH}", pages.entry, methods=["GET"])
+    router.add_route(f"{base}{ADMIN_PATH}", pages.administration, methods=["GET"])
     router.add_route(f"{base}/", pages.descriptor, methods=["GET"])
     for name in _STATIC:
         # Below the page, so that its links are right wherever the app's address leads;
@@ -48,9 +49,10 @@ class _Pages:
     def __init__(self, settings: InstallerSettings, signer: SessionSigner) -> None:
         self._apps = {app.key: app for app in settings.apps}
         self._signer = signer
-        self._shown = {
+        self._told = {
             "bridge_url": settings.connect_bridge_url,
             "config_url": settings.config_public_url,
+            "notifier_url": settings.notifier_public_url,
             # What error reports of the page say they are of.
             "release": f"keepword@{version('keepword')}",
             "policy_url": settings.privacy_policy_url,
@@ -66,6 +68,13 @@ class _Pages:
 
     async def entry(self, request: Request) -> Response:
         """Show the app's page, with a session for the site that signed its address."""
+        return await self._shown(request, administers=False)
+
+    async def administration(self, request: Request) -> Response:
+        """Show the same with an administrator's session: the site signs this address for no other."""
+        return await self._shown(request, administers=True)
+
+    async def _shown(self, request: Request, *, administers: bool) -> Response:
         app = self._apps.get(request.path_params["addon_key"])
         if app is None:
             return self._no_app(request)
@@ -85,8 +94,10 @@ class _Pages:
             )
         except NoSession as none:
             return self._refused(request, none.refusal, addon_key)
-        session = session_for(self._signer, caller, wall=this.units.clock.wall())
-        return self._page("entry.html", {"app": app, "session": session, **self._shown})
+        session = session_for(
+            self._signer, caller, wall=this.units.clock.wall(), administers=administers
+        )
+        return self._page("entry.html", {"app": app, "session": session, **self._told})
 
     async def descriptor(self, request: Request) -> Response:
         """Lead whoever opens the app's own address to its descriptor."""
@@ -130,11 +141,13 @@ def content_policy(settings: InstallerSettings) -> str:
     """Say what an app's page may load, whom it may call, and who may show it in a frame."""
     url = settings.config_public_url
     config = [] if url is None else [_origin(url)]
+    notifier = settings.notifier_public_url
+    called = [*config, *([] if notifier is None else [_origin(notifier)])]
     directives = {
         "default-src": ["'none'"],
         "script-src": ["'self'", _origin(settings.connect_bridge_url), *config],
         "style-src": ["'self'", *config],
-        "connect-src": ["'self'", *config],
+        "connect-src": ["'self'", *dict.fromkeys(called)],
         # What is made of a customer's own script in a preview can lead its frame nowhere else.
         **({} if url is None else {"frame-src": [f"{url}/screens/preview.html"]}),
         "base-uri": ["'none'"],

@@ -54,10 +54,16 @@ def sessions_router(app_keys: Collection[str], signer: SessionSigner) -> APIRout
     return router
 
 
-def session_for(signer: SessionSigner, caller: Caller, *, wall: datetime) -> dict[str, Any]:
-    """Make what the page's script keeps."""
+def session_for(
+    signer: SessionSigner, caller: Caller, *, wall: datetime, administers: bool = False
+) -> dict[str, Any]:
+    """Make what the page's script keeps.
+
+    An administrator's is not renewed as one: a context token does not say on which page it was
+    made, and who administers today may not tomorrow.
+    """
     return {
-        "token": signer.token_for(caller.tenant_id, wall=wall),
+        "token": signer.token_for(caller.tenant_id, wall=wall, administers=administers),
         "expires_in_seconds": int(LIFETIME.total_seconds()),
     }
 

@@ -51,11 +51,15 @@ class Notices:
         return router
 
     async def show(self, request: Request) -> Response:
-        """Give the newest revision to a tenant without contacts that has not seen it, else 204."""
+        """Give the newest revision to a tenant without contacts that has not seen it, else 204.
+
+        Of a tenant that was not heard of yet nothing can be said, which is no fault of its page's.
+        """
         notifier: Running[Context] = running(request)
         tenant_id = await self._tenant_of(request, notifier)
         async with notifier.units.begin() as uow:
-            await _enter(uow, tenant_id)
+            if await _access(uow, tenant_id) is Access.UNKNOWN:
+                return Response(status_code=204)
             newest = await policies.newest_revision(uow.connection)
             if (
                 newest is None
@@ -83,7 +87,8 @@ class Notices:
                 refused.errors(include_url=False, include_context=False, include_input=False)
             ) from None
         async with notifier.units.begin() as uow:
-            await _enter(uow, tenant_id, writes=True)
+            if await _access(uow, tenant_id, writes=True) is Access.UNKNOWN:
+                raise Problem(404, detail="There is no such tenant, or it has not been heard of.")
             if await policies.revision(uow.connection, sight.revision) is None:
                 raise Problem(404, detail="There is no such revision.")
             if await sights.note_sight(uow.connection, tenant_id, sight.revision, now=uow.now):
@@ -94,16 +99,13 @@ class Notices:
         return await self._sessions.tenant_of(request, wall=notifier.units.clock.wall())
 
 
-async def _enter(uow: UnitOfWork[Context], tenant_id: UUID, *, writes: bool = False) -> None:
-    """Hold erasures of the tenant off until the end, if its people may be told anything."""
+async def _access(uow: UnitOfWork[Context], tenant_id: UUID, *, writes: bool = False) -> Access:
+    """Hold erasures of the tenant off until the end; 410 where its people may be told nothing."""
     await uow.lock_tenants([tenant_id])
     erased = (await uow.erased_classes([tenant_id])).get(tenant_id, frozenset())
-    match access_to_contacts(await people.tenant(uow.connection, tenant_id), erased):
-        case Access.UNKNOWN:
-            raise Problem(404, detail="There is no such tenant, or it has not been heard of.")
-        case Access.GOING:
-            if writes:
-                uow.count_suppressed("route", DataClass.CONTACTS)
-            raise Problem(410, detail="What is kept of this tenant is being erased, or is erased.")
-        case Access.OPEN:
-            return
+    access = access_to_contacts(await people.tenant(uow.connection, tenant_id), erased)
+    if access is Access.GOING:
+        if writes:
+            uow.count_suppressed("route", DataClass.CONTACTS)
+        raise Problem(410, detail="What is kept of this tenant is being erased, or is erased.")
+    return access

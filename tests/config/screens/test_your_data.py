@@ -72,6 +72,31 @@ async def test_erasure_is_asked_by_typed_words_and_withdrawn(
     assert len(await messages(config, tenant_id)) == 2
 
 
+async def test_who_does_not_administer_the_site_sees_where_it_stands_and_decides_nothing(
+    config: Config,
+) -> None:
+    tenant_id = await config.tenant()
+    async with config.client(tenant_id, administers=False) as anybody:
+        shown = (await anybody.get(PATH)).text
+        assert "Only who administers your site" in shown
+        assert "hx-post" not in shown
+        german = {"accept-language": "de"}
+        refused = [
+            await anybody.post(ERASURE, json=[["typed", "ALLES LÖSCHEN"]], headers=german),
+            await anybody.delete(ERASURE, headers=german),
+            await anybody.post("/api/v1/erasure-requests"),
+            await anybody.delete("/api/v1/erasure-requests"),
+        ]
+        assert {each.status_code for each in refused} == {403}
+        assert "wer Ihre Site verwaltet" in refused[0].json()["detail"]
+        await ask(config, tenant_id, "ERASE EVERYTHING")
+        asked = (await anybody.get(PATH)).text
+        assert "It is asked for" in asked
+        assert "hx-delete" not in asked
+        assert (await anybody.get("/api/v1/erasure-requests")).json()["stage"] == "asked"
+    assert len(await messages(config, tenant_id)) == 1
+
+
 async def test_it_says_until_when_it_can_be_withdrawn_and_when_it_is_too_late(
     config: Config,
 ) -> None:
@@ -96,7 +121,7 @@ async def test_who_has_moved_is_told_until_when_content_is_there(config: Config)
     assert "has moved into your Atlassian product" in moved
     assert f'<time datetime="{plan.start_at.isoformat()}">' in moved
     async with config.client(await config.tenant()) as client:
-        assert "banner" not in (await client.get("/screens/shell")).text
+        assert "has moved" not in (await client.get("/screens/shell")).text
 
 
 def test_content_goes_with_the_first_purge_that_takes_it() -> None:

@@ -6,7 +6,6 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from chassis.pages import PageFiles
-from contracts.tenants import Platform
 from services.config.bundles import Bundles
 from services.config.domain.early_erasure import content_goes_at
 from services.config.routes.access import Config, Tenant
@@ -48,7 +47,7 @@ def router(screens: Screens) -> APIRouter:
         async with config.units.begin() as uow:
             tenant = await tenants.tenant(uow.connection, tenant_id)
             said = await early_erasure.purges(uow.connection, tenant_id)
-        moved = tenant is not None and tenant.platform is Platform.FORGE
+        moved = tenant is not None and tenant.has_moved
         return screens.of(request).show(
             "shell.html",
             areas=AREAS,

@@ -8,7 +8,12 @@ from starlette.responses import Response
 
 from services.config.domain.early_erasure import Stage, begins_at, stage_of
 from services.config.routes import erasure_requests
-from services.config.routes.access import Config, Tenant, reading
+from services.config.routes.access import (
+    AdministeredTenant,
+    Config,
+    CustomerSession,
+    reading,
+)
 from services.config.routes.screens.looks import add_to as add_looks_to
 from services.config.routes.screens.looks import latest_looks
 from services.config.routes.screens.screen import Form, Screens
@@ -28,11 +33,11 @@ _MISTYPED: Final = word("That is not what was to be typed. Nothing has changed."
 def add_to(router: APIRouter, screens: Screens) -> None:
     """Add the routes to a router of screens."""
 
-    async def show(request: Request, config: Config, tenant_id: Tenant) -> Response:
+    async def show(request: Request, config: Config, session: CustomerSession) -> Response:
         """Show what is kept, and where its erasure stands."""
-        return await _page(request, config, tenant_id)
+        return await _page(request, config, session.tenant_id, administers=session.administers)
 
-    async def ask(request: Request, config: Config, tenant_id: Tenant) -> Response:
+    async def ask(request: Request, config: Config, tenant_id: AdministeredTenant) -> Response:
         """Ask for everything to be erased, if what was typed says so."""
         typed = (await Form.of(request))["typed"].strip().casefold()
         if typed != screens.of(request).words.say(_TO_TYPE).casefold():
@@ -40,13 +45,19 @@ def add_to(router: APIRouter, screens: Screens) -> None:
         await erasure_requests.ask(config, tenant_id)
         return await _page(request, config, tenant_id, said=_ASKED)
 
-    async def withdraw(request: Request, config: Config, tenant_id: Tenant) -> Response:
+    async def withdraw(request: Request, config: Config, tenant_id: AdministeredTenant) -> Response:
         """Withdraw whatever is asked for."""
         await erasure_requests.withdraw(config, tenant_id)
         return await _page(request, config, tenant_id, said=_WITHDRAWN)
 
     async def _page(
-        request: Request, config: Config, tenant_id: UUID, *, said: str = "", mistyped: bool = False
+        request: Request,
+        config: Config,
+        tenant_id: UUID,
+        *,
+        said: str = "",
+        mistyped: bool = False,
+        administers: bool = True,
     ) -> Response:
         screen = screens.of(request)
         async with reading(config, tenant_id) as uow:
@@ -64,6 +75,7 @@ def add_to(router: APIRouter, screens: Screens) -> None:
             "your-data.html",
             **shown,
             stages=Stage,
+            administers=administers,
             to_type=_TO_TYPE,
             mistyped=screen.words.say(_MISTYPED) if mistyped else "",
             said=screen.words.say(said) if said else "",
