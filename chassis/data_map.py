@@ -552,8 +552,9 @@ PLUMBING: Final = (
             "number": "the place in the chain",
             "at": "when",
             "subject": "the identity provider's name for the member of staff",
-            "act": "what was asked for: a method and the form of an address",
-            "about": "the ids in that address, as pseudonyms that lead nowhere once the tenant is gone",
+            "act": "what was asked for: a method and the form of an address; or a word of ours",
+            "about": "the ids in that address, as pseudonyms that lead nowhere once the tenant is"
+            " gone; of a grant its category, its end and a hash of the reason",
             "previous_hash": "binds it to the entry before",
             "hash": "covers the entry, so that a change shows",
         },
