@@ -6,7 +6,7 @@ UV := $(BIN)/uv
 SETUP := .venv/.ready
 BUNDLES := services/config/built/reporter.js
 
-.PHONY: setup run demo test test-all test-deploy image check bench lock format clean
+.PHONY: setup run demo test test-all test-deploy test-cluster image check bench lock format clean
 
 setup: $(SETUP) $(BUNDLES)
 
@@ -35,13 +35,16 @@ check: setup ## style, types, import rules
 	@$(BIN)/lint-imports
 
 test: check ## what CI runs
-	@$(BIN)/pytest -m "not long" -n 2 --dist loadfile
+	@$(BIN)/pytest -m "not long and not cluster" -n 2 --dist loadfile
 
 test-all: check ## the long series too
 	@$(BIN)/pytest
 
 test-deploy: setup ## the image's recipe and the chart alone, without a cluster; part of `make test`
 	@$(BIN)/pytest tests/deploy
+
+test-cluster: setup ## on the cluster that KUBECONFIG names: deploy/README.md tells with what
+	@$(BIN)/pytest -m cluster tests/cluster $(FLAGS)
 
 image: setup ## the image, by buildah, podman or docker; FLAGS=--from-debian makes its base here
 	@deploy/image/build $(FLAGS)

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from devstack.private_files import write_private
+from devstack.processes import LOOPBACK
 
 LIFETIME = timedelta(days=3650)
 
@@ -23,8 +24,8 @@ class Certificates:
     ca_file: Path
 
 
-def ensure_certificates(folder: Path) -> Certificates:
-    """Give the folder an authority and a certificate for ``localhost`` and ``127.0.0.1``.
+def ensure_certificates(folder: Path, *, host: str = LOOPBACK) -> Certificates:
+    """Give the folder an authority and a certificate for ``localhost`` and the address ``host``.
 
     What stands there already stays, so that clients still trust the server when
     it comes back. The authority's key is kept nowhere; the server's file can be
@@ -32,11 +33,11 @@ def ensure_certificates(folder: Path) -> Certificates:
     """
     made = Certificates(server_file=folder / "broker.pem", ca_file=folder / "ca.pem")
     if not made.server_file.exists():
-        _write(made, datetime.now(UTC))
+        _write(made, host, datetime.now(UTC))
     return made
 
 
-def _write(made: Certificates, now: datetime) -> None:
+def _write(made: Certificates, host: str, now: datetime) -> None:
     ca_key = ec.generate_private_key(ec.SECP256R1())
     server_key = ec.generate_private_key(ec.SECP256R1())
     ca_name = _name("Keepword laptop authority")
@@ -51,7 +52,7 @@ def _write(made: Certificates, now: datetime) -> None:
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .add_extension(
             x509.SubjectAlternativeName(
-                [x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))]
+                [x509.DNSName("localhost"), x509.IPAddress(ip_address(host))]
             ),
             critical=False,
         )

@@ -130,12 +130,18 @@ ALLOW = 3
 
 
 class RunningKafka:
-    """A broker on the loopback address; its port stays the same over a restart."""
+    """A broker on one address of this machine; its port stays the same over a restart."""
 
     def __init__(
-        self, folder: Path, *, secured: Security | None, properties: Mapping[str, str]
+        self,
+        folder: Path,
+        *,
+        host: str,
+        secured: Security | None,
+        properties: Mapping[str, str],
     ) -> None:
         self._folder = folder
+        self._host = host
         self._secured = secured
         self._properties = properties
         self._jars = ensure_jars()
@@ -145,7 +151,7 @@ class RunningKafka:
     @property
     def bootstrap_servers(self) -> str:
         """Where clients connect."""
-        return f"{LOOPBACK}:{self._port}"
+        return f"{self._host}:{self._port}"
 
     @property
     def pid(self) -> int:
@@ -220,7 +226,7 @@ class RunningKafka:
         return [JAVA, *JAVA_OPTIONS, logging, "-cp", f"{self._jars}/*"]
 
     def _prepare(self) -> None:
-        broker = f"BROKER://{LOOPBACK}:{self._port}"
+        broker = f"BROKER://{self._host}:{self._port}"
         controller = f"{LOOPBACK}:{self._controller_port}"
         properties = {
             **ONE_NODE,
@@ -228,7 +234,7 @@ class RunningKafka:
             "controller.quorum.voters": f"1@{controller}",
             "listeners": f"{broker},CONTROLLER://{controller}",
             "advertised.listeners": broker,
-            **(_security_properties(self._folder) if self._secured else PLAINTEXT),
+            **(_security_properties(self._folder, self._host) if self._secured else PLAINTEXT),
             **self._properties,
         }
         lines = [f"{name}={value}\n" for name, value in properties.items()]
@@ -259,6 +265,7 @@ class RunningKafka:
 def start_kafka(
     folder: Path,
     *,
+    host: str = LOOPBACK,
     secured: Security | None = None,
     properties: Mapping[str, str] | None = None,
 ) -> RunningKafka:
@@ -266,6 +273,7 @@ def start_kafka(
 
     A folder that was used before keeps its topics, records and users; the port
     is a new one. Users are made when the folder is first used, never later.
+    It listens at ``host``, an address of this machine, and nowhere else but for its own controller.
     ``properties`` are added to ours. Call this on the main thread: the broker
     ends with the thread that started it.
 
@@ -275,7 +283,7 @@ def start_kafka(
     """
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    kafka = RunningKafka(folder, secured=secured, properties=properties or {})
+    kafka = RunningKafka(folder, host=host, secured=secured, properties=properties or {})
     on_fresh_ports(kafka.start_on_fresh_ports)
     return kafka
 
@@ -336,8 +344,8 @@ async def grant(acls: Iterable[AclLike], *, bootstrap_servers: str, **client_opt
         await admin.close()
 
 
-def _security_properties(folder: Path) -> dict[str, str]:
-    certificates = ensure_certificates(folder)
+def _security_properties(folder: Path, host: str) -> dict[str, str]:
+    certificates = ensure_certificates(folder, host=host)
     login = "org.apache.kafka.common.security.scram.ScramLoginModule required"
     return {
         "listener.security.protocol.map": "BROKER:SASL_SSL,CONTROLLER:PLAINTEXT",

@@ -26,7 +26,6 @@ NOBODY = User(uid=65534, gid=65534)
 PROVISION_LOCK = 0x6B656570
 
 SETTINGS = {
-    "listen_addresses": LOOPBACK,
     # No socket file: its path may be too long, and a password is asked for over TCP.
     "unix_socket_directories": "",
     "shared_buffers": "128MB",
@@ -53,12 +52,11 @@ class Roles:
 
 
 class RunningPostgres:
-    """A server on the loopback address; its port stays the same over a restart."""
+    """A server on one address of this machine; its port stays the same over a restart."""
 
-    host = LOOPBACK
-
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, host: str = LOOPBACK) -> None:
         self._folder = folder
+        self.host = host
         self._child = Child("postgres", folder, stop_signal=signal.SIGINT, clean_status=0)
         self.port = 0
 
@@ -99,7 +97,11 @@ class RunningPostgres:
     def _start(self) -> None:
         data = self._folder / "data"
         command: list[str | Path] = [binary("postgres"), "-D", data]
-        for name, value in {**SETTINGS, "port": str(self.port)}.items():
+        for name, value in {
+            **SETTINGS,
+            "listen_addresses": self.host,
+            "port": str(self.port),
+        }.items():
             command += ["-c", f"{name}={value}"]
         stand_in = _stand_in()
         self._child.start(
@@ -153,11 +155,12 @@ def binary(name: str) -> Path:
     return Path(spec.origin).parent / "pginstall" / "bin" / name
 
 
-def start_postgres(folder: Path) -> RunningPostgres:
+def start_postgres(folder: Path, *, host: str = LOOPBACK) -> RunningPostgres:
     """Start a server whose data lives in ``folder``, and return when it serves.
 
     A folder that was used before keeps its databases, roles and passwords; the
-    port is a new one. Everybody needs a password. Call this on the main
+    port is a new one. It listens at ``host``, an address of this machine, and everybody needs a
+    password. Call this on the main
     thread: the server ends with the thread that started it.
 
     Raises:
@@ -166,7 +169,7 @@ def start_postgres(folder: Path) -> RunningPostgres:
     """
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    postgres = RunningPostgres(folder)
+    postgres = RunningPostgres(folder, host=host)
     on_fresh_ports(postgres.start_on_fresh_port)
     return postgres
 
@@ -311,6 +314,9 @@ def _ensure_cluster(folder: Path, stand_in: _StandIn) -> None:
     password_file.unlink()
     if done.returncode != 0:
         raise StartFailedError(f"initdb failed\n{done.stderr}")
+    with (unfinished / "pg_hba.conf").open("a", encoding="utf-8") as rules:
+        # Where it listens is said by address; whoever reaches that has to know a password.
+        rules.write("host all all all scram-sha-256\n")
     unfinished.rename(data)
 
 

@@ -145,6 +145,13 @@ def test_a_pod_has_time_to_end_what_it_began(way: str) -> None:
 
 
 @everywhere
+def test_who_describes_a_pod_that_ended_sees_its_last_line(way: str) -> None:
+    for each in of_kind(rendered(way), "Deployment", "Job"):
+        [container] = each["spec"]["template"]["spec"]["containers"]
+        assert container["terminationMessagePolicy"] == "FallbackToLogsOnError"
+
+
+@everywhere
 def test_probes_ask_what_tells_alive_from_ready(way: str) -> None:
     for each in of_kind(rendered(way), "Deployment"):
         container = each["spec"]["template"]["spec"]["containers"][0]

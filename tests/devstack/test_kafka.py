@@ -53,7 +53,10 @@ async def read(kafka: RunningKafka, topic: str) -> list[bytes | None]:
 @pytest.fixture(scope="module")
 def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningKafka]:
     users = {service: f"{service}-password" for service in ("installer", "purger", "config")}
-    running = start_kafka(tmp_path_factory.mktemp("secured"), secured=Security(users))
+    # Another address than the usual one: its certificate has to name that.
+    running = start_kafka(
+        tmp_path_factory.mktemp("secured"), host="127.0.0.2", secured=Security(users)
+    )
     yield running
     running.stop()
 

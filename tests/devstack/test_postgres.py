@@ -177,7 +177,8 @@ async def test_a_restart_and_a_kill_keep_port_passwords_and_rows(tmp_path: Path)
 
     assert await ask(url, "SELECT value FROM kept") == "committed"
     server.stop()
-    again = start_postgres(tmp_path)
+    again = start_postgres(tmp_path, host="127.0.0.2")
+    assert urlsplit(again.superuser_url()).hostname == "127.0.0.2"
     assert await ask(again.superuser_url(), "SELECT value FROM kept") == "committed"
     again.stop()
 

@@ -32,11 +32,17 @@ def helm(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def template(way: str, *, release: str = "keepword", sets: tuple[str, ...] = ()) -> str:
+def template(
+    way: str,
+    *,
+    release: str = "keepword",
+    sets: tuple[str, ...] = (),
+    namespace: str = "apps",
+) -> str:
     """Render the chart as text."""
     chosen = [part for file in VALUES[way] for part in ("--values", file)]
     given = [part for each in sets for part in ("--set", each)]
-    done = helm("template", release, ".", "--namespace", "apps", *chosen, *given)
+    done = helm("template", release, ".", "--namespace", namespace, *chosen, *given)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
