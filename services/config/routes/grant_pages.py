@@ -43,7 +43,7 @@ class GrantPages:
 
 
 def _moment(moment: datetime) -> str:
-    return f"{moment.day} {moment:%B %Y, %H:%M} UTC"
+    return f"{moment.day} {moment:%b %Y, %H:%M} UTC"
 
 
 def _minutes_to(end: datetime, now: datetime) -> str:
