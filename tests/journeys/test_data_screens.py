@@ -99,9 +99,10 @@ async def test_the_screens_are_for_everybody(
         await expect(seen.app.locator(f"article[data-path='{path}']")).to_be_visible()
         if path == "your-data":
             await expect(seen.app.locator("[data-receipt-form]")).to_be_visible()
+            await seen.app.locator("details.stores > summary").click()
         await seen.is_for_everybody()
         if folder := os.environ.get("KEEPWORD_PICTURES"):
-            await seen.page.set_viewport_size({"width": 900, "height": 1700})
+            await seen.page.set_viewport_size({"width": 900, "height": 4200})
             await seen.page.screenshot(path=f"{folder}/app-{name}-{theme}.png")
 
 

@@ -13,7 +13,11 @@ from services.config.domain.kinds import KINDS
 from services.config.words import PAGES, Language, Words, language_of
 
 ROUTES = Path(__file__).parents[3] / "services" / "config" / "routes"
-PROGRAMS = [*ROUTES.rglob("*.py"), ROUTES.parent / "words.py"]
+PROGRAMS = [
+    *ROUTES.rglob("*.py"),
+    ROUTES.parent / "archives" / "reader.py",
+    ROUTES.parent / "words.py",
+]
 
 
 def in_templates() -> Iterator[str]:
