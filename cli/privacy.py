@@ -1,6 +1,6 @@
 """`keepword privacy`: what is kept of whom, why and until when, as the data maps declare it.
 
-``python -m cli.privacy`` writes the generated pages of ``docs/`` anew.
+``python -m cli.privacy`` writes the generated pages of ``docs/`` anew, and what customers are shown of it.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,12 +19,15 @@ from cli.record import (
     load_controller,
     record_of_all,
     retention_table,
+    stores_of_customers,
 )
 from cli.running import MISUSED
 from devstack.programs import ROOT
 
 CONTROLLER_FILE: Final = ROOT / "docs" / "controller.toml"
 RECORD_FILE: Final = ROOT / "docs" / "privacy-record.md"
+# Config shows it, and knows no other service.
+STORES_FILE: Final = ROOT / "services" / "config" / "pages" / "app" / "stores.json"
 TABLE_FILE: Final = ROOT / "docs" / "privacy.md"
 
 BEGIN: Final = (
@@ -85,12 +88,13 @@ def _misused(advice: str) -> int:
 
 
 def generated_pages() -> dict[Path, str]:
-    """Say what the generated pages of ``docs/`` have to hold."""
+    """Say what the generated pages have to hold."""
     record = record_of_all(load_controller(CONTROLLER_FILE))
     head, rest = TABLE_FILE.read_text(encoding="utf-8").split(BEGIN)
     tail = rest.split(END)[1]
     return {
         RECORD_FILE: as_markdown(record),
+        STORES_FILE: stores_of_customers(record),
         TABLE_FILE: f"{head}{BEGIN}\n{retention_table(record)}\n{END}{tail}",
     }
 

@@ -1,5 +1,6 @@
 """The record of processing (GDPR Article 30), made of the services' data maps."""
 
+import json
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
@@ -11,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from pydantic import BaseModel, ConfigDict
 
 from chassis.data_map import DataMap, External, StoredTopic, Table
-from contracts.classes import DataClass
+from contracts.classes import TENANT_CLASSES, DataClass
 from contracts.topics import SERVICES
 
 EACH: Final = "each"
@@ -287,3 +288,21 @@ def _render(page: str, record: Record) -> str:
 def _cell(text: str) -> str:
     """Let a text stand in a cell of a Markdown table."""
     return " ".join(text.split()).replace("|", "\\|")
+
+
+def stores_of_customers(record: Record) -> str:
+    """Give what customers' own screen shows: each store of theirs, what it is for and until when."""
+    stores = [
+        {
+            "data_class": activity.data_class.value,
+            "service": store.service,
+            "name": store.name,
+            "purpose": store.purpose,
+            "retention": store.retention,
+        }
+        for activity in record.activities
+        if activity.data_class in TENANT_CLASSES
+        for store in activity.stores
+        if store.kind is not StoreKind.TOPIC
+    ]
+    return json.dumps(stores, indent=1, ensure_ascii=False) + "\n"

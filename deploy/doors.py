@@ -49,7 +49,14 @@ DOORS: Final[Mapping[str, Doors]] = MappingProxyType(
         ),
         "purger": Doors(public=("/receipts", "/ledger", "/pages")),
         "notifier": Doors(
-            public=("/policy", "/unsubscribe", "/preferences", "/privacy", "/pages"),
+            public=(
+                "/policy",
+                "/unsubscribe",
+                "/preferences",
+                "/privacy",
+                "/receipt-address",
+                "/pages",
+            ),
             # Support tickets lie in Jira Service Management, at a site of the vendor's.
             https=(*_SITES, _host(MARKETPLACE)),
             calls=("installer",),

@@ -90,6 +90,8 @@ OUR_WORDS: Final[Mapping[str, str]] = {
     "notifier.deliveries.kind": "one of a list",
     "notifier.deliveries.state": "a state",
     "notifier.licence_contacts.role": "one of three",
+    "notifier.receipt_addresses.address_index": "a keyed hash",
+    "notifier.receipt_addresses.language": "one of two",
     "notifier.lifecycles.platform": "one of three",
     "notifier.lifecycles.withdrawn": "ids of ours",
     "notifier.notices.event": "one of a list",

@@ -556,6 +556,7 @@ class _Programs:
                 "SESSION_JWKS_URL": f"{urls['installer']}/.well-known/jwks.json",
                 "EXPORT_JWKS_URL": f"{urls['notifier']}/.well-known/jwks.json",
                 "INSTALLER_PUBLIC_URL": urls["installer"],
+                "DATA_LOCATION": "This machine",
             },
             "purger": {
                 "LEDGER_KEY_FILE": str(ensure_signing_key(keys / "ledger.pem")),

@@ -47,6 +47,7 @@ def build(settings: ConfigSettings) -> Service[Context]:
             ),
             limits=settings.limits,
             export_keys=export_keys,
+            data_location=settings.data_location,
         )
 
     return Service(

@@ -42,3 +42,5 @@ class Context:
     limits: Limits = field(default_factory=Limits)
     # By which links in reminders are verified; None where none are given out.
     export_keys: TokenKeys | None = None
+    # Where customers' data lies, as they are told it.
+    data_location: str | None = None

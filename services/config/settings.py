@@ -2,7 +2,7 @@
 
 from typing import Annotated, ClassVar
 
-from pydantic import Field, field_validator
+from pydantic import Field, StringConstraints, field_validator
 
 from chassis.egress import Egress
 from chassis.settings import CalledByPages
@@ -24,6 +24,8 @@ class ConfigSettings(CalledByPages):
     session_issuer: str = Field(default="keepword-installer", min_length=1)
     # By which keys the links in notifier's reminders are verified; without it there are none.
     export_jwks_url: str | None = None
+    # What "your data" says of the place.
+    data_location: Annotated[str, StringConstraints(min_length=1, max_length=200)] | None = None
     error_reports_per_tenant: int = Field(default=1_000, ge=1)
     error_reports_per_address: int = Field(default=300, ge=1)
     client_address_header: str | None = Field(default=None, min_length=1)

@@ -62,7 +62,7 @@ class Words:
         if language is Language.ENGLISH:
             return cls(language, {})
         found = tomllib.loads((PAGES / f"{language}.toml").read_text("utf-8"))
-        return cls(language, {**found["words"], **found["problems"]})
+        return cls(language, {**found["stores"], **found["words"], **found["problems"]})
 
     def say(self, text: str, **values: Any) -> str:
         """Say a text, its ``%(name)s`` filled in; one without a translation stays English."""

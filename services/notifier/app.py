@@ -53,13 +53,16 @@ from services.notifier.letters.receipts import Receipts
 from services.notifier.letters.requests import RequestLetters
 from services.notifier.letters.sheets import Sheets
 from services.notifier.routes.campaigns import CampaignPages
+from services.notifier.routes.customers import AUDIENCE
 from services.notifier.routes.development import development
 from services.notifier.routes.news import NewsPages
-from services.notifier.routes.notices import AUDIENCE, Notices
 from services.notifier.routes.notices import PATH as NOTICE_PATH
+from services.notifier.routes.notices import Notices
 from services.notifier.routes.policies import PolicyPages
 from services.notifier.routes.policy_drafts import PolicyDraftPages
 from services.notifier.routes.preferences import preferences_router
+from services.notifier.routes.receipt_address import PATH as RECEIPT_ADDRESS_PATH
+from services.notifier.routes.receipt_address import ReceiptAddress
 from services.notifier.routes.requests import RequestPages
 from services.notifier.routes.staff import StaffPages
 from services.notifier.settings import NotifierSettings
@@ -84,6 +87,7 @@ def build(settings: NotifierSettings) -> Service[Context]:
     sessions = Sessions(session_keys, settings.session_issuer, AUDIENCE)
     public = (
         Notices(sessions, str(settings.public_url)).router(),
+        ReceiptAddress(sessions).router(),
         policy_pages.router(),
         preferences_router(vendor_name=settings.vendor_name, public_url=str(settings.public_url)),
         _request_pages(settings, mail_server).router(),
@@ -164,7 +168,7 @@ def build(settings: NotifierSettings) -> Service[Context]:
         take_over=take_over,
         other_doors=returns,
         pages_origin=settings.pages_origin,
-        pages_paths=(NOTICE_PATH,),
+        pages_paths=(NOTICE_PATH, RECEIPT_ADDRESS_PATH),
         metrics=metrics,
     )
 

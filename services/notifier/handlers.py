@@ -25,7 +25,14 @@ from services.notifier.domain.lifecycle import (
 from services.notifier.domain.people import Tenant
 from services.notifier.domain.receipts import ERASE_CONTACTS, Receipt
 from services.notifier.domain.tickets import licences_may_be_kept, who_erases_tickets
-from services.notifier.store import contacts, deliveries, lifecycle, people, tickets
+from services.notifier.store import (
+    contacts,
+    deliveries,
+    lifecycle,
+    people,
+    receipt_addresses,
+    tickets,
+)
 
 ERASE_TICKETS = "erase-notifier"
 """The step of wave 1; tickets lie in Jira Service Management, none are stored here."""
@@ -148,7 +155,7 @@ async def _plan_farewell(
     tenant_id: UUID,
     merged_into: UUID | None,
 ) -> None:
-    """Plan one mail for each contact, or a move to who goes on, unless the erasure has begun.
+    """Plan one mail for each contact and whom an administrator named, or a move to who goes on, unless the erasure has begun.
 
     Command and ledger bring the same order, and purger may repeat it. Once
     the erasure has begun, deliveries may be gone that a contact is still there
@@ -159,6 +166,7 @@ async def _plan_farewell(
     if merged_into is not None:
         await people.note_move(uow.connection, purge_id, tenant_id, merged_into, now=uow.now)
         return
+    await receipt_addresses.let_them_be_told(uow.connection, tenant_id, now=uow.now)
     await deliveries.plan_receipts(
         uow.connection,
         purge_id,

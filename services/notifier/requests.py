@@ -33,7 +33,7 @@ from services.notifier.domain.requests import (
     due_on,
 )
 from services.notifier.domain.suppressions import ALL_OPTIONAL, EVERYTHING, Reason
-from services.notifier.store import contacts, people, suppressions
+from services.notifier.store import contacts, people, receipt_addresses, suppressions
 from services.notifier.store import requests as store
 
 
@@ -124,9 +124,9 @@ def _stores() -> tuple[Store, ...]:
 
 async def _card(uow: UnitOfWork[Any], keys: TenantKeys, tenant_id: UUID, contact_id: UUID) -> Card:
     await uow.act_for(tenant_id)
-    found = await people.contacts(uow.connection, tenant_id, only=contact_id)
+    found = await people.sealed_contacts(uow.connection, [(tenant_id, contact_id)])
     try:
-        [(sealed, _)] = found
+        [sealed] = found.values()
         name = await keys.open(uow.connection, tenant_id, NAME, sealed.name)
         address = await keys.open(uow.connection, tenant_id, ADDRESS, sealed.address)
     except (KeyDestroyed, Undecipherable, ValueError):
@@ -190,7 +190,12 @@ async def forget_person(units: Units[Any], address_index: bytes) -> int:
     forgotten = 0
     async with units.begin() as uow:
         known = await contacts.contacts_with(uow.connection, address_index)
-        await uow.lock_tenants({tenant_id for tenant_id, _ in known})
+        named = await receipt_addresses.named_with(uow.connection, address_index)
+        await uow.lock_tenants({*(tenant_id for tenant_id, _ in known), *named})
+        for tenant_id in named:
+            await uow.act_for(tenant_id)
+            await receipt_addresses.forget_named(uow.connection, tenant_id, address_index)
+            await receipt_addresses.drop_who_is_no_contact(uow.connection, tenant_id)
         for tenant_id, contact_id in known:
             await uow.act_for(tenant_id)
             forgotten += await contacts.forget_contacts(uow.connection, tenant_id, [contact_id])

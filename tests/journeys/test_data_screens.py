@@ -97,9 +97,12 @@ async def test_the_screens_are_for_everybody(
     for path, name in (("transfer", "export-import"), ("your-data", "your-data")):
         await seen.run(f"location.hash = '#/{path}'")
         await expect(seen.app.locator(f"article[data-path='{path}']")).to_be_visible()
+        if path == "your-data":
+            await expect(seen.app.locator("[data-receipt-form]")).to_be_visible()
+            await seen.app.locator("details.stores > summary").click()
         await seen.is_for_everybody()
         if folder := os.environ.get("KEEPWORD_PICTURES"):
-            await seen.page.set_viewport_size({"width": 900, "height": 1200})
+            await seen.page.set_viewport_size({"width": 900, "height": 4200})
             await seen.page.screenshot(path=f"{folder}/app-{name}-{theme}.png")
 
 
@@ -123,3 +126,47 @@ async def test_a_page_tells_which_screens_were_used_and_nothing_else(
     assert told["size"] == "unknown"
     assert {"feature": "your-data", "uses": 1} in told["uses"]
     assert {each["feature"] for each in told["uses"]} <= {"datasources", "your-data"}
+
+
+async def test_an_administrator_names_who_gets_the_receipt_and_nobody_else_learns_it(
+    customer: Travellers, visit: Visits
+) -> None:
+    acme = customer("umbrella")
+    await entrust(acme)
+    seen = await visit(acme)
+    await seen.until_ready()
+    await open_screen(seen, "Your data")
+    part = seen.app.get_by_role("region", name="Who gets the receipt")
+    await expect(part.get_by_text("Nobody is named.")).to_be_visible()
+    field = part.get_by_label("Mail address")
+    await field.fill("nobody at all")
+    await field.press("Enter")
+    await expect(field).to_have_attribute("aria-invalid", "true")
+    await expect(part.get_by_text("That is no address")).to_be_visible()
+    await field.fill("auditor@umbrella.example")
+    async with seen.page.expect_request(
+        lambda request: request.method == "PUT" and request.url.endswith("/receipt-address")
+    ) as sent:
+        await field.press("Enter")
+    assert (await sent.value).url.startswith(acme.stack.endpoints.notifier)
+    await expect(part.get_by_text("An address is named since:")).to_be_visible()
+    await expect(field).to_have_value("")
+    await expect(field).to_be_focused()
+    await expect(seen.app.locator("#said")).to_have_text("It is named.")
+    assert "auditor" not in await seen.app.locator("body").inner_text()
+    assert await acme.traces_of("auditor@umbrella.example") == []
+
+    other = await visit(acme, administers=False)
+    await other.until_ready()
+    await open_screen(other, "Your data")
+    theirs = other.app.get_by_role("region", name="Who gets the receipt")
+    await expect(theirs.get_by_text("An address is named since:")).to_be_visible()
+    await expect(theirs.get_by_text("Only who administers your site")).to_be_visible()
+    await expect(theirs.get_by_role("button")).to_have_count(0)
+    await other.is_for_everybody()
+
+    await part.get_by_role("button", name="Name nobody").press("Enter")
+    await expect(part.get_by_text("Nobody is named.")).to_be_visible()
+    await expect(field).to_be_focused()
+    # The refused address is the one thing that the browser wrote down.
+    assert all("422" in error for error in seen.errors)

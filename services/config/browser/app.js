@@ -5,6 +5,8 @@
 import "./htmx-settings.js";
 import htmx from "htmx.org";
 import { showPolicy } from "./policy.js";
+import "./receipt.js";
+import { tellTimes } from "./times.js";
 import "./transfer.js";
 import "./usage.js";
 
@@ -77,17 +79,6 @@ const sentence = (status) =>
     find("sentences").content.querySelector(`[data-status="${status}"]`) ??
     find("sentences").content.querySelector('[data-status="other"]')
   ).textContent;
-
-const tellTimes = (root) => {
-  const { lang } = app.querySelector("[lang]");
-  const moment = new Intl.DateTimeFormat(lang, { dateStyle: "medium", timeStyle: "short" });
-  // A day is the same one everywhere.
-  const day = new Intl.DateTimeFormat(lang, { dateStyle: "medium", timeZone: "UTC" });
-  root.querySelectorAll("time").forEach((each) => {
-    const form = each.dateTime.includes("T") ? moment : day;
-    each.textContent = form.format(new Date(each.dateTime));
-  });
-};
 
 // -- what comes back ---------------------------------------------------------------------------
 
@@ -322,7 +313,7 @@ listen("htmx:afterSwap", ({ detail }) => {
       go();
     });
     go();
-    showPolicy({ tellTimes, complain: () => complain(sentence("away"), false) });
+    showPolicy(() => complain(sentence("away"), false));
     return;
   }
   tellTimes(app);

@@ -1,23 +1,14 @@
 // Shows that the privacy policy has changed where nobody could be written to, until somebody has seen it.
 //
-// The word comes from notifier, right to the page and by its session. Without it there is no banner.
-const PATIENCE_MS = 10_000;
+// The word comes from notifier; without it there is no banner.
+import { ask, isThere } from "./notifier.js";
+import { tellTimes } from "./times.js";
 
-const ask = async (path, options) =>
-  fetch(`${document.getElementById("app").dataset.notifier}/policy/notice${path}`, {
-    ...options,
-    headers: {
-      Authorization: `Bearer ${await window.keepword.session()}`,
-      "Content-Type": "application/json",
-    },
-    credentials: "omit",
-    referrerPolicy: "no-referrer",
-    signal: AbortSignal.timeout(PATIENCE_MS),
-  });
+const NOTICE = "/policy/notice";
 
 const noticeOf = async () => {
   try {
-    const answer = await ask("");
+    const answer = await ask(NOTICE);
     return answer.status === 200 ? await answer.json() : null;
   } catch {
     return null;
@@ -26,7 +17,8 @@ const noticeOf = async () => {
 
 const noteSight = async (revision) => {
   try {
-    return (await ask("/seen", { method: "POST", body: JSON.stringify({ revision }) })).ok;
+    const body = JSON.stringify({ revision });
+    return (await ask(`${NOTICE}/seen`, { method: "POST", body })).ok;
   } catch {
     return false;
   }
@@ -40,8 +32,8 @@ const leave = (place) => {
   heading?.focus();
 };
 
-export const showPolicy = async ({ tellTimes, complain }) => {
-  if (document.getElementById("app").dataset.notifier === undefined) return;
+export const showPolicy = async (complain) => {
+  if (!isThere) return;
   const notice = await noticeOf();
   const place = document.getElementById("policy");
   if (notice === null || place === null) return;

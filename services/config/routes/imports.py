@@ -152,9 +152,10 @@ async def sent_archive(request: Request, context: Context) -> list[Imported]:
         try:
             imported = await asyncio.to_thread(read_archive, cast("BinaryIO", file))
         except ArchiveRefused as refused:
+            # With its cause, which a screen says in the reader's language.
             raise Problem(
                 422, "This archive cannot be imported", f"The file is refused: {refused}."
-            ) from None
+            ) from refused
     for each in imported:
         require_short_texts(each.kind, each.definition, context)
     return imported

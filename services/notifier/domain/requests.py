@@ -198,6 +198,8 @@ class Place:
     since: datetime
     licences: tuple[tuple[str, Role], ...] = ()
     card: Card = Card(None, None)
+    gets_receipts: bool = False
+    """Whether an administrator of the tenant's site named the person to get receipts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,6 +321,7 @@ def _place_told(place: Place) -> dict[str, Any]:
         "name": place.card.name,
         "address": place.card.address,
         "roles": [role.value for role in place.roles],
+        "gets_receipts": place.gets_receipts,
         "language": place.language.value,
         "since": place.since.isoformat(),
         "licences": [{"number": number, "role": role.value} for number, role in place.licences],

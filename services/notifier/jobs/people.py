@@ -1,6 +1,6 @@
 """Moves people to the tenant that goes on for theirs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import assert_never
 from uuid import UUID
@@ -21,7 +21,7 @@ from services.notifier.domain.people import (
     access_to_contacts,
     decide_move,
 )
-from services.notifier.store import contacts, lifecycle
+from services.notifier.store import contacts, lifecycle, receipt_addresses
 from services.notifier.store import people as store
 
 log = structlog.get_logger(__name__)
@@ -98,4 +98,37 @@ async def _move_people(uow: UnitOfWork[Context], move: store.OpenMove) -> int:
         await store.add_contact_unless_known(uow.connection, target, anew, standing, now=uow.now)
         moved += 1
     await contacts.move_stands(uow.connection, source, target)
+    await _move_receipt_address(uow, source, target)
     return moved
+
+
+async def _move_receipt_address(uow: UnitOfWork[Context], source: UUID, target: UUID) -> None:
+    """Let who is named to get receipts get those of the other tenant, where nobody is named there."""
+    keys, named = uow.context.keys, await receipt_addresses.named(uow.connection, source)
+    if named is None or named.contact_id is None or named.address_index is None:
+        return
+    if await receipt_addresses.named(uow.connection, target) is not None:
+        return
+    await uow.act_for(source)
+    sealed = await store.sealed_contacts(uow.connection, [(source, named.contact_id)])
+    try:
+        [found] = sealed.values()
+        name = await keys.open(uow.connection, source, NAME, found.name)
+        address = await keys.open(uow.connection, source, ADDRESS, found.address)
+    except (KeyDestroyed, Undecipherable, ValueError):
+        return
+    await uow.act_for(target)
+    contact_id = await receipt_addresses.seal_in(
+        uow.connection,
+        target,
+        named.contact_id,
+        name=await keys.seal(uow.connection, target, NAME, name, now=uow.now),
+        address=await keys.seal(uow.connection, target, ADDRESS, address, now=uow.now),
+        address_index=named.address_index,
+    )
+    await receipt_addresses.may_change(
+        uow.connection, target, now=uow.now, counted_since=uow.now, most=1
+    )
+    await receipt_addresses.note_named(
+        uow.connection, target, replace(named, contact_id=contact_id)
+    )

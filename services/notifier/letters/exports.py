@@ -102,10 +102,13 @@ def _some(facts: Sequence[tuple[str, str]]) -> Sequence[Sequence[tuple[str, str]
 
 def _facts_of(place: Place) -> Iterator[tuple[str, str]]:
     unreadable = "cannot be read any more, as its key is destroyed"
-    yield "Name", place.card.name or unreadable
+    if place.card.name != "":
+        yield "Name", place.card.name or unreadable
     yield "Address", place.card.address or unreadable
     yield "Language", place.language.value
     yield "Contact as", ", ".join(place.roles)
+    if place.gets_receipts:
+        yield "Named to get", "the receipt of an erasure, by an administrator of the customer's"
     yield "Since", _moment(place.since)
     yield "App", ", ".join(filter(None, (place.app, place.product, place.edition, place.region)))
     if place.licences:

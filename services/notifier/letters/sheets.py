@@ -68,7 +68,13 @@ class Sheets:
         language = recipient.language
         common = self._common[language]
         words: Any = self._words.get_template(f"{name}.{language}.jinja").make_module(
-            {**self._always, **told, "app": recipient.addon_key, "words": common}
+            {
+                **self._always,
+                **told,
+                "app": recipient.addon_key,
+                "words": common,
+                "is_contact": bool(recipient.name),
+            }
         )
         return Sheet(
             language=language,

@@ -12,16 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from chassis.problems import Problem
 from chassis.service import Running, running
 from chassis.sessions import Sessions
-from chassis.unit_of_work import UnitOfWork
-from contracts.classes import DataClass
 from services.notifier.context import Context
-from services.notifier.domain.people import Access, access_to_contacts
-from services.notifier.store import people, policies, sights
+from services.notifier.routes.customers import is_known, must_be_known
+from services.notifier.store import policies, sights
 
 log = structlog.get_logger(__name__)
-
-AUDIENCE: Final = "notifier"
-"""The ``aud`` of session tokens that are meant for us."""
 
 PATH: Final = "/policy/notice"
 
@@ -58,7 +53,7 @@ class Notices:
         notifier: Running[Context] = running(request)
         tenant_id = await self._tenant_of(request, notifier)
         async with notifier.units.begin() as uow:
-            if await _access(uow, tenant_id) is Access.UNKNOWN:
+            if not await is_known(uow, tenant_id):
                 return Response(status_code=204)
             newest = await policies.newest_revision(uow.connection)
             if (
@@ -87,8 +82,7 @@ class Notices:
                 refused.errors(include_url=False, include_context=False, include_input=False)
             ) from None
         async with notifier.units.begin() as uow:
-            if await _access(uow, tenant_id, writes=True) is Access.UNKNOWN:
-                raise Problem(404, detail="There is no such tenant, or it has not been heard of.")
+            await must_be_known(uow, tenant_id)
             if await policies.revision(uow.connection, sight.revision) is None:
                 raise Problem(404, detail="There is no such revision.")
             if await sights.note_sight(uow.connection, tenant_id, sight.revision, now=uow.now):
@@ -97,15 +91,3 @@ class Notices:
 
     async def _tenant_of(self, request: Request, notifier: Running[Context]) -> UUID:
         return await self._sessions.tenant_of(request, wall=notifier.units.clock.wall())
-
-
-async def _access(uow: UnitOfWork[Context], tenant_id: UUID, *, writes: bool = False) -> Access:
-    """Hold erasures of the tenant off until the end; 410 where its people may be told nothing."""
-    await uow.lock_tenants([tenant_id])
-    erased = (await uow.erased_classes([tenant_id])).get(tenant_id, frozenset())
-    access = access_to_contacts(await people.tenant(uow.connection, tenant_id), erased)
-    if access is Access.GOING:
-        if writes:
-            uow.count_suppressed("route", DataClass.CONTACTS)
-        raise Problem(410, detail="What is kept of this tenant is being erased, or is erased.")
-    return access

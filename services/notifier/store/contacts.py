@@ -183,7 +183,10 @@ async def drop_unnamed(connection: Connection, tenant_id: UUID, report_id: UUID)
 async def forget_contacts(
     connection: Connection, tenant_id: UUID, contact_ids: Sequence[UUID]
 ) -> int:
-    """Forget people of a tenant; needs `act_for`. Count those who were there."""
+    """Forget people of a tenant; needs `act_for`. Count those who were there.
+
+    Whom an administrator named to get receipts is kept for that alone.
+    """
     for table in ("licence_contacts", "audience"):
         await connection.execute(
             f"DELETE FROM {table} WHERE tenant_id = $1 AND contact_id = ANY($2::uuid[])",  # noqa: S608 - one of two constants
@@ -192,8 +195,10 @@ async def forget_contacts(
         )
     rows = await connection.fetch(
         """
-        DELETE FROM contacts
+        DELETE FROM contacts c
          WHERE tenant_id = $1 AND contact_id = ANY($2::uuid[])
+           AND NOT EXISTS (SELECT FROM receipt_addresses r
+                            WHERE (r.tenant_id, r.contact_id) = (c.tenant_id, c.contact_id))
         RETURNING 1
         """,
         tenant_id,

@@ -73,15 +73,25 @@ async def _places(connection: Connection, address_index: bytes) -> tuple[Place, 
     rows = await connection.fetch(
         """
         SELECT a.tenant_id, a.contact_id, t.addon_key, t.product, t.edition, t.region, a.roles,
-               a.language, a.since, l.numbers, l.licence_roles
-          FROM audience a
+               a.language, a.since, l.numbers, l.licence_roles, a.gets_receipts
+          FROM (SELECT a.tenant_id, a.contact_id, a.roles, a.language, a.since,
+                       r.contact_id IS NOT NULL AS gets_receipts
+                  FROM audience a
+                  LEFT JOIN receipt_addresses r USING (tenant_id, contact_id)
+                 WHERE a.address_index = $1
+                 UNION ALL
+                SELECT tenant_id, contact_id, '{}', language, named_at, true
+                  FROM receipt_addresses r
+                 WHERE address_index = $1
+                   AND NOT EXISTS (SELECT FROM audience a
+                                    WHERE (a.tenant_id, a.contact_id)
+                                          = (r.tenant_id, r.contact_id))) a
           LEFT JOIN tenants t USING (tenant_id)
          CROSS JOIN LATERAL (
                 SELECT array_agg(number ORDER BY number, role) AS numbers,
                        array_agg(role ORDER BY number, role) AS licence_roles
                   FROM licence_contacts
                  WHERE tenant_id = a.tenant_id AND contact_id = a.contact_id) l
-         WHERE a.address_index = $1
          ORDER BY a.since, a.tenant_id
         """,
         address_index,
@@ -103,6 +113,7 @@ async def _places(connection: Connection, address_index: bytes) -> tuple[Place, 
                     row["numbers"] or (), row["licence_roles"] or (), strict=True
                 )
             ),
+            gets_receipts=row["gets_receipts"],
         )
         for row in rows
     )
@@ -136,15 +147,14 @@ async def correct_language(
     connection: Connection, tenant_id: UUID, contact_id: UUID, language: Language
 ) -> None:
     """Write to a contact in a language that no report changes any more."""
-    await connection.execute(
+    for statement in (
         """
         UPDATE audience SET language = $3, language_chosen = true
          WHERE tenant_id = $1 AND contact_id = $2
         """,
-        tenant_id,
-        contact_id,
-        language,
-    )
+        "UPDATE receipt_addresses SET language = $3 WHERE tenant_id = $1 AND contact_id = $2",
+    ):
+        await connection.execute(statement, tenant_id, contact_id, language)
 
 
 async def drop_deliveries(connection: Connection, address_index: bytes, *, now: datetime) -> int:
@@ -173,7 +183,9 @@ async def erased_and_still_known(pool: Pool, *, limit: int) -> list[bytes]:
         """
         SELECT DISTINCT address_index
           FROM suppressions s
-          JOIN audience a USING (address_index)
+          JOIN (SELECT address_index FROM audience
+                 UNION ALL
+                SELECT address_index FROM receipt_addresses) known USING (address_index)
          WHERE s.reason = 'erased'
          ORDER BY address_index
          LIMIT $1

@@ -79,6 +79,9 @@ async def test_what_is_no_archive_is_refused_in_words(config: Config) -> None:
         answer = await send(config, tenant_id, path, b"no zip")
         assert answer.status_code == 200
         assert "lässt sich nicht importieren" in answer.text
+        assert "Die Datei wird abgelehnt: sie ist keine ZIP-Datei." in answer.text
+        listed = await send(config, tenant_id, path, an_archive({"converters": [{"id": "x"}]}))
+        assert "converters.json, Eintrag 1: " in listed.text
         large = await send(config, tenant_id, path, b"\0" * (21 * 1024 * 1024))
         assert large.status_code == 413
 

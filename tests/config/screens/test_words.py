@@ -1,6 +1,7 @@
 """What the screens say, in every language they speak."""
 
 import ast
+import json
 import re
 import tomllib
 from collections.abc import Iterator
@@ -12,7 +13,11 @@ from services.config.domain.kinds import KINDS
 from services.config.words import PAGES, Language, Words, language_of
 
 ROUTES = Path(__file__).parents[3] / "services" / "config" / "routes"
-PROGRAMS = [*ROUTES.rglob("*.py"), ROUTES.parent / "words.py"]
+PROGRAMS = [
+    *ROUTES.rglob("*.py"),
+    ROUTES.parent / "archives" / "reader.py",
+    ROUTES.parent / "words.py",
+]
 
 
 def in_templates() -> Iterator[str]:
@@ -51,7 +56,12 @@ def test_every_text_is_said_in_every_language_and_no_other(language: Language) -
     told = tomllib.loads((PAGES / f"{language}.toml").read_text("utf-8"))
     assert set(told["words"]) == {*in_templates(), *in_programs()}
     assert set(told["problems"]) <= set(refusals())
-    for english, other in (told["words"] | told["problems"]).items():
+    # Made of the data maps: a table's purpose and end are said in every language too.
+    stores = json.loads((PAGES / "stores.json").read_text("utf-8"))
+    assert set(told["stores"]) == {
+        each[said] for each in stores for said in ("purpose", "retention")
+    }
+    for english, other in (told["stores"] | told["words"] | told["problems"]).items():
         assert other.strip()
         # What is filled in is filled in everywhere.
         assert set(re.findall(r"%\(\w+\)s", other)) >= set(re.findall(r"%\((?!num)\w+\)s", english))

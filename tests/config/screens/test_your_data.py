@@ -1,12 +1,14 @@
 """Your data on a screen: numbers that are true, who fetched the export, and an erasure by typed words."""
 
 from datetime import timedelta
+from html import unescape
+from importlib import import_module
 from uuid import UUID
 
 import httpx2
 import pytest
 
-from contracts.classes import DataClass
+from contracts.classes import TENANT_CLASSES, DataClass
 from contracts.purges import ClockKind, Phase
 from contracts.tenants import Platform
 from services.config.domain.early_erasure import content_goes_at
@@ -70,6 +72,22 @@ async def test_erasure_is_asked_by_typed_words_and_withdrawn(
     assert withdrawn.status_code == 200
     assert 'hx-post="your-data/erasure"' in withdrawn.text
     assert len(await messages(config, tenant_id)) == 2
+
+
+async def test_every_store_of_every_service_is_shown_with_its_purpose_and_end(
+    config: Config,
+) -> None:
+    english = unescape(await look(config, await config.tenant()))
+    for service in ("installer", "config", "notifier"):
+        for table in import_module(f"services.{service}.data_map").DATA_MAP.tables:
+            if table.data_class in TENANT_CLASSES:
+                assert f"{service}: {table.name}</td>" in english
+                assert table.purpose in english
+                assert table.retention in english
+    assert "notifier: jira service management" in english
+    german = await look(config, await config.tenant(), "de")
+    assert "Ihre Datenquellen, Abfragen, Konverter und Vorlagen</th>" in german
+    assert "6 months" not in german
 
 
 async def test_who_does_not_administer_the_site_sees_where_it_stands_and_decides_nothing(

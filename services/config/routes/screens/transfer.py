@@ -6,11 +6,12 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from chassis.problems import Problem
+from services.config.archives.reader import ArchiveRefused
 from services.config.domain.imports import Action, Reason, Step, counts, fingerprint
 from services.config.routes.access import Config, Tenant, reading, writing
 from services.config.routes.imports import MOST_BYTES, do_import, planned_import, sent_archive
 from services.config.routes.screens.screen import PATH, Screens
-from services.config.words import word
+from services.config.words import Words, word
 
 AREA: Final = "transfer"
 LARGER_BODIES: Final = {
@@ -20,6 +21,7 @@ LARGER_BODIES: Final = {
 _MOST_TOLD: Final = 200
 _UNPROCESSABLE: Final = 422
 
+_FILE_REFUSED: Final = word("The file is refused: %(why)s.")
 _REASONS: Final = {
     Reason.TWICE: word("It is in the file twice."),
     Reason.ANOTHER_KIND: word("Here this is a thing of another kind."),
@@ -35,6 +37,14 @@ _ACTIONS: Final = {
     Action.SKIP: word("Is here already, and the same"),
     Action.CONFLICT: word("Is in conflict"),
 }
+
+
+def _told(words: Words, refused: Problem) -> str | None:
+    """Say in a reader's language why a file was refused."""
+    cause = refused.__cause__
+    if not isinstance(cause, ArchiveRefused):
+        return refused.detail
+    return words.say(_FILE_REFUSED, why=words.say(cause.text, **cause.values))
 
 
 def add_to(router: APIRouter, screens: Screens) -> None:
@@ -92,7 +102,8 @@ def add_to(router: APIRouter, screens: Screens) -> None:
     def _refused(request: Request, refused: Problem) -> Response:
         if refused.status != _UNPROCESSABLE:
             raise refused
-        return screens.of(request).show("import-refused.html", detail=refused.detail)
+        screen = screens.of(request)
+        return screen.show("import-refused.html", detail=_told(screen.words, refused))
 
     router.add_api_route(f"/{AREA}", show, methods=["GET"])
     router.add_api_route(f"/{AREA}/preview", preview, methods=["POST"])

@@ -1,11 +1,14 @@
 """Your data: what is kept until when, who fetched it, and its erasure before its time."""
 
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from contracts.classes import DataClass
 from services.config.domain.early_erasure import Stage, begins_at, stage_of
 from services.config.routes import erasure_requests
 from services.config.routes.access import (
@@ -19,7 +22,7 @@ from services.config.routes.screens.looks import latest_looks
 from services.config.routes.screens.screen import Form, Screens
 from services.config.store import early_erasure, export_uses
 from services.config.store.kept import kept_of
-from services.config.words import word
+from services.config.words import PAGES, word
 
 AREA: Final = "your-data"
 _USES_SHOWN: Final = 20
@@ -30,8 +33,27 @@ _WITHDRAWN: Final = word("The erasure is no longer asked for.")
 _MISTYPED: Final = word("That is not what was to be typed. Nothing has changed.")
 
 
+_CLASSES: Final = {
+    DataClass.INSTALLATION: word("The record of the installation and its licence"),
+    DataClass.CONTENT: word("What your team creates in the app"),
+    DataClass.ERRORS: word("Error reports of browsers, without names"),
+    DataClass.TICKETS: word("Your support tickets"),
+    DataClass.CONTACTS: word("The contacts of your licence"),
+}
+
+
+def _stores() -> Sequence[tuple[DataClass, Sequence[Mapping[str, str]]]]:
+    """Read what ``python -m cli.privacy`` made of all services' data maps, by class."""
+    found = json.loads((PAGES / "stores.json").read_text("utf-8"))
+    return [
+        (data_class, [store for store in found if store["data_class"] == data_class])
+        for data_class in _CLASSES
+    ]
+
+
 def add_to(router: APIRouter, screens: Screens) -> None:
     """Add the routes to a router of screens."""
+    stores = _stores()
 
     async def show(request: Request, config: Config, session: CustomerSession) -> Response:
         """Show what is kept, and where its erasure stands."""
@@ -77,6 +99,9 @@ def add_to(router: APIRouter, screens: Screens) -> None:
             stages=Stage,
             administers=administers,
             to_type=_TO_TYPE,
+            classes=stores,
+            class_words=_CLASSES,
+            data_location=config.context.data_location,
             mistyped=screen.words.say(_MISTYPED) if mistyped else "",
             said=screen.words.say(said) if said else "",
             path=AREA,
