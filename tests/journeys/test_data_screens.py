@@ -102,7 +102,7 @@ async def test_the_screens_are_for_everybody(
             await seen.app.locator("details.stores > summary").click()
         await seen.is_for_everybody()
         if folder := os.environ.get("KEEPWORD_PICTURES"):
-            await seen.page.set_viewport_size({"width": 900, "height": 4200})
+            await seen.page.set_viewport_size({"width": 900, "height": 3900})
             await seen.page.screenshot(path=f"{folder}/app-{name}-{theme}.png")
 
 

@@ -81,7 +81,7 @@ async def test_every_store_of_every_service_is_shown_with_its_purpose_and_end(
     for service in ("installer", "config", "notifier"):
         for table in import_module(f"services.{service}.data_map").DATA_MAP.tables:
             if table.data_class in TENANT_CLASSES:
-                assert f"{service}: {table.name}</td>" in english
+                assert f"{service}: {table.name.replace('_', ' ')}</td>" in english
                 assert table.purpose in english
                 assert table.retention in english
     assert "notifier: jira service management" in english
