@@ -158,7 +158,7 @@ CASES: dict[str, Case] = {
         {figure("glass_unreviewed", "config"): "0x100"},
         "Somebody may look at what a customer keeps without a ticket: 1 broken glasses wait for a"
         " review.",
-        {"tells": "privacy"},
+        {"tells": "privacy", "waiting": "1"},
     ),
     "GlassUnreviewed": Case(
         {figure("glass_unreviewed_seconds", "config"): f"{DAY + 3600}x100"},
