@@ -47,7 +47,8 @@ async def test_the_page_is_ready_in_the_sites_frame_and_tells_nobody(
     assert seen.errors == []
 
     token = await seen.run("keepword.session()")
-    ours = (stack.endpoints.installer, stack.endpoints.atlassian, stack.endpoints.config)
+    ends = stack.endpoints
+    ours = (ends.installer, ends.atlassian, ends.config, ends.notifier)
     assert all(request.url.startswith(ours) for request in seen.requests)
     entry, *others = (each for each in seen.requests if each.url.startswith(ours[0]))
     assert "jwt=eyJ" in entry.url
