@@ -53,12 +53,12 @@ def _response(status: bytes, content: bytes) -> bytes:
 
 
 @asynccontextmanager
-async def key_host(atlassian: Atlassian) -> AsyncIterator[str]:
+async def key_host(atlassian: Atlassian, *, host: str = "127.0.0.1") -> AsyncIterator[str]:
     """Serve the public key of a signer under its id; give the URL that goes before the id."""
     path, key = f"/{atlassian.key_id}".encode(), atlassian.public_key_pem.encode()
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: _Answers(path, key), "127.0.0.1", 0)
+    server = await loop.create_server(lambda: _Answers(path, key), host, 0)
     try:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        yield f"http://{host}:{server.sockets[0].getsockname()[1]}"
     finally:
         server.close()
