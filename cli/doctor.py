@@ -179,7 +179,7 @@ def public_keys(environment: Mapping[str, str]) -> dict[str, Ed25519PublicKey]:
         key = LedgerKey.load(Path(name))
     except BadLedgerKey:
         return {}
-    return {key.key_id: key.private_key.public_key()}
+    return dict(key.public_keys)
 
 
 # -- databases ------------------------------------------------------------------------------------

@@ -12,13 +12,14 @@ from uuid import uuid4
 import asyncpg
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from chassis.broker import KafkaAccess
 from chassis.migrations import migrate
 from cli import doctor
-from cli.doctor import Finding, State
+from cli.doctor import Finding, State, public_keys
 from contracts.classes import DataClass
-from contracts.ledger import EntryKind, UnsealedEntry, seal
+from contracts.ledger import EntryKind, UnsealedEntry, key_id_of, seal
 from contracts.topics import CONFIG_ERASURES, INSTALLER_TENANTS, Topic
 from devstack.kafka import create_topics
 from devstack.key_files import ensure_signing_key
@@ -287,3 +288,13 @@ def test_nothing_to_look_at_is_misuse(
     monkeypatch.delenv("KAFKA_BOOTSTRAP_SERVERS", raising=False)
     assert doctor.run_doctor(as_json=False, state=tmp_path) == 2
     assert "No stack is running" in capsys.readouterr().err
+
+
+def test_keys_that_signed_the_ledger_before_are_known(tmp_path: Path) -> None:
+    before = Ed25519PrivateKey.generate().public_key()
+    file = ensure_signing_key(tmp_path / "ledger-key")
+    pem = before.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    file.write_bytes(file.read_bytes() + pem)
+    found = public_keys({"KEEPWORD_LEDGER_KEY_FILE": str(file)})
+    assert len(found) == 2
+    assert found[key_id_of(before)] == before

