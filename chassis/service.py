@@ -60,6 +60,7 @@ C = TypeVar("C")
 _ALWAYS_OPEN = frozenset({"/livez", "/readyz", "/metrics"})
 _MOST_BODY_BYTES = 256 * 1024
 _RELAY_IS_STUCK_AFTER_SECONDS = 60.0
+_LETS_GO_FOR = timedelta(seconds=2)
 _HEARTBEAT_EVERY = timedelta(hours=6)
 # In which the Job that migrates may end beside us.
 _MIGRATED_WITHIN_SECONDS = 120.0
@@ -164,7 +165,11 @@ class Service(Generic[C]):
         app = build_app(self, core.doors)
         core.app = app
         http = HttpServer(
-            edge_of(self, app, core.doors), host=settings.http_host, port=settings.http_port
+            edge_of(self, app, core.doors),
+            host=settings.http_host,
+            port=settings.http_port,
+            # On a laptop nobody but the stack itself keeps connections, and it need not wait.
+            lets_go_for=timedelta() if settings.development else _LETS_GO_FOR,
         )
         log.info("http listens", port=http.port)
         try:

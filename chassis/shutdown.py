@@ -20,6 +20,7 @@ STOP_WITHIN: Final = timedelta(seconds=25)
 _MUCH_BYTES: Final = 16 * 1024
 _MUCH_WRITES: Final = 4
 CANNOT_START: Final = 2
+_LAST_ONE: Final = (b"connection", b"close")
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -109,14 +110,22 @@ class HttpServer:
 
     Port 0 takes a free one, found in ``port``. Raises ``OSError`` where the
     address is taken. The application's lifespan is not run: what must run beside
-    it is a part of its own. On stop, no connection is taken any more and requests in
+    it is a part of its own. On stop, whoever keeps a connection is told for the time of
+    ``lets_go_for``, with each answer, that it is the last one: to close it at once would cut off
+    a request that is on its way. Then no connection is taken any more and requests in
     flight have ``stop_within`` to finish.
     """
 
     name = "http"
 
     def __init__(
-        self, app: ASGIApp, *, host: str, port: int, stop_within: timedelta = timedelta(seconds=10)
+        self,
+        app: ASGIApp,
+        *,
+        host: str,
+        port: int,
+        stop_within: timedelta = timedelta(seconds=10),
+        lets_go_for: timedelta = timedelta(),
     ) -> None:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._socket = socket.create_server((host, port), family=family, backlog=2048)
@@ -135,6 +144,7 @@ class HttpServer:
                 http=_InOnePiece,
             )
         )
+        self._lets_go_for = lets_go_for
         self._ended = asyncio.Event()
 
     @property
@@ -151,7 +161,13 @@ class HttpServer:
             self._ended.set()
 
     async def stop(self) -> None:
-        """Close the door and wait for requests in flight."""
+        """Let go of those who keep connections, close the door and wait for requests in flight."""
+        if self._lets_go_for:
+            # RFC 9112, section 9.6. Both, since uvicorn makes the second of the first each second.
+            config, state = self._server.config, self._server.server_state
+            config.encoded_headers = [*config.encoded_headers, _LAST_ONE]
+            state.default_headers = [*state.default_headers, _LAST_ONE]
+            await asyncio.sleep(self._lets_go_for.total_seconds())
         self._server.should_exit = True
         await self._ended.wait()
 

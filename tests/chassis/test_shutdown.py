@@ -176,6 +176,30 @@ async def test_requests_in_flight_are_answered_before_the_door_closes() -> None:
     assert not server.started
 
 
+async def test_whoever_keeps_a_connection_is_told_before_it_is_closed() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"answered"})
+
+    server = HttpServer(
+        app, host="127.0.0.1", port=0, lets_go_for=timedelta(seconds=1), stop_within=timedelta(0)
+    )
+    stop = asyncio.Event()
+    process = asyncio.create_task(run_until_stopped([server], stop=stop))
+    async with httpx2.AsyncClient() as client:
+        url = f"http://127.0.0.1:{server.port}/"
+        before = await client.get(url)
+        assert "connection" not in before.headers
+        stop.set()
+        async with asyncio.timeout(0.9):
+            # On the same connection, which would be reset if it were closed at once.
+            while (answer := await client.get(url)).headers.get("connection") != "close":
+                pass
+        assert answer.text == "answered"
+    await asyncio.wait_for(process, 5)
+    assert is_refused(server.port)
+
+
 def is_refused(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) != 0
