@@ -35,6 +35,8 @@ def make_secrets(folder: Path, *, mail_domain: str, now: datetime) -> None:
     """Make every file that is not there yet, for its owner alone to read."""
     for service in SERVICES:
         (folder / service).mkdir(parents=True, exist_ok=True, mode=0o700)
+        # Asked for as soon as staff can sign on.
+        ensure_signing_key(folder / service / "audit-key")
     for service in ("installer", "config", "notifier"):
         ensure_key_encryption_keys(folder / service / "key-encryption-keys", wall=now)
     ensure_signing_key(folder / "installer" / "session-key")
