@@ -14,7 +14,7 @@ from playwright.async_api import Browser, expect
 
 from contracts.tenants import ClassState, Platform, TenantStatus
 from services.config.data_map import DATA_MAP
-from services.config.domain.usage import MOST_A_DAY, Cell, Feature, Size, show
+from services.config.domain.usage import MOST_A_DAY, Cell, Feature, Size, show, size_of
 from services.config.routes.statistics import PATH as PAGE
 from services.config.routes.usage import PATH
 from services.config.store import usage as store
@@ -41,7 +41,6 @@ async def config(emptied: Migrated, tmp_path: Path) -> AsyncIterator[Config]:
 def a_batch(feature: str = "queries", uses: int = 1, **others: Any) -> dict[str, Any]:
     given = {
         "batch_id": str(uuid4()),
-        "size": "11-100",
         "uses": [{"feature": feature, "uses": uses}],
     }
     return given | others
@@ -50,6 +49,29 @@ def a_batch(feature: str = "queries", uses: int = 1, **others: Any) -> dict[str,
 async def tell(config: Config, tenant_id: UUID, batch: Any) -> httpx2.Response:
     async with config.client(tenant_id) as client:
         return await client.post(PATH, json=batch)
+
+
+async def keep(config: Config, tenant_id: UUID, *, things: int) -> None:
+    """Let a tenant keep so many things, as far as its total says."""
+    async with config.units.begin() as uow:
+        await uow.act_for(tenant_id)
+        await uow.connection.execute(
+            """
+            INSERT INTO tenant_totals (tenant_id, things, changed_at) VALUES ($1, $2, $3)
+            ON CONFLICT (tenant_id) DO UPDATE SET things = excluded.things
+            """,
+            tenant_id,
+            things,
+            NOW,
+        )
+
+
+@pytest.mark.parametrize(
+    ("things", "size"),
+    [(0, "0"), (1, "1-10"), (10, "1-10"), (11, "11-100"), (1000, "101-1000"), (1001, "1001+")],
+)
+def test_how_much_a_tenant_keeps_is_told_as_a_range(things: int, size: str) -> None:
+    assert size_of(things) == size
 
 
 async def counted(config: Config, tenant_id: UUID) -> list[dict[str, Any]]:
@@ -90,7 +112,7 @@ def test_what_few_tenants_did_is_in_no_number() -> None:
 
 def test_sizes_are_shown_only_where_none_is_the_difference() -> None:
     enough = [cell(5, 10), cell(6, 20, size="11-100")]
-    few = [cell(50, 300, day=NOW.date() - DAY), cell(1, 1, size="10001+", day=NOW.date() - DAY)]
+    few = [cell(50, 300, day=NOW.date() - DAY), cell(1, 1, size="1001+", day=NOW.date() - DAY)]
     shown = show([*enough, *few])[APP, "queries"]
     assert shown.by_size == {"1-10": 10, "11-100": 20}
     assert shown.undivided == 301
@@ -138,12 +160,13 @@ async def test_a_batch_counts_once_on_the_day_on_which_it_comes(config: Config) 
     batch = a_batch() | {"uses": uses}
     for _ in range(3):
         assert (await tell(config, tenant_id, batch)).status_code == 204
-    await tell(config, tenant_id, a_batch(uses=3, size="1-10"))
+    await keep(config, tenant_id, things=10)
+    await tell(config, tenant_id, a_batch(uses=3))
     # An id that another has made up too is another batch.
     await tell(config, other, batch)
     today = NOW.date()
     assert await counted(config, tenant_id) == [
-        {"day": today, "feature": "preview", "app": APP, "size": "11-100", "uses": 9},
+        {"day": today, "feature": "preview", "app": APP, "size": "0", "uses": 9},
         {"day": today, "feature": "queries", "app": APP, "size": "1-10", "uses": 5},
     ]
     assert [row["uses"] for row in await counted(config, other)] == [9, 2]
@@ -165,8 +188,7 @@ async def test_whoever_loops_is_counted_up_to_a_bound(config: Config) -> None:
         {"uses": 1001},
         {"uses": 10**30},
         {"uses": 1.5},
-        {"size": "57"},
-        {"size": None},
+        {"size": "11-100"},
         {"batch_id": "no id"},
         {"uses": []},
         {"uses": [{"feature": "queries", "uses": 1}] * 2},
@@ -224,7 +246,8 @@ async def test_a_purge_takes_what_names_the_tenant(config: Config) -> None:
 async def test_a_day_that_is_over_names_no_tenant(config: Config) -> None:
     tenants = [await a_tenant(config) for _ in range(6)]
     for number, tenant_id in enumerate(tenants):
-        await tell(config, tenant_id, a_batch(uses=10, size="1-10" if number else "11-100"))
+        await keep(config, tenant_id, things=3 if number else 11)
+        await tell(config, tenant_id, a_batch(uses=10))
     end = datetime.combine(NOW.date() + DAY, datetime.min.time(), UTC)
 
     assert await store.roll_up(config.worker, now=end + timedelta(minutes=59)) == 0

@@ -122,8 +122,7 @@ async def test_a_page_tells_which_screens_were_used_and_nothing_else(
     answer = await answered.value
     assert answer.status == 204
     told: Any = answer.request.post_data_json
-    assert set(told) == {"batch_id", "size", "uses"}
-    assert told["size"] == "unknown"
+    assert set(told) == {"batch_id", "uses"}
     assert {"feature": "your-data", "uses": 1} in told["uses"]
     assert {each["feature"] for each in told["uses"]} <= {"datasources", "your-data"}
 

@@ -22,8 +22,7 @@ const tell = async () => {
         Authorization: `Bearer ${await window.keepword.session()}`,
         "Content-Type": "application/json",
       },
-      // How many users the site has is not told to a page.
-      body: JSON.stringify({ batch_id: crypto.randomUUID(), size: "unknown", uses }),
+      body: JSON.stringify({ batch_id: crypto.randomUUID(), uses }),
     });
   } catch {
     // Statistics are worth no second try, and no word to whoever works here.

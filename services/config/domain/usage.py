@@ -34,14 +34,21 @@ class Feature(StrEnum):
 
 
 class Size(StrEnum):
-    """How many users a site has, as its page is told; never the number itself."""
+    """How many things a tenant keeps; never the number itself."""
 
+    NONE = "0"
     TEN = "1-10"
     HUNDRED = "11-100"
     THOUSAND = "101-1000"
-    TEN_THOUSAND = "1001-10000"
-    MORE = "10001+"
-    UNKNOWN = "unknown"
+    MORE = "1001+"
+
+
+_SIZES_UP_TO: Final = ((0, Size.NONE), (10, Size.TEN), (100, Size.HUNDRED), (1000, Size.THOUSAND))
+
+
+def size_of(things: int) -> Size:
+    """Say in which range a number of things lies."""
+    return next((size for most, size in _SIZES_UP_TO if things <= most), Size.MORE)
 
 
 class Use(BaseModel):
@@ -62,7 +69,6 @@ class Batch(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     batch_id: UUID
-    size: Size
     uses: Annotated[tuple[Use, ...], Field(min_length=1, max_length=len(Feature))]
 
     @model_validator(mode="after")

@@ -8,7 +8,7 @@ from fastapi.responses import Response
 from pydantic import ValidationError
 
 from services.config.domain.schemas import UUID, an_object
-from services.config.domain.usage import Batch, Feature, Size
+from services.config.domain.usage import Batch, Feature
 from services.config.routes.access import Config, Tenant, writing
 from services.config.routes.openapi import BODY, PREFIX, SERVED, Operation
 from services.config.store import usage as store
@@ -24,7 +24,6 @@ _TAKEN: Final = Operation(
         "schema": {
             **an_object(
                 batch_id=UUID,
-                size={"enum": [size.value for size in Size]},
                 uses={
                     "type": "array",
                     "minItems": 1,
@@ -42,7 +41,6 @@ _TAKEN: Final = Operation(
         },
         "example": {
             "batch_id": "0193574b-6bd0-7c3a-9a55-00000000000a",
-            "size": "11-100",
             "uses": [{"feature": "queries", "uses": 3}],
         },
     },

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from chassis.database import Connection, Pool
 from chassis.erasure import NOBODY
-from services.config.domain.usage import MOST_A_DAY, Batch, Cell
+from services.config.domain.usage import MOST_A_DAY, Batch, Cell, size_of
 
 GRACE: Final = timedelta(hours=1)
 """How long after its end a day waits for transactions that began in it."""
@@ -30,6 +30,9 @@ async def add_batch(
     )
     if not is_new:
         return False
+    things = await connection.fetchval(
+        "SELECT things FROM tenant_totals WHERE tenant_id = $1", tenant_id
+    )
     await connection.execute(
         """
         INSERT INTO usage_counts AS c (tenant_id, day, feature, app, size, uses)
@@ -42,7 +45,7 @@ async def add_batch(
         """,
         tenant_id,
         now.date(),
-        batch.size,
+        size_of(things or 0),
         [use.feature for use in batch.uses],
         [use.uses for use in batch.uses],
         MOST_A_DAY,
