@@ -64,13 +64,15 @@ async def open_page(
     query: str = "",
     token: str | None = None,
     accept: str | None = BROWSER["accept"],
+    language: str = "en",
 ) -> httpx2.Response:
     """Open the page as the site's frame does."""
     query = query or urlencode({"lic": "active", "xdm_e": "https://acme.atlassian.net", "cp": ""})
     if token is None:
         token = sign_with_secret(site, query_string_hash("GET", path, query))
     address = f"{installer.url}/connect/{app}{path}?{query}&jwt={token}"
-    return await installer.http.get(address, headers={"accept": accept} if accept else {})
+    headers = {"accept-language": language} | ({"accept": accept} if accept else {})
+    return await installer.http.get(address, headers=headers)
 
 
 def context_token(site: Site, **options: Any) -> str:

@@ -12,10 +12,10 @@ from zlib import error as ZlibError  # noqa: N812 - an exception's name
 from pydantic import ValidationError
 from pydantic_core import from_json
 
+from chassis.words import word
 from services.config.archives import FORMAT, FORMAT_VERSION, HISTORY, MANIFEST, SCHEMA
 from services.config.domain.imports import Imported
 from services.config.domain.kinds import KINDS, Kind
-from services.config.words import word
 
 MOST_BYTES: Final = 64 * 1024 * 1024
 """How large the members that are read may be together, once they are unpacked."""

@@ -11,12 +11,12 @@ from chassis.problems import Problem
 from chassis.service import Running, running
 from chassis.sessions import Session
 from chassis.unit_of_work import UnitOfWork
+from chassis.words import word
 from contracts.classes import DataClass
 from services.config.context import Context
 from services.config.domain.access import Access, access_to_content
 from services.config.domain.access import Tenant as KnownTenant
 from services.config.store import tenants
-from services.config.words import word
 
 
 # A plain function would be called in a thread of its own for each request.

@@ -25,6 +25,7 @@ from chassis.tokens import (
     key_id_of,
 )
 from chassis.unit_of_work import UnitOfWork
+from chassis.words import Language, language_of
 from contracts.exports import AUDIENCE, ISSUER, PATH, ExportLink
 from services.config.context import Context
 from services.config.domain.export_links import MOST_USES, LinkState, state_of_link
@@ -33,7 +34,6 @@ from services.config.routes.access import Config, Tenant, reading
 from services.config.routes.exports import send_archive
 from services.config.routes.openapi import PREFIX, SERVED, Operation, json_answer
 from services.config.store import early_erasure, export_uses, tenants
-from services.config.words import Language, language_of
 
 log = structlog.get_logger(__name__)
 

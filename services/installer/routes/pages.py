@@ -11,9 +11,10 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from chassis.pages import PageFiles, templates_in, wants_page
+from chassis.pages import PageFiles, wants_page
 from chassis.problems import Problem
 from chassis.service import running
+from chassis.words import Language, Words, language_of
 from connect.hosts import AllowedHosts
 from services.installer.domain.visits import Refusal
 from services.installer.routes.calls import authorization_of
@@ -22,7 +23,7 @@ from services.installer.sessions import SessionSigner
 from services.installer.settings import ADMIN_PATH, ENTRY_PATH, InstallerSettings, path_of
 from services.installer.visitors import NoSession, admit
 
-_PAGES: Final = Path(__file__).parent.parent / "pages"
+PAGES: Final = Path(__file__).parent.parent / "pages" / "app"
 _NO_APP: Final = "no-app"
 _STATIC: Final = {"entry.js": "text/javascript", "entry.css": "text/css"}
 
@@ -30,7 +31,7 @@ _STATIC: Final = {"entry.js": "text/javascript", "entry.css": "text/css"}
 def pages_router(settings: InstallerSettings, signer: SessionSigner) -> APIRouter:
     """Return the routes of the apps' pages, and of what these load from us."""
     pages = _Pages(settings, signer)
-    files = PageFiles(_PAGES, _STATIC)
+    files = PageFiles(PAGES, _STATIC)
     base = path_of("{addon_key}")
     router = APIRouter()
     router.add_route(f"{base}{ENTRY_PATH}", pages.entry, methods=["GET"])
@@ -63,8 +64,9 @@ class _Pages:
             # The frame's address carries Atlassian's token.
             "referrer-policy": "no-referrer",
             "cache-control": "no-store",
+            "vary": "accept-language",
         }
-        self._templates = templates_in(_PAGES)
+        self._templates = {language: Words.of(language, PAGES).templates() for language in Language}
 
     async def entry(self, request: Request) -> Response:
         """Show the app's page, with a session for the site that signed its address."""
@@ -97,7 +99,7 @@ class _Pages:
         session = session_for(
             self._signer, caller, wall=this.units.clock.wall(), administers=administers
         )
-        return self._page("entry.html", {"app": app, "session": session, **self._told})
+        return self._page(request, "entry.html", {"app": app, "session": session, **self._told})
 
     async def descriptor(self, request: Request) -> Response:
         """Lead whoever opens the app's own address to its descriptor."""
@@ -108,13 +110,14 @@ class _Pages:
     def _no_app(self, request: Request) -> Response:
         if not wants_page(request):
             raise Problem(HTTPStatus.NOT_FOUND, detail="There is no such app here.")
-        return self._page("refusal.html", {"why": _NO_APP}, status=HTTPStatus.NOT_FOUND)
+        return self._page(request, "refusal.html", {"why": _NO_APP}, status=HTTPStatus.NOT_FOUND)
 
     def _refused(self, request: Request, refusal: Refusal, addon_key: str) -> Response:
         problem = turn_away(request, "entry", addon_key, refusal)
         if not wants_page(request):
             raise problem
         return self._page(
+            request,
             "refusal.html",
             {"why": refusal.value},
             status=problem.status,
@@ -123,6 +126,7 @@ class _Pages:
 
     def _page(
         self,
+        request: Request,
         name: str,
         shown: Mapping[str, Any],
         *,
@@ -130,11 +134,17 @@ class _Pages:
         headers: Mapping[str, str] | None = None,
     ) -> Response:
         return Response(
-            self._templates.get_template(name).render(shown),
+            self._templates[_language_of(request)].get_template(name).render(shown),
             status_code=status,
             headers={**self._headers, **(headers or {})},
             media_type="text/html",
         )
+
+
+def _language_of(request: Request) -> Language:
+    """The language that a site tells in the page's address (``loc``), else the browser's."""
+    told = request.query_params.get("loc", "")
+    return language_of(f"{told},{request.headers.get('accept-language', '')};q=0.9")
 
 
 def content_policy(settings: InstallerSettings) -> str:

@@ -9,19 +9,19 @@ from pathlib import Path
 
 import pytest
 
+from chassis.words import Language, Words, language_of
 from services.config.domain.kinds import KINDS
-from services.config.words import PAGES, Language, Words, language_of
+from services.config.routes.screens.screen import PAGES
 
 ROUTES = Path(__file__).parents[3] / "services" / "config" / "routes"
 PROGRAMS = [
     *ROUTES.rglob("*.py"),
     ROUTES.parent / "archives" / "reader.py",
-    ROUTES.parent / "words.py",
 ]
 
 
 def in_templates() -> Iterator[str]:
-    environment = Words.of(Language.ENGLISH).templates()
+    environment = Words.of(Language.ENGLISH, PAGES).templates()
     for path in PAGES.glob("*.html"):
         for _, _, found in environment.extract_translations(path.read_text("utf-8")):  # type: ignore[attr-defined]
             yield from (
@@ -89,7 +89,7 @@ def test_the_language_is_the_best_of_those_that_a_browser_asks_for(
 
 
 def test_a_text_is_filled_in_and_counted() -> None:
-    german = Words.of(Language.GERMAN)
+    german = Words.of(Language.GERMAN, PAGES)
     assert german.say("Move %(name)s up", name="X") == "X nach oben schieben"
     text = '{{ ngettext("%(num)s is shown.", "%(num)s are shown.", n) }}'
     template = german.templates().from_string(text)

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from chassis.identifiers import uuid7
 from chassis.problems import Problem
 from chassis.unit_of_work import UnitOfWork
+from chassis.words import word
 from services.config.context import Context
 from services.config.domain.definitions import Definition
 from services.config.domain.kinds import KIND_OF, Kind
@@ -25,7 +26,6 @@ from services.config.routes.screens.screen import Form, Screen, Screens
 from services.config.routes.screens.wording import WORDING
 from services.config.store import history, things
 from services.config.store.things import Wanted
-from services.config.words import word
 
 _MOST_CHOICES: Final = 1_000
 _PLURALS: Final = {name: kind.plural for name, kind in KIND_OF.items()}

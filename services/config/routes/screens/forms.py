@@ -7,12 +7,12 @@ from uuid import UUID
 
 from pydantic import ValidationError
 
+from chassis.words import Words, word
 from services.config.domain.datasources import DatasourceKind
 from services.config.domain.definitions import Definition
 from services.config.domain.kinds import Kind
 from services.config.domain.parameters import Parameter, ParameterType, parameters_in
 from services.config.routes.screens.screen import Form
-from services.config.words import Words, word
 
 LABELS: Final[Mapping[str, str]] = {
     "name": word("Name"),

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
 
 from chassis.unit_of_work import UnitOfWork
+from chassis.words import word
 from services.config.context import Context
 from services.config.domain.kinds import Kind
 from services.config.domain.things import Thing
@@ -18,7 +19,6 @@ from services.config.routes.screens.editors import EditorScreens
 from services.config.routes.screens.forms import LABELS
 from services.config.routes.screens.screen import Form, Screen, Screens
 from services.config.store import history
-from services.config.words import word
 
 _PAGE: Final = 50
 _LATEST: Final = 2**31 - 1

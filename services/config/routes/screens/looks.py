@@ -10,13 +10,13 @@ from starlette.responses import Response
 
 from chassis.staff.people import Role
 from chassis.unit_of_work import UnitOfWork
+from chassis.words import word
 from services.config.context import Context
 from services.config.domain.grants import Category
 from services.config.routes.access import Config, Tenant, reading
 from services.config.routes.screens.screen import Screens
 from services.config.routes.screens.wording import WORDING
 from services.config.store import looks as store
-from services.config.words import word
 
 _SHOWN: Final = 20
 

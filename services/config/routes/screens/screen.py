@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from fastapi import APIRouter, Request
@@ -11,10 +12,11 @@ from jinja2 import Environment
 from starlette.responses import Response
 
 from chassis.problems import Problem
+from chassis.words import Language, Words, language_of
 from services.config.routes.screens.comparing import near, told
-from services.config.words import Language, Words, language_of
 
 PATH: Final = "/screens"
+PAGES: Final = Path(__file__).parents[2] / "pages" / "app"
 
 _Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
@@ -36,7 +38,7 @@ class Screens:
     """The templates, in every language."""
 
     def __init__(self) -> None:
-        self._of = {language: _screen(Words.of(language)) for language in Language}
+        self._of = {language: _screen(Words.of(language, PAGES)) for language in Language}
 
     @property
     def templates(self) -> Environment:

@@ -6,13 +6,13 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from chassis.pages import PageFiles
+from chassis.words import word
 from services.config.bundles import Bundles
 from services.config.domain.early_erasure import content_goes_at
 from services.config.routes.access import Config, Tenant
-from services.config.routes.screens.screen import Screens
+from services.config.routes.screens.screen import PAGES, Screens
 from services.config.routes.screens.wording import WORDING
 from services.config.store import early_erasure, tenants
-from services.config.words import PAGES, word
 
 _STYLE: Final = "app.css"
 _SCRIPTS: Final = ("app.js", "editors.js", "preview.js")

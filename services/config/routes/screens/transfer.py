@@ -6,12 +6,12 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from chassis.problems import Problem
+from chassis.words import Words, word
 from services.config.archives.reader import ArchiveRefused
 from services.config.domain.imports import Action, Reason, Step, counts, fingerprint
 from services.config.routes.access import Config, Tenant, reading, writing
 from services.config.routes.imports import MOST_BYTES, do_import, planned_import, sent_archive
 from services.config.routes.screens.screen import PATH, Screens
-from services.config.words import Words, word
 
 AREA: Final = "transfer"
 LARGER_BODIES: Final = {

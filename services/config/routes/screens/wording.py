@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from services.config.words import word
+from chassis.words import word
 
 
 @dataclass(frozen=True, slots=True)

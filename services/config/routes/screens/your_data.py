@@ -8,6 +8,7 @@ from uuid import UUID
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from chassis.words import word
 from contracts.classes import DataClass
 from services.config.domain.early_erasure import Stage, begins_at, stage_of
 from services.config.routes import erasure_requests
@@ -19,10 +20,9 @@ from services.config.routes.access import (
 )
 from services.config.routes.screens.looks import add_to as add_looks_to
 from services.config.routes.screens.looks import latest_looks
-from services.config.routes.screens.screen import Form, Screens
+from services.config.routes.screens.screen import PAGES, Form, Screens
 from services.config.store import early_erasure, export_uses
 from services.config.store.kept import kept_of
-from services.config.words import PAGES, word
 
 AREA: Final = "your-data"
 _USES_SHOWN: Final = 20

@@ -1,4 +1,4 @@
-"""The words of the screens: written in English where they are shown, said in the reader's language."""
+"""The words of customers' screens: written in English where they are shown, said in the reader's language."""
 
 import tomllib
 from collections.abc import Mapping
@@ -10,8 +10,6 @@ from typing import Any, Final
 from jinja2 import Environment
 
 from chassis.pages import templates_in
-
-PAGES: Final = Path(__file__).parent / "pages" / "app"
 
 _MOST_CHARACTERS: Final = 200
 
@@ -55,14 +53,17 @@ class Words:
 
     language: Language
     catalogue: Mapping[str, str]
+    folder: Path
 
     @classmethod
-    def of(cls, language: Language) -> "Words":
-        """Read the catalogue of a language."""
+    def of(cls, language: Language, folder: Path) -> "Words":
+        """Read the catalogue of a language, which lies beside the templates in a folder."""
         if language is Language.ENGLISH:
-            return cls(language, {})
-        found = tomllib.loads((PAGES / f"{language}.toml").read_text("utf-8"))
-        return cls(language, {**found["stores"], **found["words"], **found["problems"]})
+            return cls(language, {}, folder)
+        tables = tomllib.loads((folder / f"{language}.toml").read_text("utf-8")).values()
+        return cls(
+            language, {text: said for table in tables for text, said in table.items()}, folder
+        )
 
     def say(self, text: str, **values: Any) -> str:
         """Say a text, its ``%(name)s`` filled in; one without a translation stays English."""
@@ -73,7 +74,7 @@ class Words:
 
     def templates(self) -> Environment:
         """The templates of the screens, which speak this language by ``_`` and ``trans``."""
-        environment = templates_in(PAGES)
+        environment = templates_in(self.folder)
         environment.add_extension("jinja2.ext.i18n")
         environment.install_gettext_callables(  # type: ignore[attr-defined]
             self._found, lambda one, many, n: self._found(one if n == 1 else many), newstyle=True
