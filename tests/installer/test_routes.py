@@ -513,6 +513,8 @@ async def test_a_session_token_is_checked_by_the_published_key(
         "iss": "keepword-installer",
         "aud": ["config", "notifier"],
         "sub": str(tenant_id),
+        # On a laptop, where nobody else could ask for an erasure.
+        "role": "administrator",
         "iat": now,
         "exp": now + 900,
     }
