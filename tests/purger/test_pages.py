@@ -325,3 +325,24 @@ async def test_the_board_can_be_read_in_any_light_on_a_narrow_screen(
         "/sign-on/tables.js",
     }
     assert site.errors == []
+
+
+async def test_what_somebody_has_arranged_is_not_made_fresh(purger: Purger, site: Site) -> None:
+    await purger.begin()
+    for _ in range(3):
+        await purger.hear(a_tenant(left_at=LEFT_AT))
+    page = await site.open(BOARD)
+    words = page.locator("#due-purges-filter")
+    shown = page.locator("#due tbody tr:visible")
+    await expect(shown).to_have_count(3)
+    [tenant] = (await shown.first.locator("code").all_inner_texts())[:1]
+    await words.fill(tenant)
+    await expect(shown).to_have_count(1)
+    await expect(page.locator("#refresh")).not_to_be_checked()
+    # A part that is replaced all the same has its tools again.
+    await page.locator("#due").evaluate(
+        "part => { const copy = part.querySelector('table').cloneNode(true);"
+        " delete copy.dataset.prepared; part.replaceChildren(copy); }"
+    )
+    await expect(words).to_have_value("")
+    assert site.errors == []

@@ -5,8 +5,28 @@ const FEWEST_ROWS = 2;
 // What a spreadsheet would run as a formula is written as the text that it is.
 const FORMULA = /^[=+\-@\t\r]/;
 
-for (const table of document.querySelectorAll("table[data-tools]")) {
-  if (table.tBodies[0].rows.length >= FEWEST_ROWS) prepare(table);
+prepareAll();
+// A page that keeps itself fresh puts new tables in the place of old ones.
+new MutationObserver(prepareAll).observe(document.querySelector("main"), {
+  childList: true,
+  subtree: true,
+});
+
+function prepareAll() {
+  for (const table of document.querySelectorAll("table[data-tools]:not([data-prepared])")) {
+    table.dataset.prepared = "";
+    if (table.tBodies[0].rows.length >= FEWEST_ROWS) prepare(table);
+  }
+}
+
+// By which the keyboard's place is found again when a table is replaced.
+function idOf(table, part) {
+  return `${table.dataset.name}-${part}`.replaceAll(/\s+/g, "-");
+}
+
+// Whoever keeps the page fresh hears that what somebody has arranged is not to be replaced.
+function use(table) {
+  table.dispatchEvent(new CustomEvent("tables:used", { bubbles: true }));
 }
 
 function prepare(table) {
@@ -23,9 +43,11 @@ function addSorting(table, heads, head, column) {
   const button = document.createElement("button");
   button.type = "button";
   button.className = "sort";
+  button.id = idOf(table, `sort-${column}`);
   button.append(...head.childNodes);
   head.append(button);
   button.addEventListener("click", () => {
+    use(table);
     const up = head.getAttribute("aria-sort") !== "ascending";
     for (const other of heads) other.removeAttribute("aria-sort");
     head.setAttribute("aria-sort", up ? "ascending" : "descending");
@@ -54,9 +76,11 @@ function filterOf(table) {
   const said = document.createElement("span");
   input.type = "search";
   input.autocomplete = "off";
+  input.id = idOf(table, "filter");
   said.setAttribute("role", "status");
   label.append("Only rows with", input);
   input.addEventListener("input", () => {
+    use(table);
     const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
     const rows = [...table.tBodies[0].rows];
     for (const row of rows) {
@@ -75,6 +99,7 @@ function csvOf(table, heads) {
   const button = document.createElement("button");
   button.type = "button";
   button.textContent = "These rows as CSV";
+  button.id = idOf(table, "csv");
   button.addEventListener("click", () => {
     const rows = [...table.tBodies[0].rows].filter((row) => !row.hidden);
     const lines = [heads.map(textOf), ...rows.map((row) => [...row.cells].map(textOf))];

@@ -88,5 +88,8 @@
       send(event.target);
     });
   }
+  document.addEventListener("tables:used", () => {
+    refresh.checked = false;
+  });
   setTimeout(keepLooking, EVERY_MS);
 })();
