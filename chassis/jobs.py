@@ -20,6 +20,7 @@ log = structlog.get_logger()
 JITTER: Final = 0.1
 FIRST_BACKOFF: Final = timedelta(seconds=1)
 LONGEST_BACKOFF: Final = timedelta(minutes=5)
+_PROMPT: Final = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,18 +168,22 @@ class JobRunner:
         return pause * (1 + JITTER * (2 * random.random() - 1))  # noqa: S311 - spreads load, guards nothing
 
 
-def notice_moved_time(clock: OffsetClock, wakes: Mapping[str, Callable[[], None]]) -> Job:
-    """Make a job that runs all others as soon as a laptop's time is moved.
+def notice_moved_time(
+    clock: OffsetClock, jobs: Sequence[Job], wakes: Mapping[str, Callable[[], None]]
+) -> Job:
+    """Make a job that runs those of each minute as soon as a laptop's time is moved.
 
     They come by wall time, which is not moved, so what has become due would wait for its turn.
+    What comes more seldom has no haste.
     """
     known = clock.offset
+    prompt = [job.name for job in jobs if job.every <= _PROMPT]
 
     async def look() -> None:
         nonlocal known
         if known != (known := clock.offset):
-            for wake in wakes.values():
-                wake()
+            for name in prompt:
+                wakes[name]()
 
     return Job("notice moved time", timedelta(milliseconds=200), look)
 

@@ -586,7 +586,7 @@ class _Core(Generic[C]):
             )
             jobs.append(Job("erase", timedelta(seconds=1), eraser_job.run))
         if isinstance(this.units.clock, OffsetClock):
-            jobs.append(notice_moved_time(this.units.clock, wakes))
+            jobs.append(notice_moved_time(this.units.clock, tuple(jobs), wakes))
         runner = JobRunner(jobs, service.metrics)
         for job in jobs:
             wakes[job.name] = lambda name=job.name: runner.wake(name)  # type: ignore[misc]

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from chassis.openapi import problem_response
-from chassis.pages import STAFF_HEADERS, form_of, id_in, templates_in, wants_page
+from chassis.pages import STAFF_HEADERS, form_of, templates_in, wants_page
 from chassis.problems import Problem
 from chassis.service import running
 from chassis.staff.access import StaffRouter, allowed
@@ -76,7 +76,8 @@ def staff_tenants_router(addon_keys: Sequence[str]) -> StaffRouter:
     router.add_api_route("", pages.list_tenants, methods=["GET"], response_model=Tenants)
     router.add_api_route("/search", pages.search, methods=["POST"], include_in_schema=False)
     router.add_api_route("/lookup", look_up_tenants, methods=["POST"])
-    router.add_api_route("/{tenant_id}", pages.show, methods=["GET"], include_in_schema=False)
+    # Of an id alone, so that no other path is taken for one.
+    router.add_api_route("/{tenant_id:uuid}", pages.show, methods=["GET"], include_in_schema=False)
     router.add_api_route(
         "/{tenant_id}/timeline", show_timeline, methods=["GET"], responses=NO_TENANT
     )
@@ -114,12 +115,11 @@ class _Pages:
         return self._page("tenants.html", {"found": found, "typed": typed, "root": "../"})
 
     @_READERS
-    async def show(self, request: Request, tenant_id: str) -> Response:
+    async def show(self, request: Request, tenant_id: UUID) -> Response:
         """Show where a tenant stands: its state, its licences, what was heard of it."""
-        known = id_in(tenant_id)
         pool = running(request).units.pool
         async with pool.acquire() as connection, connection.transaction():
-            state = await store.read_tenant(connection, known) if known else None
+            state = await store.read_tenant(connection, tenant_id)
             if state is None:
                 return self._page("no-tenant.html", {}, status=HTTPStatus.NOT_FOUND)
             # By these a customer is called, which is not everybody's to know.

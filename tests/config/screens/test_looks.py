@@ -21,7 +21,7 @@ async def granted(
     grant = Grant(
         grant_id=uuid4(),
         tenant_id=tenant_id,
-        subject="sam",
+        subject="sam-4711",
         role=role,
         category=reason.category,
         reason_hash=reason.hash(b"salt"),
@@ -60,7 +60,7 @@ async def test_it_says_when_as_what_why_and_at_what_and_not_who(config: Config) 
     # The latest first.
     assert shown.index("Our development") < shown.index("Our support")
     assert "the list: Queries" in shown
-    for hidden in ("sam", "words for our officers"):
+    for hidden in ("sam-4711", "words for our officers"):
         assert hidden not in shown
 
     german = await look(config, tenant_id, "de")
