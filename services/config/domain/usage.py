@@ -5,10 +5,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
-from typing import Annotated, Final, Self
+from typing import Annotated, Final
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 FEWEST_TENANTS: Final = 5
 """Fewer tenants than this could be guessed, so their numbers are shown to nobody."""
@@ -70,12 +70,6 @@ class Batch(BaseModel):
 
     batch_id: UUID
     uses: Annotated[tuple[Use, ...], Field(min_length=1, max_length=len(Feature))]
-
-    @model_validator(mode="after")
-    def _names_each_feature_once(self) -> Self:
-        if len({use.feature for use in self.uses}) < len(self.uses):
-            raise ValueError("each feature stands once in a batch")
-        return self
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,8 +37,9 @@ async def add_batch(
         """
         INSERT INTO usage_counts AS c (tenant_id, day, feature, app, size, uses)
         SELECT $1, $2, feature, coalesce((SELECT app FROM error_apps WHERE tenant_id = $1), ''),
-               $3, uses
+               $3, sum(uses)
           FROM unnest($4::text[], $5::int[]) AS u(feature, uses)
+         GROUP BY feature
          ORDER BY feature
         ON CONFLICT (tenant_id, day, feature) DO UPDATE
            SET uses = least(c.uses + excluded.uses, $6), size = excluded.size
