@@ -2,13 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date, datetime
 from hashlib import sha256
 from http import HTTPStatus
 from pathlib import Path
-from typing import Final
+from types import MappingProxyType
+from typing import Any, Final
 from urllib.parse import parse_qsl
 from uuid import UUID
 
+from fastapi import APIRouter
 from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PrefixLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -42,7 +45,8 @@ def templates_in(folder: Path) -> Environment:
     """Read templates of HTML; what is put into one is escaped, and what is missing is an error.
 
     Pages for staff extend ``staff/page.html``; ``signed_on()`` gives them the member of staff who
-    asks, and ``frame()`` what all of them have in common.
+    asks, and ``frame()`` what all of them have in common. ``day`` and ``moment`` are filters that
+    write a time as a person does.
     """
     templates = Environment(
         loader=ChoiceLoader(
@@ -57,7 +61,16 @@ def templates_in(folder: Path) -> Environment:
         lstrip_blocks=True,
     )
     templates.globals.update(signed_on=signed_on, frame=frame)
+    templates.filters.update(day=_day, moment=_moment)
     return templates
+
+
+def _day(day: date) -> str:
+    return f"{day.day} {day:%B %Y}"
+
+
+def _moment(moment: datetime) -> str:
+    return f"{_day(moment)}, {moment:%H:%M} UTC"
 
 
 def wants_page(request: Request) -> bool:
@@ -101,6 +114,13 @@ class PageFiles:
     def __init__(self, folder: Path, kinds: Mapping[str, str]) -> None:
         self._files = {name: _read(folder / name, kind) for name, kind in kinds.items()}
 
+    def add_to(self, router: APIRouter, *, below: str = "") -> None:
+        """Let a router serve the files, each by its name below a path."""
+        for name in self._files:
+            router.add_api_route(
+                f"{below}/{name}", self.show, methods=["GET"], name=name, include_in_schema=False
+            )
+
     async def show(self, request: Request) -> Response:
         """Serve the file that a path ends with; the browser asks each time whether it has changed."""
         file = self._files[request.url.path.rpartition("/")[2]]
@@ -117,3 +137,33 @@ def _read(path: Path, kind: str) -> _File:
         "cache-control": "no-cache",
     }
     return _File(content, headers)
+
+
+class StaffPages:
+    """Pages for staff, of the templates in a folder, and what these load from us below ``/pages``."""
+
+    def __init__(
+        self,
+        folder: Path,
+        kinds: Mapping[str, str] = MappingProxyType({}),
+        *,
+        headers: Mapping[str, str] = STAFF_HEADERS,
+    ) -> None:
+        self.templates = templates_in(folder)
+        self._files = PageFiles(folder, kinds)
+        self._headers = headers
+
+    def router(self) -> APIRouter:
+        """Return the routes of what the pages load."""
+        router = APIRouter(prefix="/pages")
+        self._files.add_to(router)
+        return router
+
+    def page(self, name: str, shown: Mapping[str, Any], *, status: int = HTTPStatus.OK) -> Response:
+        """Render a page; ``root`` leads from it to where the service's paths begin."""
+        return Response(
+            self.templates.get_template(name).render({**shown, "root": frame().root}),
+            status_code=status,
+            headers=self._headers,
+            media_type="text/html",
+        )

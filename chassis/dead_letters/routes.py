@@ -1,7 +1,6 @@
 """The pages of dead letters, for those of our staff who mend them."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import datetime
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
@@ -14,7 +13,7 @@ from chassis.dead_letters import acts
 from chassis.dead_letters.acts import NotPossible, Word
 from chassis.dead_letters.redrives import JOB
 from chassis.dead_letters.written import State
-from chassis.pages import STAFF_HEADERS, PageFiles, form_of, id_in, see, templates_in
+from chassis.pages import StaffPages, form_of, id_in, see
 from chassis.staff.access import StaffRouter, allowed
 from chassis.staff.people import Role, said_by
 from chassis.unit_of_work import UnitOfWork
@@ -35,23 +34,19 @@ _ACTS: Final[Mapping[str, Callable[..., Awaitable[Any]]]] = {
 def dead_letters_routers(service: str) -> tuple[APIRouter, ...]:
     """Return the routes by which a service shows its dead letters and takes a person's word."""
     router = StaffRouter(prefix="/staff/dead-letters", include_in_schema=False)
-    pages, files = _Pages(service), PageFiles(_PAGES, _STATIC)
-    style = APIRouter(prefix="/pages", include_in_schema=False)
-    for name in _STATIC:
-        style.add_api_route(f"/{name}", files.show, methods=["GET"], name=name)
+    pages = _Pages(service)
     router.add_api_route("", pages.show_groups, methods=["GET"])
     router.add_api_route("/groups/{fingerprint}", pages.show_group, methods=["GET"])
     router.add_api_route("/groups/{fingerprint}/{act}", pages.act_on_group, methods=["POST"])
     router.add_api_route("/{letter}", pages.show_letter, methods=["GET"])
     router.add_api_route("/{letter}/{act}", pages.act_on_letter, methods=["POST"])
-    return style, router
+    return pages.router(), router
 
 
-class _Pages:
+class _Pages(StaffPages):
     def __init__(self, service: str) -> None:
-        self._templates = templates_in(_PAGES)
-        self._templates.filters["moment"] = _moment
-        self._templates.globals.update(
+        super().__init__(_PAGES, _STATIC)
+        self.templates.globals.update(
             service=service, States=State, state_is_not_mended=acts.STATE_IS_NOT_MENDED
         )
 
@@ -60,19 +55,19 @@ class _Pages:
         """Show the causes."""
         async with _service(request).units.begin() as uow:
             found = await acts.groups(uow.connection, limit=_SHOWN)
-            return self._page("groups.html", {"groups": found, "now": uow.now}, root="")
+            return self.page("groups.html", {"groups": found, "now": uow.now})
 
     @_MENDERS
     async def show_group(self, request: Request, fingerprint: str) -> Response:
         """Show the letters of a cause."""
         async with _service(request).units.begin() as uow:
-            return await self._group(uow, fingerprint, root="../../")
+            return await self._group(uow, fingerprint)
 
     @_MENDERS
     async def show_letter(self, request: Request, letter: str) -> Response:
         """Show a letter with its body."""
         async with _service(request).units.begin() as uow:
-            return await self._letter(uow, id_in(letter), root="../")
+            return await self._letter(uow, id_in(letter))
 
     @_MENDERS
     async def act_on_group(self, request: Request, fingerprint: str, act: str) -> Response:
@@ -82,7 +77,7 @@ class _Pages:
             problem = await _act(uow, act, fingerprint, form)
             if problem is not None:
                 given = {**_NOTHING, **form, "problem": problem}
-                return await self._group(uow, fingerprint, root="../../../", given=given)
+                return await self._group(uow, fingerprint, given=given)
         _service(request).wake_job(JOB)
         return see(f"../{fingerprint}")
 
@@ -94,7 +89,7 @@ class _Pages:
             problem = await _act(uow, act, letter_id, form)
             if problem is not None:
                 given = {**_NOTHING, **form, "problem": problem}
-                return await self._letter(uow, letter_id, root="../../", given=given)
+                return await self._letter(uow, letter_id, given=given)
         _service(request).wake_job(JOB)
         return see(f"../{letter}")
 
@@ -102,43 +97,28 @@ class _Pages:
         self,
         uow: UnitOfWork[Any],
         fingerprint: str,
-        *,
-        root: str,
         given: Mapping[str, str] = _NOTHING,
     ) -> Response:
         found = await acts.letters(uow.connection, fingerprint, limit=_SHOWN)
         if not found:
-            return self._nothing("group", root=root)
+            return self._nothing("group")
         shown = {"letters": found, "given": given, "most": _SHOWN}
-        return self._page("group.html", shown, root=root, status=_status(given))
+        return self.page("group.html", shown, status=_status(given))
 
     async def _letter(
         self,
         uow: UnitOfWork[Any],
         letter_id: UUID | None,
-        *,
-        root: str,
         given: Mapping[str, str] = _NOTHING,
     ) -> Response:
         found = await acts.opened(uow.connection, letter_id) if letter_id else None
         if found is None:
-            return self._nothing("dead letter", root=root)
+            return self._nothing("dead letter")
         shown = {"found": found, "given": given}
-        return self._page("letter.html", shown, root=root, status=_status(given))
+        return self.page("letter.html", shown, status=_status(given))
 
-    def _nothing(self, what: str, *, root: str) -> Response:
-        return self._page("none.html", {"what": what}, root=root, status=HTTPStatus.NOT_FOUND)
-
-    def _page(
-        self, name: str, shown: Mapping[str, Any], *, root: str, status: int = HTTPStatus.OK
-    ) -> Response:
-        """Render a page; ``root`` leads from what was asked for to where all pages of staff are."""
-        return Response(
-            self._templates.get_template(name).render({**shown, "root": root}),
-            status_code=status,
-            headers=STAFF_HEADERS,
-            media_type="text/html",
-        )
+    def _nothing(self, what: str) -> Response:
+        return self.page("none.html", {"what": what}, status=HTTPStatus.NOT_FOUND)
 
 
 async def _act(
@@ -164,7 +144,3 @@ def _service(request: Request) -> Any:
 
 def _status(given: Mapping[str, str]) -> int:
     return HTTPStatus.CONFLICT if given["problem"] else HTTPStatus.OK
-
-
-def _moment(moment: datetime) -> str:
-    return f"{moment.day} {moment:%B %Y, %H:%M} UTC"

@@ -22,7 +22,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 
 from chassis import audit, tracing
-from chassis.pages import STAFF_HEADERS, STAFF_PAGES, STAFF_STATIC, PageFiles, id_in, templates_in
+from chassis.pages import STAFF_HEADERS, STAFF_PAGES, STAFF_STATIC, PageFiles, StaffPages, id_in
 from chassis.problems import Problem
 from chassis.staff import sessions
 from chassis.staff.frame import STAFF, Page, frame_page
@@ -78,16 +78,14 @@ class Door:
         self._provider = provider
         self._public_url = public_url.rstrip("/")
         self._cookies = _Cookies(f"__Host-keepword-{service}", f"__Host-keepword-{service}-sign-on")
-        self._templates = templates_in(STAFF_PAGES)
-        self._templates.globals.update(service=service)
+        self._pages = StaffPages(STAFF_PAGES)
+        self._pages.templates.globals.update(service=service)
         self._begun = _Begun(monotonic)
 
     def router(self) -> APIRouter:
         """Return the routes of signing on and out; none but of style where there is no provider."""
         router = APIRouter(prefix=SIGN_ON, include_in_schema=False)
-        files = PageFiles(STAFF_PAGES, STAFF_STATIC)
-        for name in STAFF_STATIC:
-            router.add_api_route(f"/{name}", files.show, methods=["GET"], name=name)
+        PageFiles(STAFF_PAGES, STAFF_STATIC).add_to(router)
         if self._provider is None:
             return router
         router.add_api_route("", self.begin, methods=["GET"])
@@ -322,11 +320,7 @@ class Door:
             "roles": ", ".join(sorted(person.roles)),
             "pages": [page for page in self.pages if page.roles & person.roles],
         }
-        return Response(
-            self._templates.get_template("start.html").render(shown),
-            headers=STAFF_HEADERS,
-            media_type="text/html",
-        )
+        return self._pages.page("start.html", shown)
 
     def _refused(self, why: str) -> Response:
         log.warning("sign-on refused", why=why)
@@ -354,7 +348,7 @@ class Door:
             "style": f"{self._public_url}{SIGN_ON}/staff.css",
         }
         return Response(
-            self._templates.get_template("sign-on.html").render(shown),
+            self._pages.templates.get_template("sign-on.html").render(shown),
             status_code=status,
             headers=STAFF_HEADERS,
             media_type="text/html",

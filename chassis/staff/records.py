@@ -1,13 +1,13 @@
 """The pages of what staff did and of what staff may do, the same in every service."""
 
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from chassis import audit
-from chassis.pages import STAFF_HEADERS, STAFF_PAGES, templates_in
+from chassis.pages import STAFF_PAGES, StaffPages
 from chassis.staff.access import StaffRouter, allowed, staff_routes
 from chassis.staff.people import Role
 
@@ -25,11 +25,11 @@ def records_router(service: str) -> APIRouter:
     return router
 
 
-class _Records:
+class _Records(StaffPages):
     def __init__(self, service: str) -> None:
-        self._templates = templates_in(STAFF_PAGES)
-        self._templates.globals.update(service=service)
-        self._templates.filters["moment"] = _moment
+        super().__init__(STAFF_PAGES)
+        self.templates.globals.update(service=service)
+        self.templates.filters["moment"] = _moment
 
     @allowed(Role.PRIVACY, page="Audit")
     async def show_audit(self, request: Request) -> Response:
@@ -42,20 +42,13 @@ class _Records:
             "older": found[_SHOWN - 1].number if len(found) > _SHOWN else None,
             "is_newest": before == _HIGHEST,
         }
-        return self._page("audit.html", shown)
+        return self.page("audit.html", shown)
 
     @allowed(*Role, page="Access")
     async def show_access(self, request: Request) -> Response:
         """Show which role may do what here."""
         routes = sorted(staff_routes(request.app.routes), key=lambda each: (each.path, each.method))
-        return self._page("access.html", {"routes": routes, "roles": list(Role)})
-
-    def _page(self, name: str, shown: dict[str, Any]) -> Response:
-        return Response(
-            self._templates.get_template(name).render(shown),
-            headers=STAFF_HEADERS,
-            media_type="text/html",
-        )
+        return self.page("access.html", {"routes": routes, "roles": list(Role)})
 
 
 def _number(text: str) -> int:

@@ -64,7 +64,7 @@ from services.notifier.routes.preferences import preferences_router
 from services.notifier.routes.receipt_address import PATH as RECEIPT_ADDRESS_PATH
 from services.notifier.routes.receipt_address import ReceiptAddress
 from services.notifier.routes.requests import RequestPages
-from services.notifier.routes.staff import StaffPages
+from services.notifier.routes.staff import EditorPages
 from services.notifier.settings import NotifierSettings
 from services.notifier.store import suppressions
 from services.notifier.store.deliveries import receipt_of
@@ -252,7 +252,7 @@ def _mail_server(settings: NotifierSettings, sign: Callable[[bytes], bytes] | No
 
 def _editors(settings: NotifierSettings, server: MailServer) -> tuple[APIRouter, ...]:
     """Build the pages on which staff write what is sent, and watch it being sent."""
-    pages = StaffPages(settings.vendor_name)
+    pages = EditorPages(settings.vendor_name)
     stationery, sheets = _paper(settings)
     letters = NewsLetters(stationery, sheets)
     return (

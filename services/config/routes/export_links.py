@@ -104,15 +104,11 @@ class ExportLinkDoor:
         router.add_api_route(
             USES_PATH, show_uses, methods=["GET"], response_model=None, **_USES.arguments()
         )
-        files = PageFiles(_PAGES, _STATIC)
         for method, act in (("GET", self.show), ("POST", self.fetch)):
             router.add_api_route(
                 PATH, act, methods=[method], response_model=None, include_in_schema=False
             )
-        for name in _STATIC:
-            router.add_api_route(
-                f"/pages/{name}", files.show, methods=["GET"], name=name, include_in_schema=False
-            )
+        PageFiles(_PAGES, _STATIC).add_to(router, below="/pages")
         return router
 
     async def show(self, request: Request) -> Response:

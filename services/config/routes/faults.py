@@ -1,15 +1,14 @@
 """The pages of faults, for those of our staff who mend them."""
 
-from collections.abc import Mapping
 from datetime import datetime, timedelta
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from chassis.pages import STAFF_HEADERS, PageFiles, templates_in
+from chassis.pages import StaffPages
 from chassis.service import Running, running
 from chassis.staff.access import StaffRouter, allowed
 from chassis.staff.people import Role
@@ -35,18 +34,13 @@ def staff_routers() -> tuple[APIRouter, ...]:
     router = StaffRouter(prefix=PATH, include_in_schema=False)
     router.add_api_route("", board.show_all, methods=["GET"])
     router.add_api_route("/{fingerprint}", board.show_one, methods=["GET"])
-    files = PageFiles(_PAGES, _STATIC)
-    style = APIRouter(prefix="/pages", include_in_schema=False)
-    for name in _STATIC:
-        style.add_api_route(f"/{name}", files.show, methods=["GET"], name=name)
-    return style, router
+    return board.router(), router
 
 
-class _Board:
+class _Board(StaffPages):
     def __init__(self) -> None:
-        self._templates = templates_in(_PAGES)
-        self._templates.filters["moment"] = _moment
-        self._templates.filters["ago"] = _ago
+        super().__init__(_PAGES, _STATIC)
+        self.templates.filters["ago"] = _ago
 
     @allowed(Role.DEVELOPER, page="Errors")
     async def show_all(self, request: Request) -> Response:
@@ -72,7 +66,7 @@ class _Board:
             "days": _DAYS_IN_LIST,
             "now": now,
         }
-        return self._page("errors.html", shown, root="../")
+        return self.page("errors.html", shown)
 
     @allowed(Role.DEVELOPER)
     async def show_one(self, request: Request, fingerprint: str) -> Response:
@@ -83,7 +77,7 @@ class _Board:
         async with config.resources.worker.acquire() as connection:
             fault = await faults.fault(connection, name)
             if fault is None:
-                return self._page("no-error.html", {}, root="../../", status=HTTPStatus.NOT_FOUND)
+                return self.page("no-error.html", {}, status=HTTPStatus.NOT_FOUND)
             trend = await faults.trends(connection, [name], today=now.date(), days=_DAYS)
             shown = {
                 "fault": fault,
@@ -94,17 +88,7 @@ class _Board:
                 "browsers": await faults.browsers_met(connection, name),
                 "now": now,
             }
-        return self._page("error.html", shown, root="../../")
-
-    def _page(
-        self, name: str, shown: Mapping[str, Any], *, root: str, status: int = HTTPStatus.OK
-    ) -> Response:
-        return Response(
-            self._templates.get_template(name).render({**shown, "root": root}),
-            status_code=status,
-            headers=STAFF_HEADERS,
-            media_type="text/html",
-        )
+        return self.page("error.html", shown)
 
 
 def _wanted(request: Request) -> Wanted:
@@ -127,10 +111,6 @@ def _bytes(fingerprint: str) -> bytes:
         return bytes.fromhex(fingerprint)
     except ValueError:
         return b"?"
-
-
-def _moment(moment: datetime) -> str:
-    return f"{moment.day} {moment:%B %Y, %H:%M} UTC"
 
 
 def _ago(moment: datetime, now: datetime) -> str:

@@ -1,45 +1,21 @@
-"""What the pages about grants stand on: templates, style, a strict policy."""
+"""What the pages about grants stand on: templates, and style besides that of faults."""
 
-from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from fastapi import APIRouter
-from starlette.responses import Response
-
-from chassis.pages import STAFF_HEADERS, PageFiles, templates_in
+from chassis.pages import StaffPages
 
 _PAGES: Final = Path(__file__).parent.parent / "pages"
 _STATIC: Final = {"grants.css": "text/css"}
 
 
-class GrantPages:
-    """The templates, and what they load from us besides the style of faults."""
+class GrantPages(StaffPages):
+    """The pages about grants, and what they load from us besides the style of faults."""
 
     def __init__(self) -> None:
-        self._templates = templates_in(_PAGES)
-        self._templates.filters["moment"] = _moment
-        self._templates.filters["minutes_to"] = _minutes_to
-
-    def router(self) -> APIRouter:
-        """Return the routes of what the pages load."""
-        files = PageFiles(_PAGES, _STATIC)
-        router = APIRouter(prefix="/pages", include_in_schema=False)
-        for name in _STATIC:
-            router.add_api_route(f"/{name}", files.show, methods=["GET"], name=name)
-        return router
-
-    def page(
-        self, name: str, shown: Mapping[str, Any], *, root: str, status: int = 200
-    ) -> Response:
-        """Render a page; ``root`` leads from it to where the service's paths begin."""
-        return Response(
-            self._templates.get_template(name).render({**shown, "root": root}),
-            status_code=status,
-            headers=STAFF_HEADERS,
-            media_type="text/html",
-        )
+        super().__init__(_PAGES, _STATIC)
+        self.templates.filters.update(moment=_moment, minutes_to=_minutes_to)
 
 
 def _moment(moment: datetime) -> str:

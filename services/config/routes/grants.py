@@ -131,7 +131,7 @@ class _Board:
                     uow.connection, grant.tenant_id, grant.grant_id
                 )
         shown = {"found": found, "told": told, "seen": seen, "now": uow.now, **_always()}
-        return self._pages.page("grant-reviews.html", shown, root="../../")
+        return self._pages.page("grant-reviews.html", shown)
 
     @allowed(Role.PRIVACY)
     async def review(self, request: Request, grant_id: str) -> Response:
@@ -163,20 +163,20 @@ class _Board:
             whose = None if _is_privacy() else process.myself()
             found = await store.latest(uow.connection, subject=whose, limit=_SHOWN)
             told = await _told(uow, found)
-            waiting = await store.to_review(uow.connection, limit=_SHOWN) if _is_privacy() else []
+            waiting = await store.unreviewed(uow.connection)
         shown = {
             "form": form,
             "wrong": wrong,
             "found": found,
             "told": told,
-            "waiting": len(waiting),
+            "waiting": waiting.number,
             "now": uow.now,
             "may_ask": bool(present.get().roles & set(process.LOOKERS)),
             "lengths": [_minutes(each) for each in LENGTHS],
             "most_told": MOST_TOLD,
             **_always(),
         }
-        return self._pages.page("grants.html", shown, root="../", status=status)
+        return self._pages.page("grants.html", shown, status=status)
 
 
 def _always() -> Mapping[str, Any]:

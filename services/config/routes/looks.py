@@ -1,7 +1,7 @@
 """Where staff look at what a customer keeps: under a grant, and not without a trace."""
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
 from uuid import UUID
@@ -86,7 +86,7 @@ class LookPages:
     @allowed(*process.LOOKERS)
     async def show_kinds(self, request: Request, tenant_id: str) -> Response:
         """Show which kinds of a tenant's things a grant opens; nothing of the tenant's is read."""
-        return await self._answer(request, tenant_id, self._kinds, root="../../")
+        return await self._answer(request, tenant_id, self._kinds)
 
     @allowed(*process.LOOKERS)
     async def show_list(self, request: Request, tenant_id: str, plural: str) -> Response:
@@ -96,7 +96,7 @@ class LookPages:
         async def page(config: Running[Context], tenant: UUID) -> Response:
             return await self._list(config, tenant, kind, request.query_params.get("cursor", ""))
 
-        return await self._answer(request, tenant_id, page, root="../../../")
+        return await self._answer(request, tenant_id, page)
 
     @allowed(*process.LOOKERS)
     async def show_thing(
@@ -108,36 +108,34 @@ class LookPages:
         async def page(config: Running[Context], tenant: UUID) -> Response:
             return await self._thing(config, tenant, kind, thing)
 
-        return await self._answer(request, tenant_id, page, root="../../../../")
+        return await self._answer(request, tenant_id, page)
 
     async def _answer(
         self,
         request: Request,
         told: str,
         page: Callable[[Running[Context], UUID], Awaitable[Response]],
-        *,
-        root: str,
     ) -> Response:
         tenant_id = id_in(told)
         if tenant_id is None:
-            return self._closed("There is no such tenant.", root=root, status=404)
+            return self._closed("There is no such tenant.", status=404)
         try:
             return await page(running(request), tenant_id)
         except NotOpen as refused:
-            return self._closed(_WHY[refused.why], root=root, status=403, ask_for=tenant_id)
+            return self._closed(_WHY[refused.why], status=403, ask_for=tenant_id)
         except Problem as problem:
             why = problem.detail or problem.title
-            return self._closed(why, root=root, status=problem.status)
+            return self._closed(why, status=problem.status)
 
-    def _closed(self, why: str, *, root: str, status: int, ask_for: UUID | None = None) -> Response:
+    def _closed(self, why: str, *, status: int, ask_for: UUID | None = None) -> Response:
         """Say why nothing is shown, and where a grant would help how to ask for one."""
         shown = {"why": why, "ask_for": ask_for}
-        return self._pages.page("grant-closed.html", shown, root=root, status=status)
+        return self._pages.page("grant-closed.html", shown, status=status)
 
     async def _kinds(self, config: Running[Context], tenant_id: UUID) -> Response:
         async with opened(config, tenant_id) as (uow, grant):
-            shown = {"grant": grant, "now": uow.now, "kinds": KINDS, "wording": WORDING}
-        return self._pages.page("grant-open.html", shown, root="../../")
+            shown = _always(uow, grant)
+        return self._pages.page("grant-open.html", shown)
 
     async def _list(
         self, config: Running[Context], tenant_id: UUID, kind: Kind | None, cursor: str
@@ -159,15 +157,12 @@ class LookPages:
             key, last = found[_ROWS - 1]
             following = cursor_after(key, last.thing_id)
         shown = {
-            "grant": grant,
-            "now": uow.now,
+            **_always(uow, grant),
             "kind": kind,
-            "kinds": KINDS,
-            "wording": WORDING,
             "items": items,
             "following": following,
         }
-        return self._pages.page("grant-list.html", shown, root="../../../")
+        return self._pages.page("grant-list.html", shown)
 
     async def _thing(
         self, config: Running[Context], tenant_id: UUID, kind: Kind | None, thing_id: UUID | None
@@ -181,11 +176,8 @@ class LookPages:
                 raise _no_such_thing()
         plurals = {each.name: each.plural for each in KINDS}
         shown = {
-            "grant": grant,
-            "now": uow.now,
+            **_always(uow, grant),
             "kind": kind,
-            "kinds": KINDS,
-            "wording": WORDING,
             "thing": thing,
             "facts": {
                 _label(name): _said(value)
@@ -198,7 +190,12 @@ class LookPages:
                 if thing.body.get(name)
             ],
         }
-        return self._pages.page("grant-thing.html", shown, root="../../../../")
+        return self._pages.page("grant-thing.html", shown)
+
+
+def _always(uow: UnitOfWork[Context], grant: Grant) -> Mapping[str, Any]:
+    """What each page that a grant has opened says of it, and where it leads."""
+    return {"grant": grant, "now": uow.now, "kinds": KINDS, "wording": WORDING}
 
 
 def _no_such_thing() -> Problem:

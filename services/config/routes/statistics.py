@@ -7,7 +7,7 @@ from typing import Final
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from chassis.pages import STAFF_HEADERS, templates_in
+from chassis.pages import StaffPages
 from chassis.service import Running, running
 from chassis.staff.access import StaffRouter, allowed
 from chassis.staff.people import Role
@@ -30,9 +30,9 @@ def statistics_router() -> APIRouter:
     return router
 
 
-class _Statistics:
+class _Statistics(StaffPages):
     def __init__(self) -> None:
-        self._templates = templates_in(_PAGES)
+        super().__init__(_PAGES)
 
     @allowed(Role.DEVELOPER, Role.MARKETING, page="Usage")
     async def show(self, request: Request) -> Response:
@@ -61,10 +61,8 @@ class _Statistics:
             "dates": [first + timedelta(days=number) for number in range(days)],
             "sizes": [size.value for size in Size],
             "fewest": FEWEST_TENANTS,
-            "root": "../",
         }
-        content = self._templates.get_template("usage.html").render(shown)
-        return Response(content, headers=STAFF_HEADERS, media_type="text/html")
+        return self.page("usage.html", shown)
 
 
 def _period(told: str) -> int:

@@ -161,9 +161,9 @@ class Unreviewed:
     since: datetime | None
 
 
-async def unreviewed(pool: Pool) -> Unreviewed:
+async def unreviewed(database: "Pool | Connection") -> Unreviewed:
     """Count the broken glasses that nobody has reviewed."""
-    row = await pool.fetchrow(
+    row = await database.fetchrow(
         """
         SELECT count(*) AS number, min(granted_at) AS since
           FROM access_grants

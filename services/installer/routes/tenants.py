@@ -1,6 +1,6 @@
 """Tenants for staff: which there are, by what they are called, and what was heard of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from http import HTTPStatus
 from pathlib import Path
@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from chassis.openapi import problem_response
-from chassis.pages import STAFF_HEADERS, form_of, templates_in, wants_page
+from chassis.pages import StaffPages, form_of, wants_page
 from chassis.problems import Problem
 from chassis.service import running
 from chassis.staff.access import StaffRouter, allowed
@@ -84,22 +84,21 @@ def staff_tenants_router(addon_keys: Sequence[str]) -> StaffRouter:
     return router
 
 
-class _Pages:
+class _Pages(StaffPages):
     """The pages on which staff find a tenant and see where it stands."""
 
     def __init__(self, addon_keys: Sequence[str]) -> None:
+        super().__init__(_PAGES)
         self._addon_keys = list(addon_keys)
-        self._templates = templates_in(_PAGES)
-        self._templates.filters["moment"] = _moment
+        self.templates.filters["moment"] = _moment
 
     @allowed(*_READING, page="Tenants")
     async def list_tenants(self, request: Request) -> Any:
         """List the newest tenants."""
-        pool = running(request).units.pool
+        found = await searches.newest_tenants(running(request).units.pool, limit=_SHOWN)
         if not wants_page(request):
-            return _listed(await store.latest_tenants(pool, limit=_SHOWN))
-        found = await searches.newest_tenants(pool, limit=_SHOWN)
-        return self._page("tenants.html", {"found": found, "typed": "", "root": ""})
+            return _listed([(each.tenant_id, each.status) for each in found])
+        return self.page("tenants.html", {"found": found, "typed": ""})
 
     @allowed(Role.SUPPORT, Role.PRIVACY)
     async def search(self, request: Request) -> Response:
@@ -112,7 +111,7 @@ class _Pages:
             addon_keys=self._addon_keys,
             limit=_SHOWN,
         )
-        return self._page("tenants.html", {"found": found, "typed": typed, "root": "../"})
+        return self.page("tenants.html", {"found": found, "typed": typed})
 
     @_READERS
     async def show(self, request: Request, tenant_id: UUID) -> Response:
@@ -121,7 +120,7 @@ class _Pages:
         async with pool.acquire() as connection, connection.transaction():
             state = await store.read_tenant(connection, tenant_id)
             if state is None:
-                return self._page("no-tenant.html", {}, status=HTTPStatus.NOT_FOUND)
+                return self.page("no-tenant.html", {}, status=HTTPStatus.NOT_FOUND)
             # By these a customer is called, which is not everybody's to know.
             may_name = bool(present.get().roles & {Role.SUPPORT, Role.PRIVACY})
             site = await searches.site_of(connection, state.tenant_id) if may_name else None
@@ -134,17 +133,7 @@ class _Pages:
             "licences": licences,
             "entries": entries,
         }
-        return self._page("tenant.html", shown)
-
-    def _page(
-        self, name: str, shown: Mapping[str, Any], *, status: int = HTTPStatus.OK
-    ) -> Response:
-        return Response(
-            self._templates.get_template(name).render(shown),
-            status_code=status,
-            headers=STAFF_HEADERS,
-            media_type="text/html",
-        )
+        return self.page("tenant.html", shown)
 
 
 @allowed(Role.SUPPORT, Role.PRIVACY)

@@ -597,14 +597,6 @@ async def created_at(pool: Pool, tenant_id: UUID) -> datetime | None:
     return began_at
 
 
-async def latest_tenants(pool: Pool, *, limit: int) -> list[tuple[UUID, TenantStatus]]:
-    """List the tenants that were made last, the newest first."""
-    rows = await pool.fetch(
-        "SELECT tenant_id, status FROM tenants ORDER BY tenant_id DESC LIMIT $1", limit
-    )
-    return [(row["tenant_id"], TenantStatus(row["status"])) for row in rows]
-
-
 async def tenants_named(
     pool: Pool, addon_key: str, client_key: str
 ) -> list[tuple[UUID, TenantStatus]]:

@@ -12,7 +12,7 @@ from chassis.staff.access import StaffRouter, allowed
 from chassis.staff.people import Role, said_by
 from services.notifier import news
 from services.notifier.domain.news import Act, NewsRefused, name_of
-from services.notifier.routes.staff import StaffPages, notifier_of
+from services.notifier.routes.staff import EditorPages, notifier_of
 from services.notifier.store import campaigns
 from services.notifier.store import news as store
 
@@ -24,7 +24,7 @@ _ACTS: Final = {"pause": Act.PAUSED, "resume": Act.RESUMED, "stop": Act.STOPPED}
 class CampaignPages:
     """The pages of campaigns."""
 
-    def __init__(self, pages: StaffPages) -> None:
+    def __init__(self, pages: EditorPages) -> None:
         self._pages = pages
 
     def router(self) -> StaffRouter:
@@ -47,15 +47,13 @@ class CampaignPages:
         form = await form_of(request)
         campaign_id, act = id_in(campaign), _ACTS.get(verb)
         if campaign_id is None or act is None:
-            return self._pages.nothing("There is no such campaign.", root="../../../")
+            return self._pages.nothing("There is no such campaign.")
         notifier, by = notifier_of(request), form.get("by", "")
         try:
             async with notifier.units.begin() as uow:
                 await news.steer(uow, campaign_id, act, by=name_of(said_by(by)))
         except NewsRefused as refused:
-            return await self._show(
-                request, campaign, problem=str(refused), by=by, root="../../../"
-            )
+            return await self._show(request, campaign, problem=str(refused), by=by)
         log.warning("campaign steered", campaign_id=campaign_id, act=act)
         notifier.wake_job("mail")
         return see(f"../{campaign_id}")
@@ -67,14 +65,13 @@ class CampaignPages:
         *,
         problem: str | None,
         by: str,
-        root: str = "../../",
     ) -> Response:
         campaign_id = id_in(campaign)
         async with notifier_of(request).units.begin() as uow:
             now = uow.now
             course = campaign_id and await campaigns.course_of(uow.connection, campaign_id, now=now)
             if campaign_id is None or course is None:
-                return self._pages.nothing("There is no such campaign.", root=root)
+                return self._pages.nothing("There is no such campaign.")
             kept = await store.find(uow.connection, campaign_id)
             acts = await store.acts(uow.connection, campaign_id)
         shown = {
@@ -87,4 +84,4 @@ class CampaignPages:
             "by": by,
         }
         status = HTTPStatus.OK if problem is None else HTTPStatus.CONFLICT
-        return self._pages.page("campaign.html", shown, root=root, status=status)
+        return self._pages.page("campaign.html", shown, status=status)

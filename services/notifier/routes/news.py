@@ -50,7 +50,7 @@ from services.notifier.domain.preferences import Links
 from services.notifier.letters.letter import Envelope, Letter, Unsubscribing
 from services.notifier.letters.news import TEST_MARK, NewsLetters
 from services.notifier.routes.staff import (
-    StaffPages,
+    EditorPages,
     bodies_of,
     notifier_of,
     number_in,
@@ -84,7 +84,7 @@ class NewsPages:
     """The pages on which news comes about."""
 
     def __init__(
-        self, pages: StaffPages, letters: NewsLetters, server: MailServer, public_url: str
+        self, pages: EditorPages, letters: NewsLetters, server: MailServer, public_url: str
     ) -> None:
         self._pages = pages
         self._letters = letters
@@ -114,13 +114,13 @@ class NewsPages:
         """List all news, what was changed last first."""
         async with notifier_of(request).units.begin() as uow:
             found = await store.latest(uow.connection, limit=_SHOWN)
-        return self._pages.page("news-list.html", {"found": found}, root="../")
+        return self._pages.page("news-list.html", {"found": found})
 
     @allowed(Role.MARKETING)
     async def begin(self, request: Request) -> Response:
         """Show an empty editor."""
         async with notifier_of(request).units.begin() as uow:
-            return await self._editor(uow, None, _NEW, root="../../")
+            return await self._editor(uow, None, _NEW)
 
     @allowed(Role.MARKETING)
     async def show(self, request: Request, news: str) -> Response:
@@ -128,8 +128,8 @@ class NewsPages:
         async with notifier_of(request).units.begin() as uow:
             kept = await self._find(uow, news)
             if kept is None:
-                return self._none("../../")
-            return await self._editor(uow, kept, _form_with(kept), root="../../")
+                return self._none()
+            return await self._editor(uow, kept, _form_with(kept))
 
     @allowed(Role.MARKETING)
     async def write(self, request: Request) -> Response:
@@ -139,7 +139,7 @@ class NewsPages:
             try:
                 by, told = name_of(said_by(form["by"])), _news(process.new_id(uow), form)
             except NewsRefused as refused:
-                return await self._editor(uow, None, form, root="../", problem=refused)
+                return await self._editor(uow, None, form, problem=refused)
             await process.write(uow, told, by=by)
         return see(f"news/{told.campaign_id}?kept")
 
@@ -150,12 +150,12 @@ class NewsPages:
         async with notifier_of(request).units.begin() as uow:
             kept = await self._find(uow, news)
             if kept is None:
-                return self._none("../../")
+                return self._none()
             try:
                 by, told = name_of(said_by(form["by"])), _news(kept.news.campaign_id, form)
                 await process.change(uow, told, version=_version(form), by=by)
             except NewsRefused as refused:
-                return await self._editor(uow, kept, form, root="../../", problem=refused)
+                return await self._editor(uow, kept, form, problem=refused)
         return see(f"{kept.news.campaign_id}?kept")
 
     @allowed(Role.MARKETING)
@@ -193,7 +193,7 @@ class NewsPages:
         async with notifier.units.begin() as uow:
             kept = await self._find(uow, news)
         if kept is None:
-            return self._none("../../../")
+            return self._none()
         try:
             reader = _reader(kept.news, form["language"], form["address"])
         except NewsRefused as refused:
@@ -231,20 +231,18 @@ class NewsPages:
         form = _NEW | await form_of(request)
         async with notifier_of(request).units.begin() as uow:
             shown = await self._checked(uow, form)
-        return self._pages.page("news-checks.html", shown, root="")
+        return self._pages.page("news-checks.html", shown)
 
     async def _act(self, request: Request, news: str, act: Any) -> Response:
         form = _NEW | await form_of(request)
         async with notifier_of(request).units.begin() as uow:
             kept = await self._find(uow, news)
             if kept is None:
-                return self._none("../../../")
+                return self._none()
             try:
                 await act(uow, kept, form)
             except NewsRefused as refused:
-                return await self._editor(
-                    uow, kept, _form_with(kept, form), root="../../../", problem=refused
-                )
+                return await self._editor(uow, kept, _form_with(kept, form), problem=refused)
         notifier_of(request).wake_job("plan news")
         return see(f"../{kept.news.campaign_id}")
 
@@ -258,9 +256,7 @@ class NewsPages:
         said: str | None = None,
     ) -> Response:
         async with notifier_of(request).units.begin() as uow:
-            return await self._editor(
-                uow, kept, _form_with(kept, form), root="../../../", problem=problem, said=said
-            )
+            return await self._editor(uow, kept, _form_with(kept, form), problem=problem, said=said)
 
     async def _editor(
         self,
@@ -268,7 +264,6 @@ class NewsPages:
         kept: store.Kept | None,
         form: Mapping[str, str],
         *,
-        root: str,
         problem: NewsRefused | None = None,
         said: str | None = None,
     ) -> Response:
@@ -291,7 +286,7 @@ class NewsPages:
         status = HTTPStatus.OK
         if problem is not None:
             status = HTTPStatus.CONFLICT if overtaken else HTTPStatus.UNPROCESSABLE_ENTITY
-        return self._pages.page("news-editor.html", shown, root=root, status=status)
+        return self._pages.page("news-editor.html", shown, status=status)
 
     async def _checked(
         self, uow: UnitOfWork[Context], form: Mapping[str, str]
@@ -333,8 +328,8 @@ class NewsPages:
         campaign_id = id_in(news)
         return await store.find(uow.connection, campaign_id) if campaign_id else None
 
-    def _none(self, root: str) -> Response:
-        return self._pages.nothing("There is no such news.", root=root)
+    def _none(self) -> Response:
+        return self._pages.nothing("There is no such news.")
 
 
 def _form_with(kept: store.Kept, form: Mapping[str, str] = _NEW) -> dict[str, str]:

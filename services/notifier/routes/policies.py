@@ -1,7 +1,6 @@
 """Pages on which anybody reads the policy: in force, to come, before, and what is different."""
 
 from collections.abc import Mapping
-from datetime import date
 from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -45,13 +44,11 @@ class PolicyPages:
 
     def __init__(self, settings: NotifierSettings) -> None:
         self._templates = templates_in(_PAGES)
-        self._templates.filters["day"] = _day
         self._templates.globals.update(
             vendor_name=settings.vendor_name,
             public_url=settings.public_url,
             english=Language.ENGLISH,
         )
-        self._files = PageFiles(_PAGES, _STATIC)
 
     def router(self) -> APIRouter:
         """Return the routes that are open to anybody."""
@@ -65,8 +62,7 @@ class PolicyPages:
             ("/policy/{number}", self.revision),
         ):
             router.add_api_route(path, show, methods=["GET"], response_model=None)
-        for name in _STATIC:
-            router.add_api_route(f"/pages/{name}", self._files.show, methods=["GET"], name=name)
+        PageFiles(_PAGES, _STATIC).add_to(router, below="/pages")
         return router
 
     def staff_router(self) -> StaffRouter:
@@ -194,10 +190,6 @@ def _number(text: str) -> int | None:
     """Read a revision's number; None for what cannot be one."""
     plain = text.isascii() and text.isdigit() and len(text) <= _LONGEST_NUMBER
     return int(text) or None if plain else None
-
-
-def _day(day: date) -> str:
-    return f"{day.day} {day:%B %Y}"
 
 
 def _notifier(request: Request) -> Running[Context]:

@@ -31,7 +31,7 @@ from services.notifier.domain.policy_text import as_html
 from services.notifier.letters.letter import Envelope, Stationery
 from services.notifier.letters.policies import PolicyChanges
 from services.notifier.letters.sheets import Sheets
-from services.notifier.routes.staff import StaffPages, notifier_of, number_in
+from services.notifier.routes.staff import EditorPages, notifier_of, number_in
 from services.notifier.settings import NotifierSettings
 from services.notifier.store import policies as store
 
@@ -45,7 +45,7 @@ class PolicyDraftPages:
 
     def __init__(
         self,
-        pages: StaffPages,
+        pages: EditorPages,
         settings: NotifierSettings,
         stationery: Stationery,
         sheets: Sheets,
@@ -79,7 +79,7 @@ class PolicyDraftPages:
                 "drafts": await store.open_drafts(uow.connection),
                 "english": Language.ENGLISH,
             }
-        return self._pages.page("policy-drafts.html", shown, root="../")
+        return self._pages.page("policy-drafts.html", shown)
 
     @allowed(Role.PRIVACY)
     async def begin(self, request: Request) -> Response:
@@ -98,7 +98,7 @@ class PolicyDraftPages:
                     "effective_on": f"{kept.draft.effective_at:%Y-%m-%d}",
                     "early_because": kept.draft.early_because or "",
                 }
-            return self._editor(form, now=uow.now, root="../../../")
+            return self._editor(form, now=uow.now)
 
     @allowed(Role.PRIVACY)
     async def write(self, request: Request) -> Response:
@@ -108,13 +108,13 @@ class PolicyDraftPages:
             try:
                 kept = await process.draft(uow, _wanted(form), notice=self._notice)
             except (PolicyRefused, NewsRefused) as refused:
-                return self._editor(form, now=uow.now, root="../../", problem=str(refused))
+                return self._editor(form, now=uow.now, problem=str(refused))
         return see(f"drafts/{kept.draft_id}")
 
     @allowed(Role.PRIVACY)
     async def show(self, request: Request, draft: str) -> Response:
         """Show a draft: what is different, how it will be read, and who may publish it."""
-        return await self._draft(request, draft, root="../../../")
+        return await self._draft(request, draft)
 
     @allowed(Role.PRIVACY)
     async def approve(self, request: Request, draft: str) -> Response:
@@ -122,16 +122,14 @@ class PolicyDraftPages:
         form = _NEW | await form_of(request)
         draft_id = number_in(draft)
         if draft_id is None:
-            return self._none("../../../../")
+            return self._none()
         try:
             async with notifier_of(request).units.begin() as uow:
                 published = await process.approve(
                     uow, draft_id, approved_by=name_of(said_by(form["by"])), notice=self._notice
                 )
         except (PolicyRefused, NewsRefused) as refused:
-            return await self._draft(
-                request, draft, root="../../../../", problem=str(refused), by=form["by"]
-            )
+            return await self._draft(request, draft, problem=str(refused), by=form["by"])
         notifier_of(request).wake_job("plan policy changes")
         return see(f"../../../campaigns/{published.campaign_id}")
 
@@ -167,7 +165,6 @@ class PolicyDraftPages:
         request: Request,
         draft: str,
         *,
-        root: str,
         problem: str | None = None,
         by: str = "",
     ) -> Response:
@@ -175,7 +172,7 @@ class PolicyDraftPages:
         async with notifier_of(request).units.begin() as uow:
             kept = await store.draft(uow.connection, draft_id) if draft_id else None
             if kept is None:
-                return self._none(root)
+                return self._none()
             before = await self._text_before(uow, kept)
         blocks = difference(before, kept.draft.text)
         shown = {
@@ -188,13 +185,13 @@ class PolicyDraftPages:
             "by": by,
         }
         status = HTTPStatus.OK if problem is None else HTTPStatus.UNPROCESSABLE_ENTITY
-        return self._pages.page("policy-draft.html", shown, root=root, status=status)
+        return self._pages.page("policy-draft.html", shown, status=status)
 
     async def _text_before(self, uow: UnitOfWork[Context], kept: store.KeptDraft) -> str:
         return await store.text_of(uow.connection, kept.draft.follows) or ""
 
     def _editor(
-        self, form: Mapping[str, str], *, now: datetime, root: str, problem: str | None = None
+        self, form: Mapping[str, str], *, now: datetime, problem: str | None = None
     ) -> Response:
         shown = {
             "form": form,
@@ -205,10 +202,10 @@ class PolicyDraftPages:
             "problem": problem,
         }
         status = HTTPStatus.OK if problem is None else HTTPStatus.UNPROCESSABLE_ENTITY
-        return self._pages.page("policy-editor.html", shown, root=root, status=status)
+        return self._pages.page("policy-editor.html", shown, status=status)
 
-    def _none(self, root: str) -> Response:
-        return self._pages.nothing("There is no such draft.", root=root)
+    def _none(self) -> Response:
+        return self._pages.nothing("There is no such draft.")
 
 
 def _wanted(form: Mapping[str, str]) -> process.Wanted:

@@ -46,7 +46,6 @@ _ONE_CLICK: Final = {"List-Unsubscribe": "One-Click"}
 def preferences_router(*, vendor_name: str, public_url: str) -> APIRouter:
     """Return the public routes; who has a link of ours needs nothing else, cookies least of all."""
     pages = _Preferences(vendor_name, public_url)
-    files = PageFiles(_PAGES, _STATIC)
     router = APIRouter(include_in_schema=False)
     for path, show, act in (
         (UNSUBSCRIBE_PATH, pages.ask, pages.unsubscribe),
@@ -54,8 +53,7 @@ def preferences_router(*, vendor_name: str, public_url: str) -> APIRouter:
     ):
         router.add_api_route(f"{path}/{{token}}", show, methods=["GET"], response_model=None)
         router.add_api_route(f"{path}/{{token}}", act, methods=["POST"], response_model=None)
-    for name in _STATIC:
-        router.add_api_route(f"/pages/{name}", files.show, methods=["GET"], name=name)
+    PageFiles(_PAGES, _STATIC).add_to(router, below="/pages")
     return router
 
 

@@ -89,7 +89,6 @@ class RequestPages:
 
     def router(self) -> APIRouter:
         """Return the routes, which are open to anybody."""
-        files = PageFiles(_PAGES, _STATIC)
         router = APIRouter(include_in_schema=False)
         for path, show, act in (
             (REQUEST_PATH, self.show, self.ask),
@@ -97,8 +96,7 @@ class RequestPages:
         ):
             router.add_api_route(path, show, methods=["GET"], response_model=None)
             router.add_api_route(path, act, methods=["POST"], response_model=None)
-        for name in _STATIC:
-            router.add_api_route(f"/pages/{name}", files.show, methods=["GET"], name=name)
+        PageFiles(_PAGES, _STATIC).add_to(router, below="/pages")
         return router
 
     # -- asking ----------------------------------------------------------------------------------

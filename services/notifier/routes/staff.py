@@ -1,17 +1,16 @@
 """What staff's pages stand on: templates, a strict policy, previews of letters."""
 
 from collections.abc import Mapping
-from datetime import datetime
 from email import message_from_bytes
 from email.policy import default
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from starlette.responses import Response
 
-from chassis.pages import STAFF_HEADERS, PageFiles, templates_in
+from chassis.pages import STAFF_HEADERS, StaffPages
 from chassis.service import Running, running
 from services.notifier.context import Context
 from services.notifier.letters.letter import Letter
@@ -36,31 +35,20 @@ _PREVIEW_HEADERS: Final = {
 }
 
 
-class StaffPages:
+class EditorPages(StaffPages):
     """The pages of the editors and of campaigns, and what they load from us."""
 
     def __init__(self, vendor_name: str) -> None:
-        self.templates = templates_in(_PAGES)
-        self.templates.filters["moment"] = _moment
+        super().__init__(_PAGES, _STATIC, headers=_HEADERS)
         self.templates.globals.update(vendor_name=vendor_name)
-        self._files = PageFiles(_PAGES, _STATIC)
-
-    def router(self) -> APIRouter:
-        """Return the routes of what the pages load."""
-        router = APIRouter(prefix="/pages", include_in_schema=False)
-        for name in _STATIC:
-            router.add_api_route(f"/{name}", self._files.show, methods=["GET"], name=name)
-        return router
-
-    def page(
-        self, name: str, shown: Mapping[str, Any], *, root: str, status: int = HTTPStatus.OK
-    ) -> Response:
-        """Render a page; ``root`` leads from it to where the service's paths begin."""
-        return self._rendered(name, {**shown, "root": root}, _HEADERS, status)
 
     def preview(self, name: str, shown: Mapping[str, Any]) -> Response:
         """Render what is shown within a page."""
-        return self._rendered(name, shown, _PREVIEW_HEADERS, HTTPStatus.OK)
+        return Response(
+            self.templates.get_template(name).render(shown),
+            headers=_PREVIEW_HEADERS,
+            media_type="text/html",
+        )
 
     def letter(self, letter: Letter, *, plain: bool, dark: bool) -> Response:
         """Show a letter as a program for mail does."""
@@ -71,19 +59,9 @@ class StaffPages:
         shown = html.replace("(prefers-color-scheme: dark)", "all" if dark else "not all")
         return Response(shown, headers=_PREVIEW_HEADERS, media_type="text/html")
 
-    def nothing(self, what: str, *, root: str) -> Response:
+    def nothing(self, what: str) -> Response:
         """Say that something is not there."""
-        return self.page("staff-none.html", {"what": what}, root=root, status=HTTPStatus.NOT_FOUND)
-
-    def _rendered(
-        self, name: str, shown: Mapping[str, Any], headers: Mapping[str, str], status: int
-    ) -> Response:
-        return Response(
-            self.templates.get_template(name).render(shown),
-            status_code=status,
-            headers=headers,
-            media_type="text/html",
-        )
+        return self.page("staff-none.html", {"what": what}, status=HTTPStatus.NOT_FOUND)
 
 
 def bodies_of(letter: Letter) -> tuple[str, str]:
@@ -105,7 +83,3 @@ def notifier_of(request: Request) -> Running[Context]:
     """Return the running notifier, in a route."""
     found: Running[Context] = running(request)
     return found
-
-
-def _moment(moment: datetime) -> str:
-    return f"{moment.day} {moment:%B %Y, %H:%M} UTC"

@@ -1,7 +1,6 @@
 """How purger's pages are made: templates, a strict policy, and style and script of our own."""
 
 from collections.abc import Mapping
-from datetime import date, datetime
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
@@ -33,8 +32,6 @@ class Pages:
 
     def __init__(self) -> None:
         self._templates = templates_in(_PAGES)
-        self._templates.filters["day"] = _day
-        self._templates.filters["moment"] = _moment
         self._files = PageFiles(_PAGES, _STATIC)
 
     def page(self, name: str, shown: Mapping[str, Any], *, status: int = HTTPStatus.OK) -> Response:
@@ -48,15 +45,6 @@ class Pages:
 
     def router(self) -> APIRouter:
         """Return the routes of what the pages load."""
-        router = APIRouter(prefix="/pages", include_in_schema=False)
-        for name in _STATIC:
-            router.add_api_route(f"/{name}", self._files.show, methods=["GET"], name=name)
+        router = APIRouter(prefix="/pages")
+        self._files.add_to(router)
         return router
-
-
-def _day(day: date) -> str:
-    return f"{day.day} {day:%B %Y}"
-
-
-def _moment(moment: datetime) -> str:
-    return f"{_day(moment)}, {moment:%H:%M} UTC"
