@@ -96,17 +96,17 @@ class _SigningKey:
 
     def __init__(self, private_key: Ed25519PrivateKey) -> None:
         self._private_key = private_key
-        public = _encoded(private_key.public_key().public_bytes_raw())
+        public = encoded(private_key.public_key().public_bytes_raw())
         # The members and their order are those of RFC 7638, so the id follows from the key.
         members = {"crv": "Ed25519", "kty": "OKP", "x": public}
-        self.key_id = _encoded(sha256(_json(members)).digest())
+        self.key_id = encoded(sha256(_json(members)).digest())
         self.jwk = {**members, "kid": self.key_id, "use": "sig", "alg": "EdDSA"}
-        self._header = _encoded(_json({"alg": "EdDSA", "kid": self.key_id, "typ": "JWT"}))
+        self._header = encoded(_json({"alg": "EdDSA", "kid": self.key_id, "typ": "JWT"}))
 
     def sign(self, claims: Mapping[str, Any]) -> str:
-        signing_input = f"{self._header}.{_encoded(_json(dict(claims)))}"
+        signing_input = f"{self._header}.{encoded(_json(dict(claims)))}"
         signature = self._private_key.sign(signing_input.encode("ascii"))
-        return f"{signing_input}.{_encoded(signature)}"
+        return f"{signing_input}.{encoded(signature)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,5 +156,6 @@ def _json(value: Any) -> bytes:
     return json.dumps(value, separators=(",", ":")).encode()
 
 
-def _encoded(raw: bytes) -> str:
+def encoded(raw: bytes) -> str:
+    """Write bytes as base64url without padding (RFC 4648, section 5), as JOSE and PKCE do."""
     return urlsafe_b64encode(raw).rstrip(b"=").decode("ascii")

@@ -1,8 +1,6 @@
 """`keepword staff`: signs on by the browser, at a port of this machine (RFC 8252), and asks services."""
 
 import asyncio
-import base64
-import hashlib
 import json
 import os
 import secrets
@@ -113,7 +111,7 @@ async def _sign_on(issuer: str, client_id: str, console: Console, *, browser: bo
             redirect_uri=redirect_uri,
             state=state,
             nonce=nonce,
-            challenge=_encoded(hashlib.sha256(verifier.encode()).digest()),
+            verifier=verifier,
             silently=False,
         )
         console.print(f"Sign on in your browser:\n{url}", soft_wrap=True, highlight=False)
@@ -187,7 +185,3 @@ def _detail(answer: httpx2.Response) -> str:
     except ValueError:
         return ""
     return str(told.get("detail", "")) if isinstance(told, dict) else ""
-
-
-def _encoded(raw: bytes) -> str:
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()

@@ -4,8 +4,6 @@ A page asks by the cookie of a session, a program by a bearer token. The cookie'
 hosts and plain connections from setting it (RFC 6265bis, section 4.1.3).
 """
 
-import base64
-import hashlib
 import hmac
 import re
 import secrets
@@ -24,6 +22,7 @@ from starlette.responses import RedirectResponse, Response
 from chassis import audit, tracing
 from chassis.pages import STAFF_HEADERS, STAFF_PAGES, STAFF_STATIC, PageFiles, StaffPages, id_in
 from chassis.problems import Problem
+from chassis.signing import encoded
 from chassis.staff import sessions
 from chassis.staff.frame import STAFF, Page, frame_page
 from chassis.staff.people import ANYBODY, Person
@@ -186,7 +185,7 @@ class Door:
                 redirect_uri=f"{self._public_url}{CALLBACK}",
                 state=state,
                 nonce=_derived(browser, state, "nonce"),
-                challenge=_challenge(_derived(browser, state, "verifier")),
+                verifier=_derived(browser, state, "verifier"),
                 silently=silently,
             )
         except ProviderAway:
@@ -410,12 +409,7 @@ def _is_visit(request: Request) -> bool:
 def _derived(browser: str, state: str, purpose: str) -> str:
     """Make what only this browser's sign-on can know, so that no secret of it is stored here."""
     told = hmac.digest(browser.encode(), f"{purpose} {state}".encode(), "sha256")
-    return base64.urlsafe_b64encode(told).rstrip(b"=").decode()
-
-
-def _challenge(verifier: str) -> str:
-    told = hashlib.sha256(verifier.encode()).digest()
-    return base64.urlsafe_b64encode(told).rstrip(b"=").decode()
+    return encoded(told)
 
 
 def _wall(request: Request) -> Any:

@@ -4,6 +4,7 @@ OpenID Connect Core 1.0, Discovery 1.0 and Back-Channel Logout 1.0; PKCE is RFC 
 """
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
 from chassis.egress import MakeClient
+from chassis.signing import encoded
 from chassis.staff.people import Person, Role, roles_in
 
 log = structlog.get_logger(__name__)
@@ -51,7 +53,8 @@ class Client:
     """What a service is to the provider, and what it believes of it.
 
     ``command_id`` is the public client of the ``keepword`` command; a public client has no
-    ``secret_file``. ``second_factors`` are the values of ``amr`` (RFC 8176) of which a token has to name one; with none, none is asked for.
+    ``secret_file``. ``second_factors`` are the values of ``amr`` (RFC 8176) of which a token has to
+    name one; with none, none is asked for.
     """
 
     issuer: str
@@ -112,9 +115,12 @@ class Provider:
         self._fetching = asyncio.Lock()
 
     async def sign_on_url(
-        self, *, redirect_uri: str, state: str, nonce: str, challenge: str, silently: bool
+        self, *, redirect_uri: str, state: str, nonce: str, verifier: str, silently: bool
     ) -> str:
-        """Where a browser goes to sign on; ``silently`` where the provider is to ask nothing."""
+        """Where a browser goes to sign on; ``silently`` where the provider is to ask nothing.
+
+        Of the ``verifier`` the address tells the hash alone (RFC 7636, section 4.2).
+        """
         metadata = await self._known()
         asked = {
             "response_type": "code",
@@ -123,7 +129,7 @@ class Provider:
             "scope": "openid profile",
             "state": state,
             "nonce": nonce,
-            "code_challenge": challenge,
+            "code_challenge": encoded(hashlib.sha256(verifier.encode()).digest()),
             "code_challenge_method": "S256",
             **({"prompt": "none"} if silently else {}),
         }

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, Gauge
@@ -42,24 +43,17 @@ class Forgetting:
 
     async def run(self) -> int:
         """Forget all whose time is over, some at a time; return how many there were."""
-        gone, wall = 0, self.clock.wall()
-        while some := await repeats.forget(
-            self.worker, made_before=wall - KEYS_KEPT, limit=_AT_ONCE
+        wall, now = self.clock.wall(), self.clock.now()
+        gone = 0
+        for forget in (
+            partial(repeats.forget, made_before=wall - KEYS_KEPT),
+            partial(transfers.forget_tickets, ended_by=wall),
+            partial(export_uses.forget_uses, used_before=now - USES_KEPT),
+            partial(looks.forget, looked_before=now - LOOKS_KEPT),
+            partial(grants.forget, given_before=now - AUDIT_KEPT),
         ):
-            gone += some
-        while some := await transfers.forget_tickets(self.worker, ended_by=wall, limit=_AT_ONCE):
-            gone += some
-        used_before = self.clock.now() - USES_KEPT
-        while some := await export_uses.forget_uses(
-            self.worker, used_before=used_before, limit=_AT_ONCE
-        ):
-            gone += some
-        looked_before = self.clock.now() - LOOKS_KEPT
-        while some := await looks.forget(self.worker, looked_before=looked_before, limit=_AT_ONCE):
-            gone += some
-        given_before = self.clock.now() - AUDIT_KEPT
-        while some := await grants.forget(self.worker, given_before=given_before, limit=_AT_ONCE):
-            gone += some
+            while some := await forget(self.worker, limit=_AT_ONCE):
+                gone += some
         return gone
 
 

@@ -52,22 +52,16 @@ function addSorting(table, heads, head, column) {
     for (const other of heads) other.removeAttribute("aria-sort");
     head.setAttribute("aria-sort", up ? "ascending" : "descending");
     const body = table.tBodies[0];
-    const rows = [...body.rows].sort((a, b) => compared(valueOf(a, column), valueOf(b, column)));
+    const rows = [...body.rows]
+      .map((row) => ({ row, text: textOf(row.cells[column]) }))
+      .sort((a, b) => a.text.localeCompare(b.text, "en", { numeric: true }))
+      .map(({ row }) => row);
     body.append(...(up ? rows : rows.reverse()));
   });
 }
 
 function textOf(cell) {
   return cell.innerText.trim().replace(/\s+/g, " ");
-}
-
-function valueOf(row, column) {
-  const cell = row.cells[column];
-  return cell.dataset.value ?? textOf(cell);
-}
-
-function compared(a, b) {
-  return a.localeCompare(b, "en", { numeric: true });
 }
 
 function filterOf(table) {
