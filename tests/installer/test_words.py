@@ -5,26 +5,18 @@ import tomllib
 
 import pytest
 
-from chassis.words import Language, Words
+from chassis.words import Language
 from devstack.atlassian import Site
 from services.installer.routes.pages import PAGES
 from tests.installer.conftest import APP, Installer
 from tests.installer.test_pages import open_page
-
-
-def texts() -> set[str]:
-    environment = Words.of(Language.ENGLISH, PAGES).templates()
-    return {
-        found if isinstance(found, str) else found[0]
-        for path in PAGES.glob("*.html")
-        for _, _, found in environment.extract_translations(path.read_text("utf-8"))  # type: ignore[attr-defined]
-    }
+from tests.support.words import texts_in
 
 
 @pytest.mark.parametrize("language", [each for each in Language if each is not Language.ENGLISH])
 def test_every_text_is_said_in_every_language_and_no_other(language: Language) -> None:
     told = tomllib.loads((PAGES / f"{language}.toml").read_text("utf-8"))["words"]
-    assert set(told) == texts()
+    assert set(told) == set(texts_in(PAGES))
     for english, other in told.items():
         assert other.strip()
         assert re.findall(r"%\(\w+\)s", other) == re.findall(r"%\(\w+\)s", english)

@@ -14,6 +14,7 @@ from playwright.async_api import Page, ViewportSize, async_playwright, expect
 from devstack.stack import LocalStack, start_local_stack
 from tests.support.browser import chromium
 from tests.support.journey import without_given_servers
+from tests.support.staff import sign_on
 
 SCREENS: Final = Path(__file__).parents[2] / "docs" / "screens"
 DESK: Final = ViewportSize(width=1120, height=800)
@@ -31,8 +32,7 @@ PICTURES: Final = (
 
 
 async def _look(page: Page, who: str, where: str) -> None:
-    await page.goto(where)
-    await page.get_by_role("button", name=who, exact=True).click()
+    await sign_on(page, where, who)
     await expect(page.locator("main h1")).to_be_visible()
 
 

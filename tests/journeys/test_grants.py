@@ -20,6 +20,7 @@ from devstack.stack import LocalStack, start_local_stack
 from tests.support.browser import browser
 from tests.support.journey import Travellers, without_given_servers
 from tests.support.pages import overflow
+from tests.support.staff import sign_on
 from tests.support.visits import Visit, Visits, visit
 
 __all__ = ["browser", "visit"]
@@ -40,8 +41,7 @@ async def staff_page(browser: Browser, url: str, subject: str) -> Page:
     """Sign somebody on in a browser of their own, and open a page."""
     context = await browser.new_context(viewport={"width": 1100, "height": 900})
     page = await context.new_page()
-    await page.goto(url)
-    await page.get_by_role("button", name=subject, exact=True).click()
+    await sign_on(page, url, subject)
     return page
 
 

@@ -22,6 +22,7 @@ from devstack.stack import LocalStack, start_local_stack
 from tests.support.browser import browser
 from tests.support.journey import without_given_servers
 from tests.support.pages import overflow
+from tests.support.staff import sign_on
 
 __all__ = ["browser"]
 
@@ -41,12 +42,6 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Local
         folder, environment=without_given_servers(), sign_on=True
     ) as running:
         yield running
-
-
-async def sign_on(page: Page, url: str, subject: str) -> None:
-    """Go to a page of staff's and say at the provider who one is."""
-    await page.goto(url)
-    await page.get_by_role("button", name=subject, exact=True).click()
 
 
 async def test_each_role_sees_its_own_pages_and_is_refused_the_others(

@@ -12,21 +12,13 @@ import pytest
 from chassis.words import Language, Words, language_of
 from services.config.domain.kinds import KINDS
 from services.config.routes.screens.screen import PAGES
+from tests.support.words import texts_in
 
 ROUTES = Path(__file__).parents[3] / "services" / "config" / "routes"
 PROGRAMS = [
     *ROUTES.rglob("*.py"),
     ROUTES.parent / "archives" / "reader.py",
 ]
-
-
-def in_templates() -> Iterator[str]:
-    environment = Words.of(Language.ENGLISH, PAGES).templates()
-    for path in PAGES.glob("*.html"):
-        for _, _, found in environment.extract_translations(path.read_text("utf-8")):  # type: ignore[attr-defined]
-            yield from (
-                each for each in ([found] if isinstance(found, str) else found or ()) if each
-            )
 
 
 def in_programs() -> Iterator[str]:
@@ -54,7 +46,7 @@ def refusals() -> Iterator[str]:
 @pytest.mark.parametrize("language", [each for each in Language if each is not Language.ENGLISH])
 def test_every_text_is_said_in_every_language_and_no_other(language: Language) -> None:
     told = tomllib.loads((PAGES / f"{language}.toml").read_text("utf-8"))
-    assert set(told["words"]) == {*in_templates(), *in_programs()}
+    assert set(told["words"]) == {*texts_in(PAGES), *in_programs()}
     assert set(told["problems"]) <= set(refusals())
     # Made of the data maps: a table's purpose and end are said in every language too.
     stores = json.loads((PAGES / "stores.json").read_text("utf-8"))
