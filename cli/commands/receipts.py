@@ -49,7 +49,7 @@ def verify_receipt(
     key from where you trust it: purger's own proves only that purger agrees with itself.
     Exit status 1 when it does not verify.
 
-    Example: `keepword receipts verify q3PmX0aVtR7cKd2E --checkpoints checkpoints`
+    Example: `keepword receipts verify 5f0c9e2ab7d14c6e8f3a1b90d2c7e645 --checkpoints checkpoints`
     """
     from cli.receipts import run_verify  # noqa: PLC0415 - help comes at once without it
 

@@ -32,7 +32,8 @@ from services.purger.store import Asking, Order
 log = structlog.get_logger(__name__)
 
 ACCEPT_STEP = "accept"
-_RECEIPT_CODE_BYTES = 24
+# In hex: a code that began with a dash would be an option of the command that verifies it.
+_RECEIPT_CODE_BYTES = 16
 # So long its topic keeps what a customer asked for, and a little more.
 WISHES_ARE_ON_THE_BUS = timedelta(days=31)
 
@@ -95,7 +96,7 @@ async def begin_erasing(uow: Work, purges: Sequence[Purge]) -> None:
         return
     by_id = {purge.plan.purge_id: purge for purge in purges}
     told = await store.receipt_codes_in_ledger(uow.connection, by_id)
-    codes = {each: told.get(each) or secrets.token_urlsafe(_RECEIPT_CODE_BYTES) for each in by_id}
+    codes = {each: told.get(each) or secrets.token_hex(_RECEIPT_CODE_BYTES) for each in by_id}
     await store.give_receipt_codes(uow.connection, codes)
     await store.move_purges(uow.connection, by_id, Phase.ERASING, now=uow.now)
     await store.open_steps(

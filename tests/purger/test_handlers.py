@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from datetime import timedelta
 from itertools import permutations
 from uuid import uuid4
@@ -439,6 +440,8 @@ async def test_the_contacts_entry_carries_the_receipts_code(purger: Purger) -> N
     codes = [json.loads(entry.encode()).get("receipt_code") for entry in await purger.ledger()]
 
     assert codes == [None, None, contacts.receipt_code]
+    # One that began with a dash would be an option of the command that verifies it.
+    assert re.fullmatch("[0-9a-f]{32}", contacts.receipt_code or "")
 
 
 async def test_receipts_name_no_tenant(purger: Purger) -> None:
