@@ -73,6 +73,7 @@ _GIVEN_BY_THE_CHART: Final = frozenset(
         "checkpoint_file",
         "bounce_port",
         "bounce_domain",
+        "staff_services",
     }
 )
 _FOR_A_LAPTOP: Final = frozenset({"development", "clock_offset_file", "development_site_hosts"})

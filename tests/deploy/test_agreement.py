@@ -111,6 +111,12 @@ def test_a_service_is_given_nothing_that_it_does_not_read(way: str, service: str
 
 
 @services
+def test_the_pages_of_staff_lead_to_all_services_that_are_on(service: str) -> None:
+    told = json.loads(_environment("prod", service)[f"{PREFIX}STAFF_SERVICES"])
+    assert told == {each: f"https://{each}.apps.example.com" for each in SERVICES}
+
+
+@services
 def test_strangers_are_led_to_every_public_route_and_to_no_other(
     service: str, built: dict[str, Service[Any]]
 ) -> None:

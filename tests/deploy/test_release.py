@@ -1,13 +1,13 @@
 """A release is one version everywhere, and its workflow says what it does."""
 
-import shutil
-import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+
+from tests.support.go_programs import ACTIONLINT, run_go_program
 
 ROOT = Path(__file__).parents[2]
 WORKFLOW = ROOT / ".github" / "workflows" / "release.yaml"
@@ -37,9 +37,7 @@ def test_no_step_has_more_rights_than_it_needs_or_text_of_others_in_a_script() -
                 assert step["with"]["persist-credentials"] is False
 
 
+@pytest.mark.timeout(400)  # It is built once.
 def test_the_workflow_is_one_that_can_run() -> None:
-    actionlint = shutil.which("actionlint")
-    if actionlint is None:
-        pytest.skip("actionlint is missing")
-    done = subprocess.run([actionlint, WORKFLOW], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout
+    done = run_go_program(ACTIONLINT, str(WORKFLOW))
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -26,6 +26,15 @@ imagePullSecrets:
     secretKeyRef: {name: {{ .secret | quote }}, key: {{ .key | quote }}}
 {{- end -}}
 
+{{/* Where staff find each service that is on: links among their pages. */}}
+{{- define "keepword.staffServices" -}}
+{{- $found := dict -}}
+{{- range $name := include "keepword.services" . | fromJsonArray -}}
+{{- $_ := set $found $name (index $.Values $name).publicUrl -}}
+{{- end -}}
+{{- toJson $found -}}
+{{- end -}}
+
 {{/* A service's environment: addresses in the open, secrets by name, files by their path. */}}
 {{- define "keepword.environment" -}}
 {{- $root := .root -}}
@@ -43,6 +52,7 @@ imagePullSecrets:
 {{- range $variable, $key := dict "KEEPWORD_DATABASE_URL" "database-url" "KEEPWORD_WORKER_DATABASE_URL" "worker-database-url" "KEEPWORD_ERASER_DATABASE_URL" "eraser-database-url" }}
 {{ include "keepword.secretVariable" (dict "variable" $variable "secret" $own.database.existingSecret "key" $key) }}
 {{- end }}
+- {name: KEEPWORD_STAFF_SERVICES, value: {{ include "keepword.staffServices" $root | quote }}}
 {{- with $root.Values.traces.otlpEndpoint }}
 - {name: KEEPWORD_OTLP_ENDPOINT, value: {{ . | quote }}}
 {{- end }}
