@@ -182,7 +182,7 @@ class KafkaAccess:
             connection = await create_conn(host, int(port), **options, request_timeout_ms=5_000)
         except SaslAuthenticationFailed:
             return (
-                "it refuses the user or the password: see KEEPWORD_KAFKA_USERNAME and"
+                "it refuses the user or the password; see KEEPWORD_KAFKA_USERNAME and"
                 " KEEPWORD_KAFKA_PASSWORD, and whether the user is made"
             )
         except ssl.SSLError:

@@ -195,8 +195,8 @@ class ServiceSettings(BaseSettings):
             self.kafka_username is None or self.kafka_password is None
         ):
             raise ValueError(
-                f"{PREFIX}KAFKA_USERNAME and {PREFIX}KAFKA_PASSWORD: set both"
-                f" when {PREFIX}KAFKA_SECURITY_PROTOCOL begins with SASL"
+                f"{PREFIX}KAFKA_SECURITY_PROTOCOL: begins with SASL, so set"
+                f" {PREFIX}KAFKA_USERNAME and {PREFIX}KAFKA_PASSWORD"
             )
         self._lets_staff_in()
         return self

@@ -11,6 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from chassis.broker import KafkaAccess
+from chassis.logs import redacted_text
 from contracts.topics import ALL_TOPICS, INSTALLER_TENANTS, PURGER_LEDGER, acls
 from devstack.kafka import RunningKafka, Security, create_topics, grant, start_kafka
 from devstack.processes import free_port
@@ -53,6 +54,7 @@ async def test_a_wrong_password_is_told_from_a_kafka_that_is_away(secured: Runni
     line = await said_by(replace(access_to(secured), password="wrong").wait())
     assert line["log_level"] == "warning"
     assert "refuses the user or the password" in line["hint"]
+    assert redacted_text(line["hint"]) == line["hint"], "what it says is itself taken for a secret"
     assert "KEEPWORD_KAFKA_PASSWORD" in line["hint"]
     assert "wrong" not in str(line)
 

@@ -44,7 +44,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Write the page, where all was run and is well."""
     figures = session.config.stash[_figures]
-    if exitstatus == 0 and _OF_EACH_FILE <= {what.partition(",")[0] for what in figures}:
+    if exitstatus == 0 and {what.partition(",")[0] for what in figures} >= _OF_EACH_FILE:
         rows = "".join(f"| {what} | {found} |\n" for what, found in figures.items())
         PAGE.write_text(HEAD.format(today=f"{datetime.now(UTC):%d %B %Y}") + rows, "utf-8")
 

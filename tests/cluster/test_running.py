@@ -275,6 +275,7 @@ async def test_a_wrong_password_of_kafka_is_named_and_waited_for(
     lines = await _warnings(release, "wrong-password", "kafka away, waiting for it", 4)
 
     assert "KEEPWORD_KAFKA_PASSWORD" in lines[-1]["hint"]
+    assert "redacted" not in lines[-1]["hint"]
     assert "not-the-password" not in str(lines)
     assert await _restarts_of(release, "wrong-password") == 0
     figures["A wrong password of Kafka"] = _told(lines)
