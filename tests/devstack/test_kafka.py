@@ -9,6 +9,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaConnectionError, TopicAuthorizationFailedError
 
 from contracts.topics import ALL_TOPICS, Acl, acls
+from devstack.jars import classes_of, ensure_jars
 from devstack.kafka import (
     KafkaSetupError,
     RunningKafka,
@@ -85,6 +86,29 @@ async def test_a_restart_and_a_kill_keep_port_topics_and_records(tmp_path: Path)
 def test_a_broker_that_cannot_start_says_why(tmp_path: Path) -> None:
     with pytest.raises(StartFailedError, match=r"num\.network\.threads"):
         start_kafka(tmp_path, properties={"num.network.threads": "none"})
+
+
+def test_a_broker_reads_what_java_learned_of_it_at_an_earlier_start(kafka: RunningKafka) -> None:
+    mapped = Path(f"/proc/{kafka.pid}/maps").read_text(encoding="utf-8")
+    assert str(classes_of(ensure_jars())) in mapped
+
+
+def test_a_broker_starts_too_where_java_could_not_keep_what_it_learned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nowhere = tmp_path / "never-kept.aot"
+    monkeypatch.setattr("devstack.kafka.classes_of", lambda _: nowhere)
+
+    def too_busy(broker: RunningKafka) -> None:
+        broker.kill()
+        raise RuntimeError("kafka did not stop and was killed")
+
+    with monkeypatch.context() as busy:
+        busy.setattr(RunningKafka, "stop", too_busy)
+        running = start_kafka(tmp_path / "kafka")
+    assert running.alive
+    assert not nowhere.exists()
+    running.stop()
 
 
 async def test_creating_topics_again_leaves_them_as_they_are(kafka: RunningKafka) -> None:
