@@ -42,7 +42,8 @@ from devstack.postgres import provision
 from devstack.stack import APP_KEY, LocalStack, start_local_stack
 from services.installer.context import SECRET
 from services.notifier.domain.people import ADDRESS, ADDRESS_INDEX, NAME
-from services.purger.domain import Retention, plan_purges
+from services.purger.domain.dates import Retention
+from services.purger.domain.plans import plan_purges
 
 TENANTS: Final = 10_000
 MOST_SECONDS: Final = 600.0

@@ -36,7 +36,7 @@ from contracts.replays import Mark, marked
 from contracts.topics import INSTALLER_ERASURES, REPLAYS, Topic, is_replays
 from services.purger.context import Context
 from services.purger.data_map import DATA_MAP
-from services.purger.domain import Retention
+from services.purger.domain.dates import Retention
 from services.purger.handlers import handlers
 
 SEEN: Final = 1_000_000

@@ -35,7 +35,7 @@ from contracts.tenants import (
 from devstack.key_files import ensure_signing_key
 from services.purger.context import Context
 from services.purger.data_map import DATA_MAP
-from services.purger.domain import Retention
+from services.purger.domain.dates import Retention
 from services.purger.jobs import Sweeps
 from services.purger.ledger_key import LedgerKey
 

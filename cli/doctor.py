@@ -32,7 +32,7 @@ from contracts.topics import ALL_TOPICS, SERVICES, Topic
 from devstack.provider import KAFKA_VARIABLE, ROLE_VARIABLES
 from devstack.stack import known_environment, state_folder
 from services.purger.ledger_key import BadLedgerKey, LedgerKey
-from services.purger.store import ledger_end, ledger_entries
+from services.purger.store.ledger import ledger_end, ledger_entries
 
 _PATIENCE_SECONDS: Final = 10.0
 _CLOCKS_MAY_DIFFER: Final = timedelta(seconds=5)

@@ -30,11 +30,12 @@ from cli.databases import (
 from cli.running import FAILED, MISUSED
 from contracts.classes import TENANT_CLASSES
 from contracts.topics import SERVICES
-from services.purger import brake, store
-from services.purger.domain import LONGEST_REASON, RELEASED_BY
+from services.purger import brake
+from services.purger.domain.brake import LONGEST_REASON, RELEASED_BY
 from services.purger.explanations import Explanation, explain
 from services.purger.forecast import Week, last_day, weeks_of
-from services.purger.store import OpenPurge
+from services.purger.store import board, forecast, states
+from services.purger.store.board import OpenPurge
 
 _PAGE: Final = 500
 
@@ -48,7 +49,7 @@ def run_list(due_days: int | None) -> int:
         table = Table("purge", "tenant", "scope", "phase", "starts", "to be done by", "standing")
         count = overdue = 0
         after: OpenPurge | None = None
-        while page := await store.open_purges(
+        while page := await board.open_purges(
             connection, erase_by_before=until, after=after, limit=_PAGE
         ):
             for purge in page:
@@ -68,7 +69,7 @@ def run_explain(tenant_id: UUID, *, as_json: bool) -> int:
     """Say why each purge of a tenant has its dates."""
 
     async def show(connection: Connection, _: Clock, console: Console) -> int:
-        plans = (await store.plans_of(connection, [tenant_id]))[tenant_id][1]
+        plans = (await states.plans_of(connection, [tenant_id]))[tenant_id][1]
         explanations = [explain(plan) for plan in plans]
         if as_json:
             print(json.dumps([asdict(each) for each in explanations], default=_json, indent=1))  # noqa: T201 - Rich would wrap it
@@ -86,7 +87,7 @@ def run_forecast() -> int:
 
     async def show(connection: Connection, clock: Clock, console: Console) -> int:
         now = clock.now()
-        days = await store.due_by_day(connection, until=last_day(now))
+        days = await forecast.due_by_day(connection, until=last_day(now))
         weeks = weeks_of(days, now)
         console.print(_weeks(weeks))
         console.print(

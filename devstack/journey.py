@@ -23,7 +23,8 @@ from devstack.atlassian import Site
 from devstack.atlassian.service_desk import PATH as SERVICE_DESK
 from devstack.postgres import Roles
 from devstack.stack import APP_KEY, LocalStack
-from services.purger import store as purger_store
+from services.purger.store import brake as store_of_brake
+from services.purger.store import states
 
 T = TypeVar("T")
 
@@ -168,7 +169,7 @@ class Journey:
     async def plans(self) -> tuple[Plan, ...]:
         """List the tenant's purges, in whatever phase."""
         async with _reading(self.stack.databases["purger"]) as connection:
-            found = await purger_store.plans_of(connection, [self.tenant_id])
+            found = await states.plans_of(connection, [self.tenant_id])
         return found[self.tenant_id][1]
 
     async def wait_for_plan(self) -> Plan:
@@ -337,7 +338,7 @@ class Journey:
 
     async def _last_sweep(self) -> datetime | None:
         async with _reading(self.stack.databases["purger"]) as connection:
-            last = (await purger_store.read_brake(connection)).last
+            last = (await store_of_brake.read_brake(connection)).last
         return None if last is None else last.business_at
 
     async def open_ticket(self, licence: str, person: str) -> str:

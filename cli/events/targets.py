@@ -17,7 +17,7 @@ from contracts.messages import Kind
 from contracts.registry import by_ce_type, types_of
 from contracts.replays import REPLAYED
 from contracts.topics import REPLAYS, Topic
-from services.purger.store import unknown_tenants
+from services.purger.store.tenants import unknown_tenants
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,13 @@ from typing import Final
 from contracts.ledger import LedgerEntry
 from contracts.purges import Phase
 from services.purger.brake import Standing
-from services.purger.domain import Level, levels_reached, steps_of
+from services.purger.domain.steps import steps_of
+from services.purger.domain.watch import Level, levels_reached
 from services.purger.explanations import Explanation, explain
 from services.purger.forecast import Month, Week
-from services.purger.store import HeldCounts, LedgerCheck, OpenPurge
+from services.purger.store.board import OpenPurge
+from services.purger.store.chain import LedgerCheck
+from services.purger.store.holds import HeldCounts
 
 _BEGUN: Final = frozenset({Phase.ERASING, Phase.ERASED})
 _OVER: Final = frozenset({Phase.CLOSED, Phase.WITHDRAWN})

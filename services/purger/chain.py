@@ -11,7 +11,6 @@ import structlog
 from chassis.jobs import Job
 from chassis.unit_of_work import Units
 from contracts.ledger import GENESIS, BrokenChain, LedgerEntry, verify_chain
-from services.purger import store
 from services.purger.checkpoints import (
     Checkpoint,
     MissingCheckpoint,
@@ -22,7 +21,8 @@ from services.purger.checkpoints import (
 )
 from services.purger.context import Context
 from services.purger.figures import LedgerFigures
-from services.purger.store import LedgerCheck
+from services.purger.store import chain, ledger
+from services.purger.store.chain import LedgerCheck
 
 log = structlog.get_logger(__name__)
 
@@ -64,8 +64,8 @@ class ChainWatch:
 
     async def _verify(self) -> LedgerCheck:
         async with self._units.begin() as uow:
-            last = await store.ledger_check(uow.connection)
-            end = await store.ledger_end(uow.connection)
+            last = await chain.ledger_check(uow.connection)
+            end = await ledger.ledger_end(uow.connection)
             now, key = uow.now, uow.context.ledger_key()
         await self._require_checkpoints(last.checkpoint_number)
         whole = last.walked_at is None or now - last.walked_at >= WALKED_WHOLE_EVERY
@@ -90,19 +90,19 @@ class ChainWatch:
             )
         verified = LedgerCheck(number, last_hash, now if whole else last.walked_at, noted)
         async with self._units.begin() as uow:
-            await store.save_ledger_check(uow.connection, verified)
+            await chain.save_ledger_check(uow.connection, verified)
         return verified
 
     async def _page(self, after: int) -> list[LedgerEntry]:
         async with self._units.begin() as uow:
-            return await store.ledger_entries(uow.connection, after=after, limit=_ENTRIES_A_PAGE)
+            return await ledger.ledger_entries(uow.connection, after=after, limit=_ENTRIES_A_PAGE)
 
     async def _require_same(self, number: int, noted_hash: str) -> None:
         """The entry that was noted still stands where it stood."""
         if not number:
             return
         async with self._units.begin() as uow:
-            hashes = await store.entry_hashes(uow.connection, [number])
+            hashes = await chain.entry_hashes(uow.connection, [number])
         if hashes.get(number) != noted_hash:
             raise BrokenChain(number, "is not the one that was noted")
 
@@ -111,7 +111,7 @@ class ChainWatch:
         file = self._file
         checkpoints = [] if file is None else await asyncio.to_thread(read_checkpoints, file)
         async with self._units.begin() as uow:
-            hashes = await store.entry_hashes(
+            hashes = await chain.entry_hashes(
                 uow.connection, [checkpoint.number for checkpoint in checkpoints]
             )
             keys = uow.context.ledger_key().public_keys

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import TypeAlias
 
 from chassis.unit_of_work import UnitOfWork
-from services.purger.domain import Retention
+from services.purger.domain.dates import Retention
 from services.purger.ledger_key import LedgerKey
 
 

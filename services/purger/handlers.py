@@ -18,12 +18,17 @@ from contracts.purges import (
     WishedBy,
 )
 from contracts.tenants import TenantState
-from services.purger import reconciliation, store
+from services.purger import reconciliation
 from services.purger.context import Context, Work
-from services.purger.domain import Purge, steps_of, wait_after_refusal, wish_is_past_return
+from services.purger.domain.plans import wait_after_refusal, wish_is_past_return
+from services.purger.domain.steps import Purge, steps_of
 from services.purger.ledger import record_owners_restore
 from services.purger.planning import replan, replan_and_say
 from services.purger.progress import advance, begin_erasing, say_purges
+from services.purger.store import purges as store_of_purges
+from services.purger.store import states, wishes
+from services.purger.store import steps as store_of_steps
+from services.purger.store import tenants as store_of_tenants
 
 log = structlog.get_logger(__name__)
 
@@ -41,9 +46,9 @@ async def replan_purges(tenants: Sequence[TenantState], uow: Work) -> None:
     It may be those for which the installer has refused purges of older ones.
     """
     await uow.lock_tenants((), exclusively=[tenant.tenant_id for tenant in tenants])
-    newer = await store.save_tenants(uow.connection, tenants)
+    newer = await store_of_tenants.save_tenants(uow.connection, tenants)
     changed = await replan(uow, newer)
-    await store.ask_without_delay(uow.connection, [tenant.tenant_id for tenant in newer])
+    await store_of_purges.ask_without_delay(uow.connection, [tenant.tenant_id for tenant in newer])
     await say_purges(uow, changed)
 
 
@@ -51,19 +56,19 @@ async def replan_purges(tenants: Sequence[TenantState], uow: Work) -> None:
 @together
 async def forget_tenants(tenant_ids: Sequence[UUID], uow: Work) -> None:
     """Drop tenants of whom the installer has nothing left; what is under way goes on."""
-    for plans in (await store.lock_plans_of(uow.connection, tenant_ids)).values():
+    for plans in (await store_of_purges.lock_plans_of(uow.connection, tenant_ids)).values():
         for plan in plans:
             if plan.phase in _BEFORE_NO_RETURN:
-                await store.withdraw_purge(uow.connection, plan.purge_id, now=uow.now)
-    await store.forget_tenants(uow.connection, tenant_ids)
-    await say_purges(uow, await store.spoken_of(uow.connection, tenant_ids), gone=True)
+                await store_of_purges.withdraw_purge(uow.connection, plan.purge_id, now=uow.now)
+    await store_of_tenants.forget_tenants(uow.connection, tenant_ids)
+    await say_purges(uow, await states.spoken_of(uow.connection, tenant_ids), gone=True)
 
 
 @handlers.hears(ErasureAsked)
 async def keep_wish(asked: ErasureAsked, uow: Work) -> None:
     """Plan the erasure that a customer asked for; the same wish again changes nothing."""
     await uow.lock_tenant_exclusively(asked.tenant_id)
-    is_new = await store.record_wish(
+    is_new = await wishes.record_wish(
         uow.connection,
         asked.wish_id,
         asked.tenant_id,
@@ -80,8 +85,8 @@ async def keep_wish(asked: ErasureAsked, uow: Work) -> None:
 async def drop_wish(withdrawn: ErasureWithdrawn, uow: Work) -> None:
     """Withdraw a wish; where the installer has been asked already, only if it says no."""
     await uow.lock_tenant_exclusively(withdrawn.tenant_id)
-    if wish_is_past_return(await store.lock_plans(uow.connection, withdrawn.tenant_id)):
-        await store.note_late_withdrawal(
+    if wish_is_past_return(await store_of_purges.lock_plans(uow.connection, withdrawn.tenant_id)):
+        await wishes.note_late_withdrawal(
             uow.connection,
             withdrawn.wish_id,
             withdrawn.tenant_id,
@@ -90,7 +95,7 @@ async def drop_wish(withdrawn: ErasureWithdrawn, uow: Work) -> None:
         )
         log.info("wish withdrawn too late", tenant_id=str(withdrawn.tenant_id))
         return
-    was_standing = await store.withdraw_wish(
+    was_standing = await wishes.withdraw_wish(
         uow.connection,
         withdrawn.wish_id,
         withdrawn.tenant_id,
@@ -107,7 +112,7 @@ async def drop_wish(withdrawn: ErasureWithdrawn, uow: Work) -> None:
 async def start_erasing(accepted: Sequence[PurgeAccepted], uow: Work) -> None:
     """Begin wave 1, whatever we planned meanwhile: the installer's word is final."""
     named = {each.purge_id for each in accepted}
-    purges = await store.lock_purges(uow.connection, named)
+    purges = await store_of_purges.lock_purges(uow.connection, named)
     for purge_id in named - purges.keys():
         # The tenant's state names this purge too, and there it is taken up and asked for again.
         log.warning("unknown purge was accepted", purge_id=str(purge_id))
@@ -125,17 +130,17 @@ async def postpone_purge(refused: PurgeRefused, uow: Work) -> None:
     """
     # Whoever plans locks the tenant first, and then its purges.
     await uow.lock_tenant_exclusively(refused.tenant_id)
-    purge = await store.lock_purge(uow.connection, refused.purge_id)
+    purge = await store_of_purges.lock_purge(uow.connection, refused.purge_id)
     if purge is None or purge.plan.phase is not Phase.REQUESTED:
         return
-    known = await store.tenant(uow.connection, purge.tenant_id)
-    await store.postpone_purge(
+    known = await store_of_tenants.tenant(uow.connection, purge.tenant_id)
+    await store_of_purges.postpone_purge(
         uow.connection,
         refused.purge_id,
         now=uow.now,
         until=uow.now + wait_after_refusal(refused, known, silence=uow.context.silence),
     )
-    await store.withdraw_late_wishes(uow.connection, purge.tenant_id, now=uow.now)
+    await wishes.withdraw_late_wishes(uow.connection, purge.tenant_id, now=uow.now)
     log.info("purge refused", purge_id=str(refused.purge_id), reason=refused.reason)
     await replan_and_say(uow, purge.tenant_id)
 
@@ -144,11 +149,11 @@ async def postpone_purge(refused: PurgeRefused, uow: Work) -> None:
 @together
 async def record_answers(answers: Sequence[DataErased], uow: Work) -> None:
     """Keep the owners' answers and do what can be done now: a receipt, wave 2, the end."""
-    purges = await store.lock_purges(uow.connection, {each.purge_id for each in answers})
+    purges = await store_of_purges.lock_purges(uow.connection, {each.purge_id for each in answers})
     for answer in answers:
         await record_owners_restore(uow, answer)
     clean = [each for each in answers if _is_a_step_done(each, purges.get(each.purge_id))]
-    answered = await store.record_answers(uow.connection, clean)
+    answered = await store_of_steps.record_answers(uow.connection, clean)
     moved = await advance(uow, answered)
     await say_purges(uow, {purges[each].tenant_id for each in moved})
 

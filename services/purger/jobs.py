@@ -10,16 +10,15 @@ import structlog
 
 from chassis.jobs import Job
 from chassis.unit_of_work import Units
-from services.purger import ledger, store
+from services.purger import ledger
 from services.purger.context import Context, Work
-from services.purger.domain import (
-    OPEN_STEPS_NAMED_BEFORE_ERASE_BY,
-    Sweep,
-    enough_tenants,
-    why_to_brake,
-)
+from services.purger.domain.brake import Sweep, enough_tenants, why_to_brake
+from services.purger.domain.steps import OPEN_STEPS_NAMED_BEFORE_ERASE_BY
 from services.purger.figures import HoldFigures
 from services.purger.progress import advance, ask_installer, order_erasure, say_purges
+from services.purger.store import brake as store_of_brake
+from services.purger.store import forecast as store_of_forecast
+from services.purger.store import holds, purges, states, steps, wishes
 
 log = structlog.get_logger(__name__)
 
@@ -57,7 +56,7 @@ class Sweeps:
             async with self.units.begin() as uow:
                 if not await _may_purge(uow):
                     return asked
-                due = await store.claim_due_purges(
+                due = await purges.claim_due_purges(
                     uow.connection, now=uow.now, silence=uow.context.silence, limit=_AT_ONCE
                 )
                 for asking in due:
@@ -77,12 +76,12 @@ class Sweeps:
         limit = max(1, round(ASKED_AGAIN_A_SECOND * within.total_seconds()))
         async with self.units.begin() as uow:
             silence = uow.context.silence
-            askings = await store.claim_unanswered_purges(
+            askings = await purges.claim_unanswered_purges(
                 uow.connection, now=uow.now, silence=silence, limit=limit
             )
             for asking in askings:
                 ask_installer(uow, asking)
-            orders = await store.claim_unanswered_steps(
+            orders = await steps.claim_unanswered_steps(
                 uow.connection, now=uow.now, silence=silence, limit=limit
             )
             for order in orders:
@@ -92,7 +91,7 @@ class Sweeps:
     async def write_late_receipts(self) -> int:
         """Write the first receipt of purges that can wait no longer; return how many."""
         async with self.units.begin() as uow:
-            late = await store.late_purges(
+            late = await purges.late_purges(
                 uow.connection,
                 erase_by_before=uow.now + OPEN_STEPS_NAMED_BEFORE_ERASE_BY,
                 limit=_AT_ONCE,
@@ -100,7 +99,7 @@ class Sweeps:
         for purge_id in late:
             async with self.units.begin() as uow:
                 if await advance(uow, [purge_id]):
-                    purge = await store.lock_purge(uow.connection, purge_id)
+                    purge = await purges.lock_purge(uow.connection, purge_id)
                     assert purge is not None
                     log.error("purge is late, open steps are named", purge_id=str(purge_id))
                     await say_purges(uow, [purge.tenant_id])
@@ -115,9 +114,9 @@ class Sweeps:
         """Forget purges 30 days after they were over; the ledger keeps their proof."""
         async with self.units.begin() as uow:
             before = uow.now - PURGES_KEPT
-            dropped = await store.drop_old_purges(uow.connection, before=before, limit=1_000)
-            await store.drop_old_wishes(uow.connection, before=before)
-            await store.drop_old_holds(uow.connection, before=before)
+            dropped = await purges.drop_old_purges(uow.connection, before=before, limit=1_000)
+            await wishes.drop_old_wishes(uow.connection, before=before)
+            await holds.drop_old_holds(uow.connection, before=before)
             return dropped
 
 
@@ -126,7 +125,7 @@ def count_held_job(units: Units[Context], figures: HoldFigures) -> Job:
 
     async def count_held() -> int:
         async with units.begin() as uow:
-            held = await store.count_held(uow.connection, now=uow.now)
+            held = await holds.count_held(uow.connection, now=uow.now)
         figures.legal_holds.set(held.holds)
         figures.held_purges.set(held.purges)
         figures.held_purges_overdue.set(held.overdue_purges)
@@ -143,7 +142,7 @@ async def restart(units: Units[Context], cluster_id: str) -> None:
     async with units.begin() as uow:
         said = await ledger.publish(uow, cluster_id, head_every=timedelta())
     async with units.begin() as uow:
-        await store.ask_all_at_once(uow.connection, now=uow.now)
+        await steps.ask_all_at_once(uow.connection, now=uow.now)
     log.info("ledger said", entries=said)
 
 
@@ -152,7 +151,7 @@ async def restate(units: Units[Context]) -> None:
     after = None
     while True:
         async with units.begin() as uow:
-            page = await store.tenants_spoken_of(uow.connection, after=after, limit=_AT_ONCE)
+            page = await states.tenants_spoken_of(uow.connection, after=after, limit=_AT_ONCE)
             await say_purges(uow, page)
         if len(page) < _AT_ONCE:
             return
@@ -161,25 +160,25 @@ async def restate(units: Units[Context]) -> None:
 
 async def restate_some(uow: Work, tenant_ids: Collection[UUID]) -> set[UUID]:
     """Say these tenants' purges again with new versions; return those of whom any stand said."""
-    spoken_of = await store.spoken_of(uow.connection, tenant_ids)
+    spoken_of = await states.spoken_of(uow.connection, tenant_ids)
     await say_purges(uow, spoken_of)
     return spoken_of
 
 
 async def _may_purge(uow: Work) -> bool:
-    brake = await store.lock_brake(uow.connection)
+    brake = await store_of_brake.lock_brake(uow.connection)
     sweep = Sweep(uow.now, uow.wall)
-    await store.note_sweep(uow.connection, sweep)
-    due = await store.count_due_tenants(uow.connection, now=uow.now, within=_DUE_WITHIN)
+    await store_of_brake.note_sweep(uow.connection, sweep)
+    due = await store_of_brake.count_due_tenants(uow.connection, now=uow.now, within=_DUE_WITHIN)
     if brake.engaged_at is not None:
         if due:
             log.error("brake holds purges", reason=brake.reason, due_tenants=due)
         return False
-    tenants = await store.count_tenants(uow.connection, most=enough_tenants(due))
-    forecast = await store.forecast_of(uow.connection, uow.now.date())
+    tenants = await store_of_brake.count_tenants(uow.connection, most=enough_tenants(due))
+    forecast = await store_of_forecast.forecast_of(uow.connection, uow.now.date())
     reason = why_to_brake(brake.last, sweep, tenants_due=due, tenants=tenants, forecast=forecast)
     if reason is None:
         return True
-    await store.engage_brake(uow.connection, reason, now=uow.now)
+    await store_of_brake.engage_brake(uow.connection, reason, now=uow.now)
     log.error("brake engaged", reason=reason, due_tenants=due, tenants=tenants, forecast=forecast)
     return False

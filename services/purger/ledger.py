@@ -21,10 +21,11 @@ from contracts.ledger import (
     seal,
 )
 from contracts.purges import DataErased
-from services.purger import store
 from services.purger.context import Work
-from services.purger.domain import WAVE_OF_CONTACTS, Purge, Step, restoration_part
-from services.purger.store import NewEntry, Publication
+from services.purger.domain.steps import WAVE_OF_CONTACTS, Purge, Step
+from services.purger.domain.takeover import restoration_part
+from services.purger.store import ledger, takeover
+from services.purger.store.ledger import NewEntry, Publication
 
 _ENTRIES_A_PAGE = 500
 _OWN_RESTORES: Final = UUID("b0a3c6de-0f1a-5d0c-8a56-6d2a6c1f7e21")
@@ -129,9 +130,11 @@ async def _append_restoration(uow: Work, purge_id: UUID, restoration: Restoratio
 
 async def _append_once(uow: Work, drafts: Sequence[Draft]) -> list[LedgerEntry]:
     """Number, chain and sign what the ledger does not have yet; return the entries of all."""
-    end = await store.lock_ledger(uow.connection)
+    end = await ledger.lock_ledger(uow.connection)
     number, last_hash = end.number, end.hash
-    known = await store.entries_of(uow.connection, [(each.purge_id, each.part) for each in drafts])
+    known = await takeover.entries_of(
+        uow.connection, [(each.purge_id, each.part) for each in drafts]
+    )
     key = uow.context.ledger_key()
     key_id = key.key_id
     new = []
@@ -153,7 +156,7 @@ async def _append_once(uow: Work, drafts: Sequence[Draft]) -> list[LedgerEntry]:
         number, last_hash = entry.number, entry.hash
         new.append(NewEntry(entry, draft.part))
     if new:
-        await store.append_entries(uow.connection, new)
+        await ledger.append_entries(uow.connection, new)
     return [known[each.purge_id, each.part] for each in drafts]
 
 
@@ -178,11 +181,11 @@ async def publish(uow: Work, cluster_id: str, *, head_every: timedelta) -> int:
     the relay sends, and whoever reads the ledger stops at a gap. This must be all
     that the transaction does.
     """
-    said = await store.lock_publication(uow.connection)
+    said = await ledger.lock_publication(uow.connection)
     if said.cluster_id != cluster_id:
         said = Publication(cluster_id, 0, GENESIS, None)
     number, last_hash = said.number, said.hash
-    while page := await store.entries_to_publish(
+    while page := await ledger.entries_to_publish(
         uow.connection, after=number, limit=_ENTRIES_A_PAGE
     ):
         for entry, traceparent in page:
@@ -196,5 +199,5 @@ async def publish(uow: Work, cluster_id: str, *, head_every: timedelta) -> int:
         uow.outbox.add(LedgerHead(number=number, hash=last_hash, cluster_id=cluster_id, at=uow.now))
     present = Publication(cluster_id, number, last_hash, head_said_at)
     if present != said:
-        await store.save_publication(uow.connection, present)
+        await ledger.save_publication(uow.connection, present)
     return number - said.number

@@ -10,11 +10,10 @@ import structlog
 from contracts.classes import DataClass
 from contracts.purges import Plan
 from contracts.tenants import TenantState
-from services.purger import store
 from services.purger.context import Work
-from services.purger.domain import (
+from services.purger.domain.dates import Retention
+from services.purger.domain.plans import (
     Decision,
-    Retention,
     Schedule,
     Withdraw,
     adopt_purge,
@@ -23,6 +22,8 @@ from services.purger.domain import (
     plan_purges,
 )
 from services.purger.progress import say_purges
+from services.purger.store import holds, purges, states
+from services.purger.store import tenants as store_of_tenants
 
 log = structlog.get_logger(__name__)
 
@@ -38,13 +39,13 @@ async def replan(uow: Work, tenants: Sequence[TenantState]) -> set[UUID]:
     be placed on what was past the point of no return: it ends when that is heard.
     """
     tenant_ids = [tenant.tenant_id for tenant in tenants]
-    planned = await store.lock_plans_of(uow.connection, tenant_ids)
-    wished_and_held = await store.wished_and_held(uow.connection, tenant_ids)
+    planned = await purges.lock_plans_of(uow.connection, tenant_ids)
+    wished_and_held = await holds.wished_and_held(uow.connection, tenant_ids)
     changed = set[UUID]()
     for tenant in tenants:
         wished_at, held = wished_and_held[tenant.tenant_id]
         if overtaken := held_too_late(held, tenant):
-            await store.end_holds(
+            await holds.end_holds(
                 uow.connection, tenant.tenant_id, overtaken, why=HELD_TOO_LATE, now=uow.now
             )
             log.error(HELD_TOO_LATE, tenant_id=str(tenant.tenant_id))
@@ -77,11 +78,11 @@ async def _carry_out(uow: Work, tenant_id: UUID, decision: Decision) -> None:
     match decision:
         case Schedule(plan):
             traceparent = uow.outbox.cause_of(tenant_id).traceparent
-            await store.schedule_purge(
+            await purges.schedule_purge(
                 uow.connection, tenant_id, plan, now=uow.now, traceparent=traceparent
             )
         case Withdraw(purge_id):
-            await store.withdraw_purge(uow.connection, purge_id, now=uow.now)
+            await purges.withdraw_purge(uow.connection, purge_id, now=uow.now)
         case other:
             assert_never(other)
 
@@ -92,8 +93,8 @@ async def replan_and_say(uow: Work, tenant_id: UUID) -> None:
     Of a tenant that is not known yet nothing is planned: its state will bring that. What stands
     said of it nevertheless, as after a restore, is said anew.
     """
-    tenant = await store.tenant(uow.connection, tenant_id)
+    tenant = await store_of_tenants.tenant(uow.connection, tenant_id)
     if tenant is not None:
         await replan(uow, [tenant])
-    if tenant is not None or await store.spoken_of(uow.connection, [tenant_id]):
+    if tenant is not None or await states.spoken_of(uow.connection, [tenant_id]):
         await say_purges(uow, [tenant_id])

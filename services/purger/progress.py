@@ -12,9 +12,10 @@ from chassis.tracing import continued
 from contracts.classes import DataClass
 from contracts.ledger import ReceiptStage
 from contracts.purges import Phase, PurgeRequested, PurgeStarted, PurgeState
-from services.purger import ledger, store
+from services.purger import ledger
 from services.purger.context import Work
-from services.purger.domain import (
+from services.purger.domain.plans import nothing_left
+from services.purger.domain.steps import (
     WAVE_OF_CONTACTS,
     Act,
     Purge,
@@ -24,10 +25,15 @@ from services.purger.domain import (
     WriteFirstReceipt,
     WriteLastReceipt,
     next_act,
-    nothing_left,
     steps_of,
 )
-from services.purger.store import Asking, Order
+from services.purger.store import holds as store_of_holds
+from services.purger.store import purges as store_of_purges
+from services.purger.store import states, takeover, tenants
+from services.purger.store import steps as store_of_steps
+from services.purger.store import wishes as store_of_wishes
+from services.purger.store.purges import Asking
+from services.purger.store.steps import Order
 
 log = structlog.get_logger(__name__)
 
@@ -45,13 +51,13 @@ async def say_purges(uow: Work, tenant_ids: Collection[UUID], *, gone: bool = Fa
     """
     if not tenant_ids:
         return
-    versions = await store.next_versions(uow.connection, tenant_ids, epoch=await uow.epoch())
-    purges = await store.plans_of(uow.connection, tenant_ids)
-    wishes = await store.standing_wishes(uow.connection, tenant_ids)
-    withdrawn = await store.withdrawn_wishes(
+    versions = await states.next_versions(uow.connection, tenant_ids, epoch=await uow.epoch())
+    purges = await states.plans_of(uow.connection, tenant_ids)
+    wishes = await store_of_wishes.standing_wishes(uow.connection, tenant_ids)
+    withdrawn = await store_of_wishes.withdrawn_wishes(
         uow.connection, tenant_ids, since=uow.now - WISHES_ARE_ON_THE_BUS
     )
-    holds = await store.standing_holds(uow.connection, tenant_ids)
+    holds = await store_of_holds.standing_holds(uow.connection, tenant_ids)
     over = []
     for tenant_id, version in versions.items():
         known, plans = purges[tenant_id]
@@ -70,7 +76,7 @@ async def say_purges(uow: Work, tenant_ids: Collection[UUID], *, gone: bool = Fa
                     withdrawn_wishes=withdrawn[tenant_id],
                 )
             )
-    await store.note_forgotten(uow.connection, over, now=uow.now)
+    await states.note_forgotten(uow.connection, over, now=uow.now)
 
 
 def ask_installer(uow: Work, asking: Asking) -> None:
@@ -95,11 +101,11 @@ async def begin_erasing(uow: Work, purges: Sequence[Purge]) -> None:
     if not purges:
         return
     by_id = {purge.plan.purge_id: purge for purge in purges}
-    told = await store.receipt_codes_in_ledger(uow.connection, by_id)
+    told = await takeover.receipt_codes_in_ledger(uow.connection, by_id)
     codes = {each: told.get(each) or secrets.token_hex(_RECEIPT_CODE_BYTES) for each in by_id}
-    await store.give_receipt_codes(uow.connection, codes)
-    await store.move_purges(uow.connection, by_id, Phase.ERASING, now=uow.now)
-    await store.open_steps(
+    await store_of_purges.give_receipt_codes(uow.connection, codes)
+    await store_of_purges.move_purges(uow.connection, by_id, Phase.ERASING, now=uow.now)
+    await store_of_steps.open_steps(
         uow.connection, {each: _steps_of(purge) for each, purge in by_id.items()}
     )
     for purge_id, purge in by_id.items():
@@ -119,8 +125,8 @@ async def advance(uow: Work, purge_ids: Collection[UUID]) -> set[UUID]:
     """
     moved = set[UUID]()
     while purge_ids:
-        purges = await store.lock_purges(uow.connection, purge_ids)
-        steps = await store.steps_of_purges(uow.connection, purges.values())
+        purges = await store_of_purges.lock_purges(uow.connection, purge_ids)
+        steps = await store_of_steps.steps_of_purges(uow.connection, purges.values())
         acts = {
             each: next_act(purge.plan.phase, steps[each], now=uow.now, erase_by=purge.plan.erase_by)
             for each, purge in purges.items()
@@ -159,7 +165,7 @@ async def _write_receipts(
     await ledger.record_receipts(
         uow, [(purge, steps[each]) for each, purge in by_id.items()], stage
     )
-    await store.move_purges(uow.connection, by_id, _AFTER_RECEIPT[stage], now=uow.now)
+    await store_of_purges.move_purges(uow.connection, by_id, _AFTER_RECEIPT[stage], now=uow.now)
     for purge_id in by_id:
         open_steps = [step.plan.step for step in steps[purge_id] if not step.answered]
         log.info("receipt written", purge_id=str(purge_id), stage=stage, open_steps=open_steps)
@@ -170,14 +176,14 @@ async def _start_wave(uow: Work, purges: Sequence[Purge], wave: int) -> None:
         return
     steps = {purge.plan.purge_id: _steps_of_wave(purge, wave) for purge in purges}
     tenant_ids = [purge.tenant_id for purge in purges]
-    merged_into = await store.merged_into(uow.connection, tenant_ids)
+    merged_into = await tenants.merged_into(uow.connection, tenant_ids)
     numbers = await ledger.record_erasures(
         uow,
         [(purge, _classes_of(steps[purge.plan.purge_id])) for purge in purges],
         wave=wave,
         merged_into=merged_into,
     )
-    await store.start_steps(
+    await store_of_steps.start_steps(
         uow.connection,
         steps,
         ledger_numbers=numbers,

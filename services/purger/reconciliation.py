@@ -20,21 +20,20 @@ from chassis.unit_of_work import Units
 from contracts.censuses import CensusDoubted, CensusListed, CensusTaken, StatesDoubted, Tally
 from contracts.classes import DataClass
 from contracts.purges import Scope
-from services.purger import store
 from services.purger.context import Context, Work
-from services.purger.domain import (
+from services.purger.domain.reconciliation import (
     ROUNDS_APART,
     DifferenceKind,
     Expected,
     Mend,
     Seen,
-    StepPlan,
     Unexplained,
     difference,
     judge_difference,
-    steps_of,
 )
+from services.purger.domain.steps import StepPlan, steps_of
 from services.purger.progress import order_erasure
+from services.purger.store import reconciliation as store
 
 log = structlog.get_logger(__name__)
 

@@ -6,9 +6,9 @@ from typing import Final
 from chassis.jobs import Job
 from chassis.unit_of_work import Units
 from contracts.purges import PurgeReminder
-from services.purger import store
 from services.purger.context import Context, Work
-from services.purger.domain import Reminder
+from services.purger.domain.reminders import Reminder
+from services.purger.store import purges as store
 
 _AT_ONCE: Final = 200
 

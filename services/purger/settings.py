@@ -7,7 +7,7 @@ from typing import ClassVar, Self
 from pydantic import Field, model_validator
 
 from chassis.settings import PREFIX, ServiceSettings
-from services.purger.domain import Retention
+from services.purger.domain.dates import Retention
 
 
 class PurgerSettings(ServiceSettings):

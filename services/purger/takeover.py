@@ -15,10 +15,13 @@ from contracts.ledger import LedgerEntry, LedgerHead, verify_chain
 from contracts.purges import PurgeState
 from contracts.registry import by_ce_type
 from contracts.topics import PURGER_LEDGER, PURGER_PURGES
-from services.purger import ledger, store
+from services.purger import ledger
 from services.purger.context import Context, Work
-from services.purger.domain import entries_beyond, part_of, plan_taken_over
-from services.purger.store import NewEntry, Publication
+from services.purger.domain.takeover import entries_beyond, part_of, plan_taken_over
+from services.purger.store import brake, takeover
+from services.purger.store import ledger as store_of_ledger
+from services.purger.store import purges as store_of_purges
+from services.purger.store.ledger import NewEntry, Publication
 
 log = structlog.get_logger(__name__)
 
@@ -66,12 +69,12 @@ def _entries_in(page: Sequence[Record]) -> list[LedgerEntry]:
 
 async def continue_ledger(uow: Work, said: Sequence[LedgerEntry]) -> int:
     """Append what these entries of the topic have beyond ours; return how many that were."""
-    end = await store.lock_ledger(uow.connection)
-    known = await store.ledger_hashes(uow.connection, {entry.number for entry in said})
+    end = await store_of_ledger.lock_ledger(uow.connection)
+    known = await takeover.ledger_hashes(uow.connection, {entry.number for entry in said})
     beyond = entries_beyond(end.number, end.hash, known, said)
     verify_chain(beyond, uow.context.ledger_key().public_keys, start_hash=end.hash)
     if beyond:
-        await store.append_entries(
+        await store_of_ledger.append_entries(
             uow.connection, [NewEntry(entry, part_of(entry)) for entry in beyond]
         )
     return len(beyond)
@@ -79,9 +82,9 @@ async def continue_ledger(uow: Work, said: Sequence[LedgerEntry]) -> int:
 
 async def _note_published(uow: Work, cluster_id: str, last: LedgerEntry) -> None:
     """Say nothing again that stands on the topic already."""
-    said = await store.lock_publication(uow.connection)
+    said = await store_of_ledger.lock_publication(uow.connection)
     if said.cluster_id == cluster_id and said.number < last.number:
-        await store.save_publication(
+        await store_of_ledger.save_publication(
             uow.connection, Publication(cluster_id, last.number, last.hash, said.head_said_at)
         )
 
@@ -100,7 +103,7 @@ async def _take_over_purges(units: Units[Context], kafka: KafkaAccess) -> int:
 async def continue_purges(uow: Work, page: Sequence[Said[PurgeState]]) -> int:
     """Take over what these states say that is newer than what we know; return how many were."""
     tenant_ids = [said.state.tenant_id for said in page]
-    versions = await store.versions_said(uow.connection, tenant_ids)
+    versions = await takeover.versions_said(uow.connection, tenant_ids)
     newer = [
         said.state
         for said in page
@@ -108,19 +111,19 @@ async def continue_purges(uow: Work, page: Sequence[Said[PurgeState]]) -> int:
         or versions[said.state.tenant_id] < said.state.version
     ]
     for state in newer:
-        own = await store.lock_plans(uow.connection, state.tenant_id)
+        own = await store_of_purges.lock_plans(uow.connection, state.tenant_id)
         known = {plan.purge_id: plan for plan in own}
         for said in state.plans:
             plan = plan_taken_over(said, known.get(said.purge_id))
             if plan is not None:
-                await store.take_over_plan(uow.connection, state.tenant_id, plan, now=uow.now)
-        await store.take_over_wishes(
+                await takeover.take_over_plan(uow.connection, state.tenant_id, plan, now=uow.now)
+        await takeover.take_over_wishes(
             uow.connection, state.tenant_id, state.wishes, state.withdrawn_wishes, now=uow.now
         )
-        await store.take_over_holds(
+        await takeover.take_over_holds(
             uow.connection, state.tenant_id, state.holds, why=WHY_BRAKED, now=uow.now
         )
-        await store.take_over_version(uow.connection, state.tenant_id, state.version)
+        await takeover.take_over_version(uow.connection, state.tenant_id, state.version)
     return len(newer)
 
 
@@ -128,7 +131,7 @@ async def begin_next_life(uow: Work) -> None:
     """Let purges agree with the ledger, record the restore there, and engage the brake."""
     restored_at = await behind_since(uow.connection)
     assert restored_at is not None
-    await store.agree_with_ledger(uow.connection, now=uow.now)
+    await takeover.agree_with_ledger(uow.connection, now=uow.now)
     await ledger.record_own_restore(uow, restored_at)
-    if (await store.lock_brake(uow.connection)).engaged_at is None:
-        await store.engage_brake(uow.connection, WHY_BRAKED, now=uow.now)
+    if (await brake.lock_brake(uow.connection)).engaged_at is None:
+        await brake.engage_brake(uow.connection, WHY_BRAKED, now=uow.now)

@@ -9,10 +9,12 @@ import structlog
 from chassis.jobs import Job
 from chassis.unit_of_work import Units
 from contracts.purges import Phase
-from services.purger import store
 from services.purger.context import Context
-from services.purger.domain import FORECAST_DAYS_AHEAD, Level, levels_reached
+from services.purger.domain.brake import FORECAST_DAYS_AHEAD
+from services.purger.domain.watch import Level, levels_reached
 from services.purger.figures import PurgeFigures
+from services.purger.store import brake as store_of_brake
+from services.purger.store import forecast, watch
 
 log = structlog.get_logger(__name__)
 
@@ -39,7 +41,7 @@ class Watch:
     async def escalate(self) -> int:
         """Say of each purge that nears its last day so, once for each level; return how many."""
         async with self._units.begin() as uow:
-            noted = await store.note_escalations(
+            noted = await watch.note_escalations(
                 uow.connection, levels_reached(uow.now), now=uow.now
             )
         for escalation in noted:
@@ -56,11 +58,11 @@ class Watch:
     async def count_purges(self) -> None:
         """Refresh the figures, and what is known of the last sweep."""
         async with self._units.begin() as uow:
-            phases = await store.count_by_phase(uow.connection)
-            levels = await store.count_by_level(
+            phases = await watch.count_by_phase(uow.connection)
+            levels = await watch.count_by_level(
                 uow.connection, levels_reached(uow.now), now=uow.now
             )
-            brake = await store.read_brake(uow.connection)
+            brake = await store_of_brake.read_brake(uow.connection)
         for phase in Phase:
             self._figures.purges.labels(phase).set(phases.get(phase, 0))
         for level in Level:
@@ -74,7 +76,9 @@ class Watch:
     async def note_forecast(self) -> None:
         """Keep what is planned for the coming days, which the brake compares those days with."""
         async with self._units.begin() as uow:
-            await store.note_forecast(uow.connection, now=uow.now, days_ahead=FORECAST_DAYS_AHEAD)
+            await forecast.note_forecast(
+                uow.connection, now=uow.now, days_ahead=FORECAST_DAYS_AHEAD
+            )
 
     def nobody_sweeps(self) -> str | None:
         """Say so when no replica has swept for an hour, as far as we know.

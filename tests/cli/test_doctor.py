@@ -27,7 +27,7 @@ from devstack.postgres import Roles
 from services.config.data_map import DATA_MAP as CONFIG_MAP
 from services.purger.data_map import DATA_MAP as PURGER_MAP
 from services.purger.ledger_key import LedgerKey
-from services.purger.store import NewEntry, append_entries
+from services.purger.store.ledger import NewEntry, append_entries
 from tests.support.stack import Databases
 
 

@@ -28,7 +28,7 @@ from contracts.tenants import TenantState, Version
 from contracts.topics import INSTALLER_TENANTS, SERVICES
 from devstack.journey import data_map_of
 from devstack.postgres import Roles
-from services.purger.domain import Retention
+from services.purger.domain.dates import Retention
 from services.purger.handlers import replan_purges
 from tests.cli.test_events import nothing_given  # noqa: F401 - for each test here as well
 from tests.support.chassis import a_tenant

@@ -29,10 +29,10 @@ from contracts.purges import (
 from contracts.registry import by_ce_type
 from contracts.tenants import TenantState
 from devstack.postgres import Roles
-from services.purger import handlers, store
+from services.purger import handlers
 from services.purger.context import Context
 from services.purger.data_map import DATA_MAP
-from services.purger.domain import Retention
+from services.purger.domain.dates import Retention
 from services.purger.jobs import Sweeps
 from services.purger.ledger_key import LedgerKey
 from services.purger.routes import brake
@@ -40,6 +40,7 @@ from services.purger.routes.board import board_router
 from services.purger.routes.pages import Pages
 from services.purger.routes.privacy import router as privacy_router
 from services.purger.routes.receipts import receipts_router
+from services.purger.store import ledger as store
 from tests.purger.builders import LEFT_AT, a_tenant, acceptance, answer
 from tests.support.stack import Migrated
 

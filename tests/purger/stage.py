@@ -58,29 +58,33 @@ from services.installer.domain.licences import (
 )
 from services.installer.domain.takeover import Adopt, Bury, Renew, decide_take_over
 from services.installer.domain.tenants import Accept, AcceptAgain, Refuse
-from services.purger.domain import (
-    WAVE_OF_CONTACTS,
-    Retention,
+from services.purger.domain.dates import Retention
+from services.purger.domain.plans import (
     Schedule,
-    StartWaveTwo,
-    Step,
     Withdraw,
-    WriteFirstReceipt,
-    WriteLastReceipt,
     adopt_purge,
     compare_plans,
-    entries_beyond,
     held_too_late,
-    next_act,
     nothing_left,
-    part_of,
     plan_purges,
-    plan_taken_over,
-    restoration_part,
-    steps_of,
     too_late_to_hold,
     wait_after_refusal,
     wish_is_past_return,
+)
+from services.purger.domain.steps import (
+    WAVE_OF_CONTACTS,
+    StartWaveTwo,
+    Step,
+    WriteFirstReceipt,
+    WriteLastReceipt,
+    next_act,
+    steps_of,
+)
+from services.purger.domain.takeover import (
+    entries_beyond,
+    part_of,
+    plan_taken_over,
+    restoration_part,
 )
 from services.purger.ledger import _proof
 from services.purger.ledger_key import LedgerKey

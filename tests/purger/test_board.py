@@ -4,8 +4,10 @@ import pytest
 
 from contracts.purges import Phase
 from services.purger.board import shown
-from services.purger.domain import Level, Retention, plan_purges
-from services.purger.store import OpenPurge
+from services.purger.domain.dates import Retention
+from services.purger.domain.plans import plan_purges
+from services.purger.domain.watch import Level
+from services.purger.store.board import OpenPurge
 from tests.purger.builders import DAY, LEFT_AT, a_tenant
 
 

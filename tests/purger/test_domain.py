@@ -14,35 +14,33 @@ from contracts.classes import TENANT_CLASSES, DataClass
 from contracts.purges import ClockKind, Phase, Plan, Scope, purge_id
 from contracts.tenants import ClassState, Platform, TenantState, Version
 from contracts.topics import PURGER_PURGES
-from services.purger.domain import (
+from services.purger.domain.brake import Sweep, enough_tenants, same_person, why_to_brake
+from services.purger.domain.dates import SHORTEST_TERM, TOPIC_RESIDUE, Retention, dates_of
+from services.purger.domain.plans import (
+    Schedule,
+    Withdraw,
+    adopt_purge,
+    compare_plans,
+    nothing_left,
+    plan_purges,
+)
+from services.purger.domain.reconciliation import (
     ROUNDS_APART,
-    SHORTEST_TERM,
-    TOPIC_RESIDUE,
     DifferenceKind,
     Expected,
     Mend,
-    Retention,
-    Schedule,
     Seen,
+    Unexplained,
+    difference,
+    judge_difference,
+)
+from services.purger.domain.steps import (
     StartWaveTwo,
     Step,
-    Sweep,
-    Unexplained,
-    Withdraw,
     WriteFirstReceipt,
     WriteLastReceipt,
-    adopt_purge,
-    compare_plans,
-    dates_of,
-    difference,
-    enough_tenants,
-    judge_difference,
     next_act,
-    nothing_left,
-    plan_purges,
-    same_person,
     steps_of,
-    why_to_brake,
 )
 from tests.purger.builders import ACTIVE, CREATED_AT, DAY, LEFT_AT, a_tenant, ended
 

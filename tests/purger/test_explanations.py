@@ -6,7 +6,8 @@ import pytest
 
 from contracts.deadlines import RULE_VERSION
 from contracts.purges import ClockKind, Phase, Plan
-from services.purger.domain import Retention, dates_of, plan_purges
+from services.purger.domain.dates import Retention, dates_of
+from services.purger.domain.plans import plan_purges
 from services.purger.explanations import Explanation, explain
 from tests.purger.builders import DAY, LEFT_AT, a_tenant, ended
 

@@ -6,10 +6,10 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from contracts.purges import PurgeRequested, PurgeState
-from services.purger import store
-from services.purger.domain import FORECAST_DAYS_AHEAD
+from services.purger.domain.brake import FORECAST_DAYS_AHEAD
 from services.purger.figures import PurgeFigures
 from services.purger.forecast import WEEKS_AHEAD, Day, Week, last_day, weeks_of
+from services.purger.store import brake, forecast
 from services.purger.watch import Watch
 from tests.purger.builders import DAY, LEFT_AT, a_tenant
 from tests.purger.conftest import Purger
@@ -50,7 +50,7 @@ def test_six_months_from_any_day_are_within_the_forecast() -> None:
 
 async def days(purger: Purger) -> list[Day]:
     async with purger.units.begin() as uow:
-        return await store.due_by_day(uow.connection, until=last_day(purger.clock.now()))
+        return await forecast.due_by_day(uow.connection, until=last_day(purger.clock.now()))
 
 
 async def test_days_are_counted_in_utc_until_a_purge_is_over(purger: Purger) -> None:
@@ -76,7 +76,7 @@ def watch(purger: Purger) -> Watch:
 
 async def forecast_of(purger: Purger, day: date) -> int | None:
     async with purger.units.begin() as uow:
-        return await store.forecast_of(uow.connection, day)
+        return await forecast.forecast_of(uow.connection, day)
 
 
 async def test_a_days_forecast_is_made_a_week_before_and_then_kept(
@@ -124,7 +124,7 @@ async def test_what_floods_in_after_the_forecast_is_held(purger: Purger, watch: 
 
     assert await purger.said(PurgeRequested) == []
     async with purger.units.begin() as uow:
-        assert (await store.read_brake(uow.connection)).reason == "more-than-forecast"
+        assert (await brake.read_brake(uow.connection)).reason == "more-than-forecast"
 
 
 async def test_three_times_the_forecast_may_still_leave(purger: Purger, watch: Watch) -> None:

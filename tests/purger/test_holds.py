@@ -15,7 +15,8 @@ from contracts.ledger import ReceiptStage
 from contracts.purges import Phase, Plan, PurgeRequested, PurgeStarted, PurgeState, Scope, purge_id
 from contracts.tenants import ClassState, Platform, TenantState, Version
 from services.purger import handlers
-from services.purger.domain import Retention, nothing_left, plan_purges, too_late_to_hold
+from services.purger.domain.dates import Retention
+from services.purger.domain.plans import nothing_left, plan_purges, too_late_to_hold
 from services.purger.figures import HoldFigures, PurgeFigures
 from services.purger.jobs import count_held_job
 from services.purger.planning import HELD_TOO_LATE

@@ -7,8 +7,10 @@ from structlog.testing import capture_logs
 
 from contracts.ledger import GENESIS, LedgerEntry, LedgerHead
 from contracts.purges import PurgeRequested, PurgeStarted, PurgeState
-from services.purger import jobs, store
+from services.purger import jobs
 from services.purger.jobs import HEAD_SAID_EVERY, Sweeps, restart, restate
+from services.purger.store import brake as store
+from services.purger.store import ledger
 from tests.purger.builders import ACTIVE, DAY, LEFT_AT, a_tenant, acceptance, answer
 from tests.purger.conftest import CLUSTER, CrashError, Purger
 
@@ -221,7 +223,7 @@ async def test_a_crash_while_the_ledger_is_said_says_nothing_and_forgets_nothing
         raise CrashError
 
     with monkeypatch.context() as patched:
-        patched.setattr(store, "save_publication", crash)
+        patched.setattr(ledger, "save_publication", crash)
         with pytest.raises(CrashError):
             await purger.sweeps.publish_ledger()
 

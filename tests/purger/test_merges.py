@@ -7,7 +7,9 @@ import pytest
 from contracts.ledger import EntryKind
 from contracts.purges import ClockKind, Phase, PurgeRequested, PurgeStarted, Scope
 from contracts.tenants import ClassState, Departure, DepartureKind, TenantState, TenantStatus
-from services.purger.domain import Retention, dates_of, open_clocks, plan_purges
+from services.purger.domain.clocks import open_clocks
+from services.purger.domain.dates import Retention, dates_of
+from services.purger.domain.plans import plan_purges
 from tests.purger.builders import (
     ACTIVE,
     DAY,

@@ -9,9 +9,9 @@ import pytest
 from contracts.classes import DataClass
 from contracts.purges import ErasureAsked, PurgeReminder, PurgeRequested
 from contracts.tenants import TenantState, Version
-from services.purger import store
 from services.purger.planning import replan_and_say
 from services.purger.reminders import remind_people
+from services.purger.store import holds, purges
 from tests.purger.builders import ACTIVE, DAY, LEFT_AT, a_tenant
 from tests.purger.conftest import CrashError, Purger
 
@@ -120,8 +120,8 @@ async def test_two_replicas_remind_once_and_no_locked_purge_is_waited_for(purger
     start_at = await start_of(purger, a_tenant(left_at=LEFT_AT))
     purger.clock.set(start_at - 30 * DAY)
     async with purger.units.begin() as first, purger.units.begin() as second:
-        taken, _ = await store.claim_reminders(first.connection, now=first.now, limit=10)
-        others, _ = await store.claim_reminders(second.connection, now=second.now, limit=10)
+        taken, _ = await purges.claim_reminders(first.connection, now=first.now, limit=10)
+        others, _ = await purges.claim_reminders(second.connection, now=second.now, limit=10)
     assert (len(taken), others) == (1, [])
 
 
@@ -150,10 +150,10 @@ async def test_a_reminder_that_is_not_committed_is_sent_later(
 async def place_hold(purger: Purger, tenant: TenantState, *classes: DataClass) -> None:
     async with purger.units.begin() as uow:
         await uow.lock_tenant_exclusively(tenant.tenant_id)
-        hold = store.KeptHold(
+        hold = holds.KeptHold(
             uuid4(), tenant.tenant_id, classes, "legal-claims", "file 7", "Ada", uow.now, None, None
         )
-        await store.place_hold(uow.connection, hold)
+        await holds.place_hold(uow.connection, hold)
         await replan_and_say(uow, tenant.tenant_id)
 
 

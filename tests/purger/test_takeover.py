@@ -28,12 +28,15 @@ from contracts.purges import (
     WishedBy,
 )
 from contracts.tenants import ClassState, TenantState, TenantStatus, Version
-from services.purger import store, takeover
+from services.purger import takeover
 from services.purger.context import Work
-from services.purger.domain import ForkedLedgerError, entries_beyond, part_of
+from services.purger.domain.takeover import ForkedLedgerError, entries_beyond, part_of
 from services.purger.jobs import restate
 from services.purger.planning import replan, replan_and_say
-from services.purger.store import KeptHold
+from services.purger.store import brake, purges, states
+from services.purger.store import holds as store_of_holds
+from services.purger.store import wishes as store_of_wishes
+from services.purger.store.holds import KeptHold
 from services.purger.takeover import continue_ledger, continue_purges
 from tests.purger.builders import LEFT_AT, a_tenant, acceptance, answer
 from tests.purger.conftest import Purger
@@ -104,7 +107,7 @@ async def phase(purger: Purger) -> Phase:
 
 async def brake_reason(purger: Purger) -> str | None:
     async with purger.units.begin() as uow:
-        return (await store.read_brake(uow.connection)).reason
+        return (await brake.read_brake(uow.connection)).reason
 
 
 async def test_what_the_ledger_has_closed_is_not_ordered_for_ever(purger: Purger) -> None:
@@ -112,14 +115,14 @@ async def test_what_the_ledger_has_closed_is_not_ordered_for_ever(purger: Purger
     orders = await purger.begin()
     (plan,) = (await purger.state()).plans
     async with purger.units.begin() as uow:
-        await store.move_purges(uow.connection, [plan.purge_id], Phase.CLOSED, now=uow.now)
+        await purges.move_purges(uow.connection, [plan.purge_id], Phase.CLOSED, now=uow.now)
     for _ in range(3):
         purger.clock.advance(timedelta(days=1))
         await purger.sweeps.ask_again()
     assert len(await purger.said(PurgeStarted)) == len(orders)
 
     async with purger.units.begin() as uow:
-        await store.move_purges(uow.connection, [plan.purge_id], Phase.ERASING, now=uow.now)
+        await purges.move_purges(uow.connection, [plan.purge_id], Phase.ERASING, now=uow.now)
     await purger.sweeps.ask_again()
     assert len(await purger.said(PurgeStarted)) == 2 * len(orders)
 
@@ -168,7 +171,7 @@ async def test_a_purge_under_way_goes_on_to_one_pair_of_receipts(
     assert len(codes) == 1
     assert code is None or codes == {code}
     async with twins.restored.units.begin() as uow:
-        plans = await store.plans_of(uow.connection, [twins.tenant.tenant_id])
+        plans = await states.plans_of(uow.connection, [twins.tenant.tenant_id])
     assert [plan.phase for plan in plans[twins.tenant.tenant_id][1]] == [Phase.CLOSED]
 
 
@@ -194,7 +197,7 @@ async def test_a_purge_whose_end_the_ledger_proves_is_closed_though_nobody_says_
         await continue_ledger(uow, entries)
     async with twins.restored.units.begin() as uow:
         await takeover.begin_next_life(uow)
-        plans = await store.plans_of(uow.connection, [twins.tenant.tenant_id])
+        plans = await states.plans_of(uow.connection, [twins.tenant.tenant_id])
     assert [plan.phase for plan in plans[twins.tenant.tenant_id][1]] == [Phase.CLOSED]
 
 
@@ -221,7 +224,7 @@ async def test_what_the_ledger_has_closed_is_not_begun_anew_by_a_state_of_before
     await twins.restored.hear(acceptance(asking, twins.restored.clock.now()))
 
     async with twins.restored.units.begin() as uow:
-        plans = await store.plans_of(uow.connection, [twins.tenant.tenant_id])
+        plans = await states.plans_of(uow.connection, [twins.tenant.tenant_id])
     assert [plan.phase for plan in plans[twins.tenant.tenant_id][1]] == [Phase.CLOSED]
     assert await twins.restored.said(PurgeStarted) == []
     assert await twins.restored.ledger() == entries
@@ -328,27 +331,27 @@ async def test_wishes_and_holds_that_stand_come_back_and_those_that_ended_do_not
     for each in (lost, restored):  # before the copy was made
         async with each.units.begin() as uow:
             await make_wish(uow, ended_wish, tenant_id)
-            await store.place_hold(uow.connection, ended_hold)
+            await store_of_holds.place_hold(uow.connection, ended_hold)
             await replan_and_say(uow, tenant_id)
     wish_id, hold = uuid4(), a_hold(tenant_id, DataClass.CONTENT)
     async with lost.units.begin() as uow:
-        await store.withdraw_wish(
+        await store_of_wishes.withdraw_wish(
             uow.connection, ended_wish, tenant_id, made_by=WishedBy.CUSTOMER, now=uow.now
         )
-        await store.release_hold(
+        await store_of_holds.release_hold(
             uow.connection, ended_hold.hold_id, released_by="Ada", reason="over", now=uow.now
         )
         await make_wish(uow, wish_id, tenant_id)
-        await store.place_hold(uow.connection, hold)
+        await store_of_holds.place_hold(uow.connection, hold)
         await replan_and_say(uow, tenant_id)
     expected = await lost.state()
 
     await twins.restore()
 
     async with restored.units.begin() as uow:
-        wishes = await store.standing_wishes(uow.connection, [tenant_id])
-        holds = await store.standing_holds(uow.connection, [tenant_id])
-        assert await store.lock_plans(uow.connection, tenant_id) == sorted(
+        wishes = await store_of_wishes.standing_wishes(uow.connection, [tenant_id])
+        holds = await store_of_holds.standing_holds(uow.connection, [tenant_id])
+        assert await purges.lock_plans(uow.connection, tenant_id) == sorted(
             expected.plans, key=lambda plan: plan.purge_id
         )
         # What the state means now is what stands: planning anew changes nothing.
@@ -375,7 +378,7 @@ async def test_a_wish_that_was_withdrawn_does_not_stand_when_it_is_heard_of_once
         await twins.restored.hear(said)
 
     async with twins.restored.units.begin() as uow:
-        wishes = await store.standing_wishes(uow.connection, [twins.tenant.tenant_id])
+        wishes = await store_of_wishes.standing_wishes(uow.connection, [twins.tenant.tenant_id])
     assert [each.wish_id for each in wishes[twins.tenant.tenant_id]] == [second.wish_id]
 
 
@@ -387,7 +390,7 @@ async def test_a_hold_of_a_tenant_whose_state_has_not_come_again_yet_goes_on_bei
     await purger.hear(tenant)
     hold = a_hold(tenant.tenant_id, DataClass.CONTENT)
     async with purger.units.begin() as uow:
-        await store.place_hold(uow.connection, hold)
+        await store_of_holds.place_hold(uow.connection, hold)
         await replan_and_say(uow, tenant.tenant_id)
     restored = other_purger
     await Twins(purger, restored, tenant).restore()
@@ -397,7 +400,7 @@ async def test_a_hold_of_a_tenant_whose_state_has_not_come_again_yet_goes_on_bei
     assert await restored.tombstones() == 0
 
     async with restored.units.begin() as uow:
-        await store.release_hold(
+        await store_of_holds.release_hold(
             uow.connection, hold.hold_id, released_by="Ada", reason="over", now=uow.now
         )
         await replan_and_say(uow, tenant.tenant_id)
@@ -421,7 +424,7 @@ def a_hold(tenant_id: UUID, data_class: DataClass) -> KeptHold:
 
 
 async def make_wish(uow: Work, wish_id: UUID, tenant_id: UUID) -> None:
-    await store.record_wish(
+    await store_of_wishes.record_wish(
         uow.connection,
         wish_id,
         tenant_id,

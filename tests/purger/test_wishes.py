@@ -21,7 +21,8 @@ from contracts.purges import (
 )
 from contracts.tenants import TenantState
 from services.purger import handlers
-from services.purger.domain import Retention, adopt_purge, plan_purges
+from services.purger.domain.dates import Retention
+from services.purger.domain.plans import adopt_purge, plan_purges
 from tests.purger.builders import (
     ACTIVE,
     CREATED_AT,

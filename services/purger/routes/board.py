@@ -10,13 +10,16 @@ from starlette.responses import Response
 from chassis.service import Running, running
 from chassis.staff.access import StaffRouter, allowed
 from chassis.staff.people import Role
-from services.purger import brake, store
+from services.purger import brake
 from services.purger.board import Board, shown
 from services.purger.context import Context, Work
-from services.purger.domain import LONGEST_NAME, LONGEST_REASON, RELEASED_BY, levels_reached
+from services.purger.domain.brake import LONGEST_NAME, LONGEST_REASON, RELEASED_BY
+from services.purger.domain.watch import levels_reached
 from services.purger.explanations import Explanation, explain
 from services.purger.forecast import last_day, months_of, weeks_of
 from services.purger.routes.pages import Pages
+from services.purger.store import board as store_of_board
+from services.purger.store import chain, forecast, holds, ledger, watch
 
 _ROWS: Final = 25
 _RECEIPTS: Final = 20
@@ -37,7 +40,11 @@ def board_router(pages: Pages) -> StaffRouter:
         tenant_id = _uuid(tenant)
         async with _purger(request).units.begin() as uow:
             board = await _read(uow)
-            found = await store.purges_of_tenant(uow.connection, tenant_id) if tenant_id else []
+            found = (
+                await store_of_board.purges_of_tenant(uow.connection, tenant_id)
+                if tenant_id
+                else []
+            )
         return pages.page(
             "board.html",
             {
@@ -57,7 +64,7 @@ def board_router(pages: Pages) -> StaffRouter:
     async def show_purges(request: Request, tenant_id: UUID) -> list[Explanation]:
         """Say why each purge of a tenant has its dates."""
         async with _purger(request).units.begin() as uow:
-            found = await store.purges_of_tenant(uow.connection, tenant_id)
+            found = await store_of_board.purges_of_tenant(uow.connection, tenant_id)
         return [explain(purge.plan) for purge in found]
 
     return router
@@ -66,27 +73,33 @@ def board_router(pages: Pages) -> StaffRouter:
 async def _read(uow: Work) -> Board:
     connection, now = uow.connection, uow.now
     standing = await brake.standing(connection)
-    days = await store.due_by_day(connection, until=last_day(now))
-    overdue = await store.open_purges(connection, erase_by_before=now, after=None, limit=_ROWS)
+    days = await forecast.due_by_day(connection, until=last_day(now))
+    overdue = await store_of_board.open_purges(
+        connection, erase_by_before=now, after=None, limit=_ROWS
+    )
     swept = standing.brake.last
     return Board(
         now=now,
-        phases=await store.count_by_phase(connection),
-        levels=await store.count_by_level(connection, levels_reached(now), now=now),
-        waiting=await store.count_waiting(connection, now=now),
-        held=await store.count_held(connection, now=now),
+        phases=await watch.count_by_phase(connection),
+        levels=await watch.count_by_level(connection, levels_reached(now), now=now),
+        waiting=await store_of_board.count_waiting(connection, now=now),
+        held=await holds.count_held(connection, now=now),
         brake=standing,
         swept_ago=None if swept is None else uow.wall - swept.wall_at,
         overdue=[shown(purge, now=now) for purge in overdue],
         running=[
-            shown(purge, now=now) for purge in await store.running_purges(connection, limit=_ROWS)
+            shown(purge, now=now)
+            for purge in await store_of_board.running_purges(connection, limit=_ROWS)
         ],
-        due=[shown(purge, now=now) for purge in await store.next_purges(connection, limit=_ROWS)],
+        due=[
+            shown(purge, now=now)
+            for purge in await store_of_board.next_purges(connection, limit=_ROWS)
+        ],
         weeks=weeks_of(days, now),
         months=months_of(days, now),
-        receipts=await store.latest_receipts(connection, limit=_RECEIPTS),
-        ledger_number=(await store.ledger_end(connection)).number,
-        ledger_check=await store.ledger_check(connection),
+        receipts=await store_of_board.latest_receipts(connection, limit=_RECEIPTS),
+        ledger_number=(await ledger.ledger_end(connection)).number,
+        ledger_check=await chain.ledger_check(connection),
     )
 
 

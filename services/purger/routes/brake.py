@@ -15,7 +15,7 @@ from chassis.staff.people import Role, said_by
 from services.purger import brake
 from services.purger.brake import Standing
 from services.purger.context import Context
-from services.purger.domain import LONGEST_NAME, LONGEST_REASON, RELEASED_BY
+from services.purger.domain.brake import LONGEST_NAME, LONGEST_REASON, RELEASED_BY
 
 log = structlog.get_logger(__name__)
 

@@ -17,11 +17,13 @@ from contracts.classes import TENANT_CLASSES, DataClass
 from contracts.messages import TenantClass
 from contracts.purges import LegalBasis, WishedBy
 from contracts.tenants import TenantState
-from services.purger import store
 from services.purger.context import Context, Work
-from services.purger.domain import same_person, too_late_to_hold, wish_is_past_return
+from services.purger.domain.brake import same_person
+from services.purger.domain.plans import too_late_to_hold, wish_is_past_return
 from services.purger.planning import replan_and_say
-from services.purger.store import KeptHold, KeptWish
+from services.purger.store import holds, purges, tenants, wishes
+from services.purger.store.holds import KeptHold
+from services.purger.store.wishes import KeptWish
 
 log = structlog.get_logger(__name__)
 
@@ -66,7 +68,7 @@ async def make_wish(request: Request, tenant_id: UUID, wish: NewWish) -> WishAns
     async with _purger(request).units.begin() as uow:
         await _lock_known_tenant(uow, tenant_id)
         wish_id = uuid7(uow.now)
-        await store.record_wish(
+        await wishes.record_wish(
             uow.connection,
             wish_id,
             tenant_id,
@@ -92,7 +94,7 @@ async def confirm_wish(request: Request, wish_id: UUID, person: Person) -> WishA
         ):
             raise Problem(409, "A second person is needed", "Who made a wish cannot confirm it.")
         if wish.asked_at is None:
-            await store.confirm_wish(
+            await wishes.confirm_wish(
                 uow.connection, wish_id, confirmed_by=said_by(person.name), now=uow.now
             )
             log.warning("erasure asked for", tenant_id=str(wish.tenant_id))
@@ -107,10 +109,10 @@ async def withdraw_wish(request: Request, wish_id: UUID, person: Person) -> Wish
     async with _purger(request).units.begin() as uow:
         wish = await _locked_wish(uow, wish_id)
         if wish.withdrawn_at is None:
-            plans = await store.lock_plans(uow.connection, wish.tenant_id)
+            plans = await purges.lock_plans(uow.connection, wish.tenant_id)
             if wish.asked_at is not None and wish_is_past_return(plans):
                 raise Problem(409, "It is too late", "The erasure has begun, and goes on.")
-            await store.withdraw_wish(
+            await wishes.withdraw_wish(
                 uow.connection,
                 wish_id,
                 wish.tenant_id,
@@ -130,7 +132,7 @@ async def _locked_wish(uow: Work, wish_id: UUID) -> KeptWish:
 
 
 async def _wish(uow: Work, wish_id: UUID) -> KeptWish:
-    wish = await store.wish(uow.connection, wish_id)
+    wish = await wishes.wish(uow.connection, wish_id)
     if wish is None:
         raise Problem(404, detail="There is no such wish.")
     return wish
@@ -178,7 +180,7 @@ class HoldAnswer(BaseModel):
 async def show_holds(request: Request, tenant_id: UUID) -> list[HoldAnswer]:
     """List a tenant's holds, released ones too."""
     async with _purger(request).units.begin() as uow:
-        return [_of(hold) for hold in await store.holds_of(uow.connection, tenant_id)]
+        return [_of(hold) for hold in await holds.holds_of(uow.connection, tenant_id)]
 
 
 @router.post("/tenants/{tenant_id}/holds", status_code=201)
@@ -187,7 +189,7 @@ async def place_hold(request: Request, tenant_id: UUID, wanted: NewHold) -> Hold
     """Keep these classes from now on; 409, and nothing held, where one of them is past return."""
     async with _purger(request).units.begin() as uow:
         tenant = await _lock_known_tenant(uow, tenant_id)
-        plans = await store.lock_plans(uow.connection, tenant_id)
+        plans = await purges.lock_plans(uow.connection, tenant_id)
         late = too_late_to_hold(wanted.classes, tenant, plans)
         if late:
             names = ", ".join(each for each in TENANT_CLASSES if each in late)
@@ -203,7 +205,7 @@ async def place_hold(request: Request, tenant_id: UUID, wanted: NewHold) -> Hold
             released_by=None,
             released_at=None,
         )
-        await store.place_hold(uow.connection, hold)
+        await holds.place_hold(uow.connection, hold)
         log.warning("legal hold placed", tenant_id=str(tenant_id), hold_id=str(hold.hold_id))
         await replan_and_say(uow, tenant_id)
     return _of(hold)
@@ -217,7 +219,7 @@ async def release_hold(request: Request, hold_id: UUID, release: Release) -> Hol
     async with purger.units.begin() as uow:
         tenant_id = (await _hold(uow, hold_id)).tenant_id
         await uow.lock_tenant_exclusively(tenant_id)
-        is_first = await store.release_hold(
+        is_first = await holds.release_hold(
             uow.connection,
             hold_id,
             released_by=said_by(release.name),
@@ -233,7 +235,7 @@ async def release_hold(request: Request, hold_id: UUID, release: Release) -> Hol
 
 
 async def _hold(uow: Work, hold_id: UUID) -> KeptHold:
-    hold = await store.hold(uow.connection, hold_id)
+    hold = await holds.hold(uow.connection, hold_id)
     if hold is None:
         raise Problem(404, detail="There is no such hold.")
     return hold
@@ -245,7 +247,7 @@ def _of(hold: KeptHold) -> HoldAnswer:
 
 async def _lock_known_tenant(uow: Work, tenant_id: UUID) -> TenantState:
     await uow.lock_tenant_exclusively(tenant_id)
-    tenant = await store.tenant(uow.connection, tenant_id)
+    tenant = await tenants.tenant(uow.connection, tenant_id)
     if tenant is None:
         raise Problem(404, detail="There is no such tenant.")
     return tenant

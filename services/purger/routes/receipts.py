@@ -12,10 +12,10 @@ from chassis.pages import wants_page
 from chassis.problems import Problem
 from chassis.service import Running, running
 from contracts.ledger import LedgerEntry
-from services.purger import store
 from services.purger.context import Context
 from services.purger.receipts import tell
 from services.purger.routes.pages import Pages
+from services.purger.store import ledger as store
 
 _MOST_ENTRIES = 500
 

@@ -1,0 +1,1 @@
+"""The rules of purger: plain values in, a decision out."""
