@@ -5,12 +5,16 @@ import tempfile
 from io import BytesIO
 from pathlib import Path
 from typing import Final
+from uuid import UUID, uuid4
 
 import asyncpg
 import httpx2
+from aiokafka import AIOKafkaProducer
 from PIL import Image
 from playwright.async_api import Page, ViewportSize, async_playwright, expect
 
+from contracts.topics import INSTALLER_TENANTS
+from devstack.journey import Journey
 from devstack.stack import LocalStack, start_local_stack
 from tests.support.browser import chromium
 from tests.support.journey import without_given_servers
@@ -24,10 +28,14 @@ PICTURES: Final = (
     ("sam", "installer", "/staff/tenants", "support-tenants"),
     ("sam", "installer", "/staff/tenants/{tenant}", "support-tenant"),
     ("dana", "config", "/staff", "developer-start"),
+    ("dana", "config", "/staff/errors", "developer-errors"),
+    ("dana", "config", "/staff/usage", "developer-usage"),
     ("pat", "purger", "/staff/board", "privacy-board"),
     ("pat", "purger", "/staff/audit", "privacy-audit"),
+    ("pat", "notifier", "/staff/policies", "privacy-policies"),
     ("max", "notifier", "/staff/news", "marketing-news"),
     ("olga", "notifier", "/staff/access", "operator-access"),
+    ("olga", "config", "/staff/dead-letters", "operator-dead-letters"),
 )
 
 
@@ -36,12 +44,20 @@ async def _look(page: Page, who: str, where: str) -> None:
     await expect(page.locator("main h1")).to_be_visible()
 
 
-async def _newest(stack: LocalStack) -> str:
+async def _tenants(stack: LocalStack) -> list[UUID]:
+    """List the tenants, the oldest first."""
     connection = await asyncpg.connect(stack.databases["installer"].runtime_url)
     try:
-        return str(await connection.fetchval("SELECT max(tenant_id::text) FROM tenants"))
+        rows = await connection.fetch("SELECT tenant_id FROM tenants ORDER BY tenant_id")
+        return [row["tenant_id"] for row in rows]
     finally:
         await connection.close()
+
+
+async def _poison(stack: LocalStack) -> None:
+    """Send what nobody can read, which becomes a dead letter of whoever hears it."""
+    async with AIOKafkaProducer(**stack.kafka_options) as producer:
+        await producer.send_and_wait(INSTALLER_TENANTS.name, b"{}", key=uuid4().bytes)
 
 
 async def photograph_all() -> None:
@@ -58,7 +74,9 @@ async def photograph_all() -> None:
                 for call in ("install", *(["uninstall"] if name == "initech" else [])):
                     url = f"{stack.endpoints.atlassian}/sites/{name}/{call}"
                     (await http.post(url)).raise_for_status()
-            tenant = await _newest(stack)
+            acme, *_, tenant = await _tenants(stack)
+            await Journey(stack, http, "acme", _tenant_id=acme).report_error("orders")
+            await _poison(stack)
             browser = await playwright.chromium.launch(executable_path=chromium())
             for who, service, path, name in PICTURES:
                 context = await browser.new_context(viewport=DESK)
