@@ -15,6 +15,7 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from enum import Enum
 from pathlib import PurePath
+from time import monotonic
 from types import TracebackType
 from typing import Any, TextIO, cast
 from uuid import UUID
@@ -53,6 +54,10 @@ _OF_LIBRARIES = ("uvicorn", "uvicorn.error", "uvicorn.access", "aiokafka", "fast
 # These say at INFO what carries addresses, or a line for each record.
 _QUIET = ("uvicorn.access", "faststream", "httpx2", "httpcore2", "sqlalchemy.engine")
 
+# So long a sentence of Kafka's client is not written again: while no broker answers, it says the
+# same a hundred times a second.
+_SAME_AGAIN_SECONDS = 10.0
+_MOST_SENTENCES = 256
 _MOST_FRAMES = 40
 _MOST_CAUSES = 8
 _LONGEST_TEXT = 8_000
@@ -74,6 +79,7 @@ def configure(service: str, level: str = "info", *, stream: TextIO | None = None
         cache_logger_on_first_use=False,
     )
     handler = _JsonHandler(out)
+    handler.addFilter(_NotTheSameAgain())
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[_logger_name],
@@ -190,6 +196,8 @@ def _logger_name(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     record = event.get("_record")
     if record is not None:
         event["logger"] = record.name
+        if repeated := getattr(record, "repeated", 0):
+            event["repeated"] = repeated
     return event
 
 
@@ -251,6 +259,28 @@ def _clean(value: object) -> object:  # noqa: PLR0911 - one line per kind of val
 
 def _to_json(_: WrappedLogger, __: str, event: EventDict) -> str:
     return json.dumps(event, ensure_ascii=False, default=lambda value: f"<{type(value).__name__}>")
+
+
+class _NotTheSameAgain(logging.Filter):
+    """Lets a complaint of Kafka's client pass once in ten seconds, with how often it was held back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[str, tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not record.name.startswith("aiokafka") or record.levelno < logging.WARNING:
+            return True
+        sentence, now = f"{record.msg}{record.args}", monotonic()
+        said_at, held_back = self._said.get(sentence, (-_SAME_AGAIN_SECONDS, 0))
+        if now - said_at < _SAME_AGAIN_SECONDS:
+            self._said[sentence] = said_at, held_back + 1
+            return False
+        if len(self._said) >= _MOST_SENTENCES:
+            self._said.clear()
+        self._said[sentence] = now, 0
+        record.repeated = held_back
+        return True
 
 
 class _JsonHandler(logging.StreamHandler[TextIO]):

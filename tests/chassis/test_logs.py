@@ -282,3 +282,43 @@ def test_a_library_line_that_cannot_be_rendered_does_not_print_its_arguments(
 def test_very_long_texts_are_cut(logged: Logged) -> None:
     log.info("heard", text="x" * 100_000)
     assert len(logged.text) < 10_000
+
+
+def test_kafkas_client_complains_of_the_same_once_in_ten_seconds(
+    logged: Logged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(logs, "monotonic", lambda: now)
+    client = logging.getLogger("aiokafka.conn")
+    for _ in range(500):
+        client.error("Unable connect to node with id %s: %s", 1, "refused")
+        client.warning("Unable to update metadata from %s", [1])
+    now += 9.9
+    client.error("Unable connect to node with id %s: %s", 1, "refused")
+    assert len(logged.text.splitlines()) == 2
+    client.error("Unable connect to node with id %s: %s", 2, "refused")
+    assert "id 2" in logged.last["event"]
+    now += 0.1
+    client.error("Unable connect to node with id %s: %s", 1, "refused")
+    assert logged.last["repeated"] == 500
+    assert len(logged.text.splitlines()) == 4
+
+
+def test_what_others_say_and_what_the_client_tells_is_never_held_back(logged: Logged) -> None:
+    for _ in range(3):
+        logging.getLogger("alembic.x").warning("the same")
+        logging.getLogger("aiokafka").info("the same")
+        log.warning("the same")
+    assert len(logged.text.splitlines()) == 9
+
+
+def test_sentences_that_are_never_the_same_are_not_remembered_for_ever(logged: Logged) -> None:
+    for number in range(2 * logs._MOST_SENTENCES):
+        logging.getLogger("aiokafka").warning("offset %s", number)
+    [held_back] = [
+        each
+        for each in logging.getLogger().handlers[0].filters
+        if isinstance(each, logs._NotTheSameAgain)
+    ]
+    assert len(held_back._said) <= logs._MOST_SENTENCES
+    assert len(logged.text.splitlines()) == 2 * logs._MOST_SENTENCES

@@ -91,6 +91,11 @@ class Cluster:
         found = (await self.get("pods", f"--selector={selector}"))["items"]
         return [each for each in found if "deletionTimestamp" not in each["metadata"]]
 
+    async def settled(self) -> bool:
+        """Whether no pod is on its way out."""
+        found = (await self.get("pods"))["items"]
+        return not any("deletionTimestamp" in each["metadata"] for each in found)
+
     async def restarts(self) -> int:
         """Count how often a container of the release's pods was started again."""
         return sum(
