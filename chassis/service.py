@@ -60,7 +60,7 @@ C = TypeVar("C")
 _ALWAYS_OPEN = frozenset({"/livez", "/readyz", "/metrics"})
 _MOST_BODY_BYTES = 256 * 1024
 _RELAY_IS_STUCK_AFTER_SECONDS = 60.0
-_LETS_GO_FOR = timedelta(seconds=2)
+_LETS_GO_FOR = timedelta(seconds=10)
 _HEARTBEAT_EVERY = timedelta(hours=6)
 # In which the Job that migrates may end beside us.
 _MIGRATED_WITHIN_SECONDS = 120.0

@@ -16,7 +16,11 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 log = structlog.get_logger()
 
-STOP_WITHIN: Final = timedelta(seconds=25)
+STOP_WITHIN: Final = timedelta(seconds=30)
+# Longer than proxies keep a connection that nothing goes over, most of them for 60 s: who closes it
+# first has no request of the other side on its way.
+_KEPT_FOR_SECONDS: Final = 75
+_LOOK_EVERY_SECONDS: Final = 0.1
 _MUCH_BYTES: Final = 16 * 1024
 _MUCH_WRITES: Final = 4
 CANNOT_START: Final = 2
@@ -110,9 +114,9 @@ class HttpServer:
 
     Port 0 takes a free one, found in ``port``. Raises ``OSError`` where the
     address is taken. The application's lifespan is not run: what must run beside
-    it is a part of its own. On stop, whoever keeps a connection is told for the time of
-    ``lets_go_for``, with each answer, that it is the last one: to close it at once would cut off
-    a request that is on its way. Then no connection is taken any more and requests in
+    it is a part of its own. On stop, whoever keeps a connection is told with each answer that it is
+    the last one, for at most ``lets_go_for``, until nobody keeps one: to close it at once would cut
+    off a request that is on its way. Then no connection is taken any more and requests in
     flight have ``stop_within`` to finish.
     """
 
@@ -140,6 +144,7 @@ class HttpServer:
                 # Whom to believe about the caller's address is a deployment's decision.
                 proxy_headers=False,
                 lifespan="off",
+                timeout_keep_alive=_KEPT_FOR_SECONDS,
                 timeout_graceful_shutdown=max(1, round(stop_within.total_seconds())),
                 http=_InOnePiece,
             )
@@ -167,9 +172,15 @@ class HttpServer:
             config, state = self._server.config, self._server.server_state
             config.encoded_headers = [*config.encoded_headers, _LAST_ONE]
             state.default_headers = [*state.default_headers, _LAST_ONE]
-            await asyncio.sleep(self._lets_go_for.total_seconds())
+            await self._wait_until_nobody_is_connected()
         self._server.should_exit = True
         await self._ended.wait()
+
+    async def _wait_until_nobody_is_connected(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._lets_go_for.total_seconds()):
+                while self._server.server_state.connections:
+                    await asyncio.sleep(_LOOK_EVERY_SECONDS)
 
 
 class _InOnePiece(HttpToolsProtocol):

@@ -200,6 +200,50 @@ async def test_whoever_keeps_a_connection_is_told_before_it_is_closed() -> None:
     assert is_refused(server.port)
 
 
+async def test_nobody_is_waited_for_where_nobody_is_connected() -> None:
+    server = HttpServer(no_app, host="127.0.0.1", port=0, lets_go_for=timedelta(minutes=1))
+    stop = asyncio.Event()
+    process = asyncio.create_task(run_until_stopped([server], stop=stop))
+    async with asyncio.timeout(5):
+        while not server.started:
+            await asyncio.sleep(0.01)
+        stop.set()
+        await process
+
+
+async def test_who_keeps_a_connection_and_says_nothing_is_waited_for_no_longer_than_that() -> None:
+    server = HttpServer(no_app, host="127.0.0.1", port=0, lets_go_for=timedelta(seconds=0.5))
+    stop = asyncio.Event()
+    process = asyncio.create_task(run_until_stopped([server], stop=stop))
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    while not server.started:
+        await asyncio.sleep(0.01)
+    stop.set()
+    async with asyncio.timeout(5):
+        assert await reader.read() == b""
+        await process
+    writer.close()
+
+
+@pytest.mark.long
+async def test_an_idle_connection_outlives_the_pause_of_a_proxy() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    server = HttpServer(app, host="127.0.0.1", port=0)
+    stop = asyncio.Event()
+    process = asyncio.create_task(run_until_stopped([server], stop=stop))
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    for pause in (0, 60):
+        await asyncio.sleep(pause)
+        writer.write(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 204")
+    writer.close()
+    stop.set()
+    await asyncio.wait_for(process, 5)
+
+
 def is_refused(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) != 0

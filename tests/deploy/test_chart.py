@@ -269,7 +269,7 @@ def test_values_that_mean_nothing_are_refused_by_name(given: str, said: str) -> 
         (["installer.autoscaling.minReplicas=1"], "give 2 or more"),
         (["config.autoscaling.maxReplicas=7"], "its topics have 6 partitions"),
         (["config.autoscaling.minReplicas=7"], "is above maxReplicas"),
-        (["config.preStopSeconds=20"], "what was begun has 25 s to end"),
+        (["config.preStopSeconds=20"], "what was begun has 30 s to end"),
         (['config.publicUrl="https://a.example.com/config"'], "publicUrl"),
     ],
 )
