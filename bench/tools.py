@@ -1,4 +1,4 @@
-"""Fetches what a benchmark needs of others, once: the peer's packages, the load generator."""
+"""Fetches what benchmarks and checks need of others, once: the peer's packages, programs of Go."""
 
 import hashlib
 import os
@@ -45,12 +45,17 @@ def ace() -> Path:
 
 def vegeta() -> Path:
     """Return the load generator, compiled; CannotMeasure where Go is absent or cannot do it."""
+    return go_program("vegeta", _VEGETA)
+
+
+def go_program(name: str, module: str) -> Path:
+    """Return a command of a Go module, compiled once; CannotMeasure where Go is absent or cannot."""
 
     def build(folder: Path) -> None:
         go = program("go", of="Go 1.22 or later")
-        _run([go, "install", "-trimpath", _VEGETA], folder, {"GOBIN": str(folder)})
+        _run([go, "install", "-trimpath", module], folder, {"GOBIN": str(folder)})
 
-    return _once(f"vegeta-{_VEGETA.rpartition('@')[2]}", "vegeta", build) / "vegeta"
+    return _once(f"{name}-{module.rpartition('@')[2]}", name, build) / name
 
 
 def _once(name: str, what: str, make: Callable[[Path], None]) -> Path:

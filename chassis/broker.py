@@ -119,6 +119,7 @@ class KafkaAccess:
             allow_auto_create_topics=False,
             apply_types=False,
             graceful_timeout=20.0,
+            # While no broker answers, the default would ask ten times a second.
             retry_backoff_ms=500,
             logger=_quiet_logger(),
         )

@@ -136,6 +136,7 @@ class RunningKafka:
     def __init__(
         self,
         folder: Path,
+        jars: Path,
         *,
         host: str,
         secured: Security | None,
@@ -146,7 +147,7 @@ class RunningKafka:
         self._host = host
         self._secured = secured
         self._properties = properties
-        self._jars = ensure_jars()
+        self._jars = jars
         self._learn_classes = learn_classes
         self._port = self._controller_port = 0
         self._child = Child("kafka", folder, stop_signal=signal.SIGTERM, clean_status=CLEAN_STATUS)
@@ -289,22 +290,22 @@ def start_kafka(
     """
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    _learn_classes()
-    kafka = RunningKafka(folder, host=host, secured=secured, properties=properties or {})
+    jars = ensure_jars()
+    _learn_classes(jars)
+    kafka = RunningKafka(folder, jars, host=host, secured=secured, properties=properties or {})
     on_fresh_ports(kafka.start_on_fresh_ports)
     return kafka
 
 
-def _learn_classes() -> None:
+def _learn_classes(jars: Path) -> None:
     """Let Java keep what a broker loads, once: each later start takes half the time (JEP 514)."""
-    jars = ensure_jars()
     known = classes_of(jars)
     with one_process_at_a_time(jars / "classes.lock"), TemporaryDirectory(dir=jars) as folder:
         if known.exists():
             return
         learned = Path(folder) / "learned"
         kafka = RunningKafka(
-            Path(folder), host=LOOPBACK, secured=None, properties={}, learn_classes=learned
+            Path(folder), jars, host=LOOPBACK, secured=None, properties={}, learn_classes=learned
         )
         on_fresh_ports(kafka.start_on_fresh_ports)
         try:

@@ -6,10 +6,8 @@ from datetime import datetime
 
 from chassis.database import Connection
 from services.purger.domain.brake import PULLED, RELEASED_BY, same_person
-from services.purger.store import brake as store_of_brake
-from services.purger.store import watch
-from services.purger.store.brake import Brake
-from services.purger.store.watch import Pull
+from services.purger.store import brake as store
+from services.purger.store.brake import Brake, Pull
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +26,13 @@ class Standing:
 
 async def standing(connection: Connection) -> Standing:
     """Read the brake with what people said about it."""
-    brake = await store_of_brake.read_brake(connection)
+    brake = await store.read_brake(connection)
     if brake.engaged_at is None:
         return Standing(brake, None, ())
     return Standing(
         brake,
-        await watch.pull_of(connection, engaged_at=brake.engaged_at),
-        await store_of_brake.releases(connection, engaged_at=brake.engaged_at),
+        await store.pull_of(connection, engaged_at=brake.engaged_at),
+        await store.releases(connection, engaged_at=brake.engaged_at),
     )
 
 
@@ -44,12 +42,12 @@ async def pull(connection: Connection, *, name: str, reason: str | None, now: da
     Where they are held already the holding begins anew: whoever wanted it
     released before did not know of this.
     """
-    before = await store_of_brake.lock_brake(connection)
+    before = await store.lock_brake(connection)
     if before.engaged_at is not None and before.engaged_at >= now:
         # Two at the same moment are one holding; what names it has to move on.
         now = before.engaged_at + datetime.resolution
-    await store_of_brake.engage_brake(connection, PULLED, now=now)
-    await watch.note_pull(connection, Pull(now, name.strip(), reason))
+    await store.engage_brake(connection, PULLED, now=now)
+    await store.note_pull(connection, Pull(now, name.strip(), reason))
 
 
 async def release(connection: Connection, *, name: str, now: datetime) -> Standing | None:
@@ -58,10 +56,10 @@ async def release(connection: Connection, *, name: str, now: datetime) -> Standi
     The same person twice is one person. None where nothing is held; else how it
     stands, not engaged any more once two have signed.
     """
-    brake = await store_of_brake.lock_brake(connection)
+    brake = await store.lock_brake(connection)
     if brake.engaged_at is None:
         return None
-    await store_of_brake.sign_release(
+    await store.sign_release(
         connection,
         engaged_at=brake.engaged_at,
         person=same_person(name),
@@ -71,5 +69,5 @@ async def release(connection: Connection, *, name: str, now: datetime) -> Standi
     signed = await standing(connection)
     if len(signed.releases) < RELEASED_BY:
         return signed
-    await store_of_brake.release_brake(connection, now=now)
-    return Standing(await store_of_brake.read_brake(connection), None, signed.releases)
+    await store.release_brake(connection, now=now)
+    return Standing(await store.read_brake(connection), None, signed.releases)

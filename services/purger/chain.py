@@ -102,7 +102,7 @@ class ChainWatch:
         if not number:
             return
         async with self._units.begin() as uow:
-            hashes = await chain.entry_hashes(uow.connection, [number])
+            hashes = await ledger.entry_hashes(uow.connection, [number])
         if hashes.get(number) != noted_hash:
             raise BrokenChain(number, "is not the one that was noted")
 
@@ -111,7 +111,7 @@ class ChainWatch:
         file = self._file
         checkpoints = [] if file is None else await asyncio.to_thread(read_checkpoints, file)
         async with self._units.begin() as uow:
-            hashes = await chain.entry_hashes(
+            hashes = await ledger.entry_hashes(
                 uow.connection, [checkpoint.number for checkpoint in checkpoints]
             )
             keys = uow.context.ledger_key().public_keys

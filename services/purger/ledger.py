@@ -24,7 +24,7 @@ from contracts.purges import DataErased
 from services.purger.context import Work
 from services.purger.domain.steps import WAVE_OF_CONTACTS, Purge, Step
 from services.purger.domain.takeover import restoration_part
-from services.purger.store import ledger, takeover
+from services.purger.store import ledger as store
 from services.purger.store.ledger import NewEntry, Publication
 
 _ENTRIES_A_PAGE = 500
@@ -130,11 +130,9 @@ async def _append_restoration(uow: Work, purge_id: UUID, restoration: Restoratio
 
 async def _append_once(uow: Work, drafts: Sequence[Draft]) -> list[LedgerEntry]:
     """Number, chain and sign what the ledger does not have yet; return the entries of all."""
-    end = await ledger.lock_ledger(uow.connection)
+    end = await store.lock_ledger(uow.connection)
     number, last_hash = end.number, end.hash
-    known = await takeover.entries_of(
-        uow.connection, [(each.purge_id, each.part) for each in drafts]
-    )
+    known = await store.entries_of(uow.connection, [(each.purge_id, each.part) for each in drafts])
     key = uow.context.ledger_key()
     key_id = key.key_id
     new = []
@@ -156,7 +154,7 @@ async def _append_once(uow: Work, drafts: Sequence[Draft]) -> list[LedgerEntry]:
         number, last_hash = entry.number, entry.hash
         new.append(NewEntry(entry, draft.part))
     if new:
-        await ledger.append_entries(uow.connection, new)
+        await store.append_entries(uow.connection, new)
     return [known[each.purge_id, each.part] for each in drafts]
 
 
@@ -181,11 +179,11 @@ async def publish(uow: Work, cluster_id: str, *, head_every: timedelta) -> int:
     the relay sends, and whoever reads the ledger stops at a gap. This must be all
     that the transaction does.
     """
-    said = await ledger.lock_publication(uow.connection)
+    said = await store.lock_publication(uow.connection)
     if said.cluster_id != cluster_id:
         said = Publication(cluster_id, 0, GENESIS, None)
     number, last_hash = said.number, said.hash
-    while page := await ledger.entries_to_publish(
+    while page := await store.entries_to_publish(
         uow.connection, after=number, limit=_ENTRIES_A_PAGE
     ):
         for entry, traceparent in page:
@@ -199,5 +197,5 @@ async def publish(uow: Work, cluster_id: str, *, head_every: timedelta) -> int:
         uow.outbox.add(LedgerHead(number=number, hash=last_hash, cluster_id=cluster_id, at=uow.now))
     present = Publication(cluster_id, number, last_hash, head_said_at)
     if present != said:
-        await ledger.save_publication(uow.connection, present)
+        await store.save_publication(uow.connection, present)
     return number - said.number

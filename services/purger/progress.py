@@ -28,8 +28,9 @@ from services.purger.domain.steps import (
     steps_of,
 )
 from services.purger.store import holds as store_of_holds
+from services.purger.store import ledger as store_of_ledger
 from services.purger.store import purges as store_of_purges
-from services.purger.store import states, takeover, tenants
+from services.purger.store import states, tenants
 from services.purger.store import steps as store_of_steps
 from services.purger.store import wishes as store_of_wishes
 from services.purger.store.purges import Asking
@@ -101,7 +102,7 @@ async def begin_erasing(uow: Work, purges: Sequence[Purge]) -> None:
     if not purges:
         return
     by_id = {purge.plan.purge_id: purge for purge in purges}
-    told = await takeover.receipt_codes_in_ledger(uow.connection, by_id)
+    told = await store_of_ledger.receipt_codes_in_ledger(uow.connection, by_id)
     codes = {each: told.get(each) or secrets.token_hex(_RECEIPT_CODE_BYTES) for each in by_id}
     await store_of_purges.give_receipt_codes(uow.connection, codes)
     await store_of_purges.move_purges(uow.connection, by_id, Phase.ERASING, now=uow.now)

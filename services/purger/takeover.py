@@ -70,7 +70,7 @@ def _entries_in(page: Sequence[Record]) -> list[LedgerEntry]:
 async def continue_ledger(uow: Work, said: Sequence[LedgerEntry]) -> int:
     """Append what these entries of the topic have beyond ours; return how many that were."""
     end = await store_of_ledger.lock_ledger(uow.connection)
-    known = await takeover.ledger_hashes(uow.connection, {entry.number for entry in said})
+    known = await store_of_ledger.entry_hashes(uow.connection, {entry.number for entry in said})
     beyond = entries_beyond(end.number, end.hash, known, said)
     verify_chain(beyond, uow.context.ledger_key().public_keys, start_hash=end.hash)
     if beyond:

@@ -1,4 +1,4 @@
-"""The brake, and who released it."""
+"""The brake, and who pulled and released it."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -115,3 +115,30 @@ async def release_brake(connection: Connection, *, now: datetime) -> None:
         """,
         now,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Pull:
+    """Who pulled the brake, when, and why, in words of their own."""
+
+    engaged_at: datetime
+    name: str
+    reason: str | None
+
+
+async def note_pull(connection: Connection, pull: Pull) -> None:
+    """Keep who pulled the brake."""
+    await connection.execute(
+        "INSERT INTO brake_pulls (engaged_at, name, reason) VALUES ($1, $2, $3)",
+        pull.engaged_at,
+        pull.name,
+        pull.reason,
+    )
+
+
+async def pull_of(connection: Connection, *, engaged_at: datetime) -> Pull | None:
+    """Find who pulled the brake; None for one that engaged by itself."""
+    row = await connection.fetchrow(
+        "SELECT engaged_at, name, reason FROM brake_pulls WHERE engaged_at = $1", engaged_at
+    )
+    return Pull(**row) if row else None

@@ -1,6 +1,5 @@
 """How far the ledger's chain was checked."""
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -40,15 +39,3 @@ async def save_ledger_check(connection: Connection, check: LedgerCheck) -> None:
         check.walked_at,
         check.checkpoint_number,
     )
-
-
-async def entry_hashes(connection: Connection, numbers: Collection[int]) -> dict[int, str]:
-    """Say which hashes the entries of these numbers carry; those that are missing are left out."""
-    rows = await connection.fetch(
-        """
-        SELECT number, entry::jsonb ->> 'hash' AS hash FROM ledger
-         WHERE number = ANY($1::bigint[])
-        """,
-        list(numbers),
-    )
-    return {row["number"]: row["hash"] for row in rows}

@@ -1,8 +1,9 @@
 """The ledger's entries, and how far they were published."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from uuid import UUID
 
 from chassis.database import Connection
 from contracts.ledger import LedgerEntry
@@ -130,3 +131,48 @@ async def save_publication(connection: Connection, publication: Publication) -> 
         publication.hash,
         publication.head_said_at,
     )
+
+
+async def entries_of(
+    connection: Connection, parts: Collection[tuple[UUID, str]]
+) -> dict[tuple[UUID, str], LedgerEntry]:
+    """Find what the ledger has recorded of these parts of purges."""
+    rows = await connection.fetch(
+        """
+        SELECT purge_id, part, entry
+          FROM ledger JOIN unnest($1::uuid[], $2::text[]) AS p(purge_id, part)
+         USING (purge_id, part)
+        """,
+        [purge_id for purge_id, _ in parts],
+        [part for _, part in parts],
+    )
+    return {(row["purge_id"], row["part"]): LedgerEntry.decode(row["entry"]) for row in rows}
+
+
+async def receipt_codes_in_ledger(
+    connection: Connection, purge_ids: Collection[UUID]
+) -> dict[UUID, str]:
+    """Find the codes under which purges' receipts were told, by whichever entry told them."""
+    rows = await connection.fetch(
+        """
+        SELECT DISTINCT ON (purge_id)
+               purge_id, coalesce(receipt_code, entry::json ->> 'receipt_code') AS code
+          FROM ledger
+         WHERE purge_id = ANY($1::uuid[])
+           AND coalesce(receipt_code, entry::json ->> 'receipt_code') IS NOT NULL
+         ORDER BY purge_id, number
+        """,
+        list(purge_ids),
+    )
+    return {row["purge_id"]: row["code"] for row in rows}
+
+
+async def entry_hashes(connection: Connection, numbers: Collection[int]) -> dict[int, str]:
+    """Say which hashes the entries of these numbers carry; those that are missing are left out."""
+    rows = await connection.fetch(
+        """
+        SELECT number, entry::json ->> 'hash' AS hash FROM ledger WHERE number = ANY($1::bigint[])
+        """,
+        list(numbers),
+    )
+    return {row["number"]: row["hash"] for row in rows}

@@ -11,7 +11,7 @@ from contracts.purges import Phase, Plan, Scope
 from contracts.tenants import Version
 from services.purger.domain.reminders import CLOCKS_WITHOUT_REMINDERS, REMINDERS, Reminder
 from services.purger.domain.steps import LONGEST_SILENCE, Purge
-from services.purger.store.plans import PLAN, part_of, plan_of
+from services.purger.store.plans import PLAN, part_of, plan_of, values_of
 
 
 async def lock_plans(connection: Connection, tenant_id: UUID) -> list[Plan]:
@@ -66,18 +66,7 @@ async def schedule_purge(
                held = excluded.held, times_asked = 0
          WHERE p.phase IN ('planned', 'withdrawn')
         """,  # noqa: S608 - made of constants
-        plan.purge_id,
-        tenant_id,
-        plan.scope,
-        plan.clock,
-        plan.clock_started_at,
-        plan.rule_version,
-        plan.deadline,
-        plan.erase_by,
-        plan.start_at,
-        plan.phase,
-        plan.classes,
-        plan.held,
+        *values_of(tenant_id, plan),
         now,
         traceparent,
     )

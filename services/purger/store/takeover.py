@@ -5,56 +5,10 @@ from datetime import datetime
 from uuid import UUID
 
 from chassis.database import Connection
-from contracts.ledger import LedgerEntry
 from contracts.purges import Hold, Plan, Wish, WishedBy
 from contracts.tenants import Version
-from services.purger.store.plans import PLAN
+from services.purger.store.plans import PLAN, values_of
 from services.purger.store.wishes import record_wish, withdraw_wish
-
-
-async def entries_of(
-    connection: Connection, parts: Collection[tuple[UUID, str]]
-) -> dict[tuple[UUID, str], LedgerEntry]:
-    """Find what the ledger has recorded of these parts of purges."""
-    rows = await connection.fetch(
-        """
-        SELECT purge_id, part, entry
-          FROM ledger JOIN unnest($1::uuid[], $2::text[]) AS p(purge_id, part)
-         USING (purge_id, part)
-        """,
-        [purge_id for purge_id, _ in parts],
-        [part for _, part in parts],
-    )
-    return {(row["purge_id"], row["part"]): LedgerEntry.decode(row["entry"]) for row in rows}
-
-
-async def receipt_codes_in_ledger(
-    connection: Connection, purge_ids: Collection[UUID]
-) -> dict[UUID, str]:
-    """Find the codes under which purges' receipts were told, by whichever entry told them."""
-    rows = await connection.fetch(
-        """
-        SELECT DISTINCT ON (purge_id)
-               purge_id, coalesce(receipt_code, entry::json ->> 'receipt_code') AS code
-          FROM ledger
-         WHERE purge_id = ANY($1::uuid[])
-           AND coalesce(receipt_code, entry::json ->> 'receipt_code') IS NOT NULL
-         ORDER BY purge_id, number
-        """,
-        list(purge_ids),
-    )
-    return {row["purge_id"]: row["code"] for row in rows}
-
-
-async def ledger_hashes(connection: Connection, numbers: Collection[int]) -> dict[int, str]:
-    """Read the hashes of these entries, as far as we have them."""
-    rows = await connection.fetch(
-        """
-        SELECT number, entry::json ->> 'hash' AS hash FROM ledger WHERE number = ANY($1::bigint[])
-        """,
-        list(numbers),
-    )
-    return {row["number"]: row["hash"] for row in rows}
 
 
 async def versions_said(
@@ -98,18 +52,7 @@ async def take_over_plan(
                clock = excluded.clock, phase = excluded.phase, changed_at = excluded.changed_at,
                ask_again_at = excluded.ask_again_at, held = excluded.held, times_asked = 0
         """,  # noqa: S608 - made of constants
-        plan.purge_id,
-        tenant_id,
-        plan.scope,
-        plan.clock,
-        plan.clock_started_at,
-        plan.rule_version,
-        plan.deadline,
-        plan.erase_by,
-        plan.start_at,
-        plan.phase,
-        plan.classes,
-        plan.held,
+        *values_of(tenant_id, plan),
         now,
     )
 

@@ -1,4 +1,4 @@
-"""Purges that may come late, and the brake that persons pulled."""
+"""Purges that may come late, and who was told."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -97,30 +97,3 @@ async def count_by_level(
         max(levels.values()),
     )
     return {Level(row["level"]): row["count"] for row in rows}
-
-
-@dataclass(frozen=True, slots=True)
-class Pull:
-    """Who pulled the brake, when, and why, in words of their own."""
-
-    engaged_at: datetime
-    name: str
-    reason: str | None
-
-
-async def note_pull(connection: Connection, pull: Pull) -> None:
-    """Keep who pulled the brake."""
-    await connection.execute(
-        "INSERT INTO brake_pulls (engaged_at, name, reason) VALUES ($1, $2, $3)",
-        pull.engaged_at,
-        pull.name,
-        pull.reason,
-    )
-
-
-async def pull_of(connection: Connection, *, engaged_at: datetime) -> Pull | None:
-    """Find who pulled the brake; None for one that engaged by itself."""
-    row = await connection.fetchrow(
-        "SELECT engaged_at, name, reason FROM brake_pulls WHERE engaged_at = $1", engaged_at
-    )
-    return Pull(**row) if row else None
